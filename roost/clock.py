@@ -1,0 +1,107 @@
+"""Time, ids and randomness: the one seam through which they enter Roost.
+
+Everything else takes a `Clock` and an `Ids`, so that the whole runtime also runs in
+a deterministic simulation. A linter bans the usual calls elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where time comes from."""
+
+    def now(self) -> float:
+        """The wall clock: UTC epoch seconds. May jump; safety never rests on it."""
+
+    def monotonic(self) -> float:
+        """Seconds that only go forward; for durations within this process."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for `seconds` of this clock's time."""
+
+
+class Ids(Protocol):
+    """Where ids and randomness come from."""
+
+    def work_id(self) -> str:
+        """A new work id that sorts by time of creation."""
+
+    def unique(self) -> str:
+        """A short id that no other process ever makes."""
+
+    def uniform(self, low: float, high: float) -> float:
+        """A random number between `low` and `high`."""
+
+
+class SystemClock:
+    """The clock of this machine.
+
+    Args:
+        offset_seconds: added to the wall clock; only tests use it.
+    """
+
+    def __init__(self, offset_seconds: float = 0.0) -> None:
+        self._offset_seconds = offset_seconds
+
+    def now(self) -> float:
+        return time.time() + self._offset_seconds
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, lower case
+_TIME_DIGITS = 9  # 45 bits of milliseconds reach the year 3084
+_RANDOM_DIGITS = 13  # 65 bits
+
+
+def _base32(number: int, digits: int) -> str:
+    out = []
+    for _ in range(digits):
+        out.append(_ALPHABET[number & 31])
+        number >>= 5
+    return "".join(reversed(out))
+
+
+class SystemIds:
+    """Ids from the system's randomness.
+
+    A work id is 22 characters: nine of time in milliseconds, thirteen that are random
+    at the first id of a millisecond and counted up after it, so ids of one process
+    sort in the order they were made.
+    """
+
+    def __init__(self) -> None:
+        self._random = random.SystemRandom()
+        self._prefix = _base32(self._random.getrandbits(60), 12)
+        self._count = 0
+        self._pid = os.getpid()
+        self._time_ms = 0
+        self._time_text = ""
+        self._tail = 0
+
+    def work_id(self) -> str:
+        time_ms = int(time.time() * 1000)
+        if time_ms > self._time_ms or self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._time_ms = max(time_ms, self._time_ms)
+            self._time_text = _base32(self._time_ms, _TIME_DIGITS)
+            self._tail = self._random.getrandbits(62)  # leaves room to count up
+        self._tail += 1
+        return self._time_text + _base32(self._tail, _RANDOM_DIGITS)
+
+    def unique(self) -> str:
+        self._count += 1
+        return f"{self._prefix}{self._count:x}"
+
+    def uniform(self, low: float, high: float) -> float:
+        return self._random.uniform(low, high)

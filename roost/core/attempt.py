@@ -1,0 +1,392 @@
+"""One try at one step: run the engine's code, and say what came of it, as a value."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import mimetypes
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Executor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from roost import jsonio
+from roost.clock import Clock
+from roost.core.redact import describe
+from roost.engine import EngineSpec, enter_step
+from roost.errors import EngineContractError, FailWork, LeaseLost, PayloadError, RetryLater, RoostError
+from roost.journal.entries import ErrorInfo
+from roost.models import Artifact, Snapshot, WorkItem, check_name
+from roost.storage.ports import ArtifactStore
+
+_FILE_CHUNK_BYTES = 1 << 18
+T = TypeVar("T")
+
+DELAY_MAX_SECONDS = 10 * 366 * 86400.0  # ten years: beyond it a delay is a mistake
+ARTIFACTS_MAX = 1000
+HISTORY_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """The step returned a snapshot that keeps the contract; its `version` is not to be relied on."""
+
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The step failed; trying again may help."""
+
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The step failed for good: `FailWork`, or a broken contract."""
+
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The step asked to be tried later."""
+
+    after_seconds: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The runtime stopped the step; `why` is what it gave for it."""
+
+    why: str
+
+
+Outcome = Stepped | Raised | Refused | Later | Interrupted
+
+
+class Recorder(Protocol):
+    """How a step context reaches the journal."""
+
+    async def recorded(self, key: str) -> tuple[bool, Any]:
+        """Whether the running step has a result under `key`, and the result."""
+
+    async def record(self, key: str, result: Any) -> Any:
+        """Append a result; returns it as it will be read back."""
+
+
+@dataclass(slots=True)
+class Interruption:
+    """A switch that stops a running step from outside; the first reason stays.
+
+    Attributes:
+        why: the reason, once it is thrown.
+        running: the task, while it is inside the engine's code.
+    """
+
+    why: str | None = None
+    running: asyncio.Task[Any] | None = None
+
+    def stop(self, why: str) -> None:
+        """Stop the running step; the next one, if none runs now."""
+        if self.why is not None:
+            return
+        self.why = why
+        if self.running is not None:
+            self.running.cancel()
+
+
+@dataclass(slots=True)
+class Artifacts:
+    """The `ArtifactWriter` of a step: what it stored goes with the commit."""
+
+    store: ArtifactStore
+    clock: Clock
+    stored: list[Artifact] = field(default_factory=list)
+
+    async def put(
+        self,
+        name: str,
+        content: bytes | str | Path,
+        *,
+        content_type: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Artifact:
+        check_name(name, "artifact name")
+        jsonio.dump(metadata or {}, what="artifact metadata", max_bytes=1 << 14)
+        if isinstance(content, Path):
+            blob = await self.store.put(_read_file(content))
+        else:
+            blob = await self.store.put([content.encode() if isinstance(content, str) else content])
+        artifact = Artifact(
+            name=name,
+            digest=blob.digest,
+            size_bytes=blob.size_bytes,
+            content_type=content_type or mimetypes.guess_type(name)[0] or "application/octet-stream",
+            created_at=self.clock.now(),
+            metadata=metadata or {},
+        )
+        self.stored.append(artifact)
+        return artifact
+
+
+async def _read_file(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, _FILE_CHUNK_BYTES):
+            yield chunk
+
+
+class Context:
+    """The `StepContext` of one attempt."""
+
+    def __init__(
+        self,
+        *,
+        snapshot: Snapshot,
+        token: int,
+        attempt: int,
+        artifacts: Artifacts,
+        recorder: Recorder,
+        interruption: Interruption,
+        is_cancelled: Callable[[], bool],
+        report: Callable[[float, str], None],
+    ) -> None:
+        self.work_id = snapshot.work_id
+        self.token = token
+        self.attempt = attempt
+        self.idempotency_key = f"{snapshot.work_id}:{snapshot.version + 1}"
+        self.artifacts = artifacts
+        self._loop = asyncio.get_running_loop()
+        self._version = snapshot.version
+        self._engine = snapshot.engine
+        self._recorder = recorder
+        self._interruption = interruption
+        self._is_cancelled = is_cancelled
+        self._report = report
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        fields = {
+            "work_id": self.work_id,
+            "engine": self._engine,
+            "version": self._version,
+            "token": self.token,
+            "attempt": self.attempt,
+        }
+        return logging.LoggerAdapter(logging.getLogger(f"roost.engine.{self._engine}"), fields)
+
+    @property
+    def cancel_requested(self) -> bool:
+        return self._interruption.why is not None or self._is_cancelled()
+
+    async def once(self, key: str, fn: Callable[[], Awaitable[Any] | Any]) -> Any:
+        check_name(key, "once key")
+        is_known, result = await self._recorder.recorded(key)
+        if is_known:
+            return result
+        result = fn()
+        if inspect.isawaitable(result):
+            result = await result
+        return await self._recorder.record(key, result)
+
+    def wait(self, call: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        self._report(min(1.0, max(0.0, float(fraction))), text[:500])
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a call of an engine runs under.
+
+    Attributes:
+        interruption: stops it from outside.
+        timeout_seconds: it is stopped after so long; None: never.
+        executor: runs a plain function.
+    """
+
+    interruption: Interruption
+    timeout_seconds: float | None = None
+    executor: Executor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    value: Any
+
+
+async def run_step(
+    spec: EngineSpec, snapshot: Snapshot, item: WorkItem, context: Context, limits: Limits
+) -> Outcome:
+    """Run `step` once.
+
+    Args:
+        snapshot: a copy of its own, which the engine may change.
+    """
+    version = snapshot.version
+    enter_step(context)
+    came = await _run(limits, spec.engine.step, spec.step_is_async, snapshot, item)
+    if not isinstance(came, _Returned):
+        return came
+    try:
+        return Stepped(check_returned(came.value, version, item, context.artifacts.stored))
+    except EngineContractError as error:
+        return Refused(describe_contract(error))
+
+
+async def run_init(spec: EngineSpec, item: WorkItem, limits: Limits) -> Outcome:
+    """Check the payload and run `init_snapshot` once; the snapshot has version 0."""
+    try:
+        spec.check_payload(item.payload)
+    except PayloadError as error:
+        return Refused(describe(error))
+    came = await _run(limits, spec.engine.init_snapshot, spec.init_is_async, item)
+    if not isinstance(came, _Returned):
+        return came
+    try:
+        snapshot = check_returned(came.value, -1, item, ())
+        if snapshot.is_finished or snapshot.next_step_delay_seconds:
+            raise EngineContractError("init_snapshot returned a directive; only `step` may finish or delay")
+    except EngineContractError as error:
+        return Refused(describe_contract(error))
+    return Stepped(snapshot)
+
+
+async def _run(limits: Limits, method: Callable[..., Any], is_async: bool, *args: Any) -> _Returned | Outcome:
+    """Call an engine's method under its limits, whatever it does."""
+    interruption = limits.interruption
+    if interruption.why is not None:
+        return Interrupted(interruption.why)
+    task = asyncio.current_task()
+    assert task is not None
+    interruption.running = task
+    came: _Returned | Outcome
+    try:
+        came = await _within(limits, method, is_async, args)
+    except BaseException as error:  # place 1 of 3: an engine's code may raise anything
+        if isinstance(error, asyncio.CancelledError) and task.cancelling() > (interruption.why is not None):
+            raise  # the session itself is being cancelled (an engine may raise CancelledError, too)
+        came = _outcome_of(error)
+    finally:
+        interruption.running = None
+    if interruption.why is not None:
+        # Also what swallowed its interruption and returned all the same can't commit.
+        task.uncancel()
+        return Interrupted(interruption.why)
+    return came
+
+
+async def _within(
+    limits: Limits, method: Callable[..., Any], is_async: bool, args: tuple[Any, ...]
+) -> _Returned | Outcome:
+    """Call the method, within the time limit if there is one."""
+    if limits.timeout_seconds is None:
+        return _Returned(await _call(method, is_async, limits.executor, args))
+    try:
+        async with asyncio.timeout(limits.timeout_seconds) as scope:
+            value = await _call(method, is_async, limits.executor, args)
+    except TimeoutError:
+        if not scope.expired():
+            raise
+    if scope.expired():
+        return Raised(ErrorInfo("StepTimeout", f"the step took longer than {limits.timeout_seconds} s"))
+    return _Returned(value)
+
+
+async def _call(
+    method: Callable[..., Any], is_async: bool, executor: Executor | None, args: tuple[Any, ...]
+) -> Any:
+    if is_async:
+        return await method(*args)
+    loop = asyncio.get_running_loop()
+    result = await loop.run_in_executor(executor, copy_context().run, _plain, method, args)
+    return await result if inspect.isawaitable(result) else result
+
+
+def _plain(method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    try:
+        return method(*args)
+    except StopIteration as error:  # a future can't hold it; asyncio would hang
+        raise RuntimeError("the step raised StopIteration") from error
+
+
+def _outcome_of(error: BaseException) -> Outcome:
+    match error:
+        case LeaseLost():
+            return Interrupted(str(error))
+        case RetryLater():
+            return Later(min(error.after_seconds, DELAY_MAX_SECONDS), describe(error).message)
+        case FailWork():
+            return Refused(describe(error))
+        case EngineContractError():
+            return Refused(describe_contract(error))
+        case _:
+            return Raised(describe(error))
+
+
+def check_returned(returned: Any, version: int, item: WorkItem, stored: Sequence[Artifact]) -> Snapshot:
+    """What an engine returned, as the snapshot of `version + 1`.
+
+    Args:
+        stored: what the step put into the artifact store; added to the snapshot.
+
+    Raises:
+        EngineContractError: the engine may not return this; says what and what would do.
+    """
+    if not isinstance(returned, Snapshot):
+        raise EngineContractError(
+            f"engine {item.engine!r} returned {type(returned).__name__}, not a Snapshot",
+            hint="Return the snapshot that comes after the step.",
+        )
+    if returned.work_id != item.work_id or returned.engine != item.engine:
+        raise EngineContractError(
+            f"engine {item.engine!r} returned a snapshot of {returned.work_id!r} ({returned.engine!r}), "
+            f"not of {item.work_id!r}"
+        )
+    allowed = (version, version + 1) if version >= 0 else (0, 1)
+    if returned.version not in allowed:
+        raise EngineContractError(
+            f"engine {item.engine!r} returned version {returned.version} from version {version}",
+            hint="Leave `version` alone; Roost counts it.",
+        )
+    _check_directives(returned)
+    if stored:
+        known = {(artifact.name, artifact.digest) for artifact in returned.artifacts}
+        new = [artifact for artifact in stored if (artifact.name, artifact.digest) not in known]
+        returned.artifacts = [*returned.artifacts, *new]
+    return returned
+
+
+def _check_directives(snapshot: Snapshot) -> None:
+    faults = []
+    delay = snapshot.next_step_delay_seconds
+    if not isinstance(delay, int | float) or not 0 <= delay <= DELAY_MAX_SECONDS:
+        faults.append(f"next_step_delay_seconds is {delay!r}, not 0 to {DELAY_MAX_SECONDS:.0f}")
+    if not isinstance(snapshot.data, dict):
+        faults.append(f"data is a {type(snapshot.data).__name__}, not a dict")
+    for name in ("step", "status"):
+        value = getattr(snapshot, name)
+        if not isinstance(value, str) or not 0 < len(value) <= 200:
+            faults.append(f"{name} is {value!r:.100}, not text of 1 to 200 characters")
+    if not isinstance(snapshot.artifacts, list) or not all(
+        isinstance(a, Artifact) for a in snapshot.artifacts
+    ):
+        faults.append("artifacts is not a list of Artifact")
+    elif len(snapshot.artifacts) > ARTIFACTS_MAX:
+        faults.append(f"artifacts has {len(snapshot.artifacts)} entries, more than {ARTIFACTS_MAX}")
+    if not isinstance(snapshot.history, list) or len(snapshot.history) > HISTORY_MAX:
+        faults.append(f"history is not a list of at most {HISTORY_MAX} texts")
+    if not isinstance(snapshot.is_finished, bool):
+        faults.append(f"is_finished is {snapshot.is_finished!r}, not True or False")
+    if faults:
+        raise EngineContractError(f"engine {snapshot.engine!r} returned a snapshot whose {'; '.join(faults)}")
+
+
+def describe_contract(error: RoostError) -> ErrorInfo:
+    """The error text of a snapshot that can't be stored, with its hint."""
+    return ErrorInfo("EngineContractError", f"{error} {error.hint}".strip())

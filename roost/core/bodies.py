@@ -1,0 +1,120 @@
+"""Payloads, snapshots and recorded results on their way into entries and back.
+
+A body is compressed, as a delta of the snapshot before where that pays, and spilled to
+the artifact store above the backend's `inline_max_bytes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from roost import jsonio
+from roost.errors import StorageCorrupt
+from roost.journal.entries import Body, Enqueued, Entry
+from roost.models import Artifact, Snapshot, WorkItem
+from roost.storage.codec import DELTA_DEPTH_MAX, Base, pack, unpack
+from roost.storage.ports import Backend
+
+
+async def store(backend: Backend, raw: bytes, base: Base | None = None) -> Body:
+    """Make the body of a JSON document; spilled bytes are durable on return."""
+    body = pack(raw, base)
+    if len(body.data) <= backend.inline_max_bytes:
+        return body
+    blob = await backend.artifacts.put([body.data])
+    return replace(body, data=b"", digest=blob.digest)
+
+
+async def load(backend: Backend, entry: Entry) -> bytes:
+    """The JSON document that an entry's body holds.
+
+    Raises:
+        StorageCorrupt: it has none, or it can't be put together.
+    """
+    chain = [entry]
+    while (base := _body(chain[-1]).base) is not None:
+        found = await backend.journal.get(entry.work_id, base)
+        if found is None or len(chain) > DELTA_DEPTH_MAX:
+            raise StorageCorrupt(f"entry {entry.position} of {entry.work_id}: its base {base} is missing")
+        chain.append(found)
+    raw: bytes | None = None
+    for link in reversed(chain):
+        raw = unpack(_body(link), await _data(backend, _body(link)), raw)
+    assert raw is not None
+    return raw
+
+
+def _body(entry: Entry) -> Body:
+    if entry.body is None:
+        raise StorageCorrupt(f"entry {entry.position} of {entry.work_id} has no body")
+    return entry.body
+
+
+async def _data(backend: Backend, body: Body) -> bytes:
+    if body.digest is None:
+        return body.data
+    return b"".join([chunk async for chunk in backend.artifacts.read(body.digest)])
+
+
+async def load_item(backend: Backend, entry: Entry) -> WorkItem:
+    """The work item that the entry at position 0 created."""
+    event = entry.event
+    if not isinstance(event, Enqueued):
+        raise StorageCorrupt(f"the journal of {entry.work_id} does not begin with its enqueueing")
+    return WorkItem.model_construct(
+        work_id=entry.work_id,
+        engine=event.engine,
+        payload=jsonio.load(await load(backend, entry)),
+        priority=event.priority,
+        resources=event.resources,
+        created_at=entry.at,
+        deadline_at=event.deadline_at,
+        idempotency_key=event.idempotency_key,
+    )
+
+
+def dump_snapshot(snapshot: Snapshot, *, created_at: float, now: float) -> bytes:
+    """The JSON of a snapshot that is committed at `now`; what the entry says is left out.
+
+    Raises:
+        PayloadError: something in it is not JSON.
+    """
+    fields: dict[str, Any] = {
+        "status": snapshot.status,
+        "step": snapshot.step,
+        "data": snapshot.data,
+        "created_at": created_at,
+        "updated_at": now,
+    }
+    if snapshot.history:
+        fields["history"] = snapshot.history
+    if snapshot.artifacts:
+        fields["artifacts"] = [artifact.model_dump() for artifact in snapshot.artifacts]
+    if snapshot.is_finished:
+        fields["finished_at"] = now
+    elif snapshot.next_step_delay_seconds:
+        fields["delay"] = snapshot.next_step_delay_seconds
+    return jsonio.dump(fields, what="snapshot", max_bytes=jsonio.SNAPSHOT_MAX_BYTES)
+
+
+def load_snapshot(raw: bytes, *, work_id: str, engine: str, version: int) -> Snapshot:
+    """The snapshot that `dump_snapshot` wrote; a fresh copy at each call."""
+    fields = jsonio.load(raw)
+    finished_at = fields.get("finished_at")
+    return Snapshot.model_construct(
+        work_id=work_id,
+        engine=engine,
+        status=fields["status"],
+        version=version,
+        step=fields["step"],
+        data=fields["data"],
+        history=fields.get("history", []),
+        artifacts=[Artifact.model_construct(**artifact) for artifact in fields.get("artifacts", ())],
+        is_finished=finished_at is not None,
+        next_step_delay_seconds=fields.get("delay", 0.0),
+        created_at=fields["created_at"],
+        updated_at=fields["updated_at"],
+        finished_at=finished_at,
+        failed_at=None,
+    )

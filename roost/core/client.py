@@ -1,0 +1,348 @@
+"""What a program outside the workers asks: enqueue, look, cancel, retry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from roost import jsonio
+from roost.core import bodies, outbox, outside
+from roost.core.attempt import DELAY_MAX_SECONDS
+from roost.core.parts import Parts
+from roost.engine import EngineRegistry
+from roost.errors import ConflictError, EnqueueConflict, InputError, PayloadError, WorkNotFound
+from roost.journal.control import apply
+from roost.journal.entries import CancelRequested, Committed, Control, Enqueued, Entry, IndexRow, Retried
+from roost.models import RESOURCES_MAX, Artifact, Lane, Snapshot, WorkItem, check_id, check_name
+from roost.storage.ports import FeedPage, IndexPage, IndexQuery, Message
+
+_TRIES = 20  # lost races of an operator's append; each means that the work item moved
+_PAGE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class NewWork:
+    """What to enqueue.
+
+    Attributes:
+        engine: the engine's id.
+        payload: a JSON object of at most 1 MiB.
+        resources: held exclusively while the work item runs.
+        delay_seconds: the first step does not start before it is over.
+        priority: above 0 the `high` lane, 0 `normal`, below 0 `low`.
+        deadline_at: epoch seconds after which the work fails.
+        idempotency_key: enqueuing again under the same key and engine gives the same
+            work item, as long as it is kept.
+        work_id: an id of the caller's own; enqueuing it again gives the same work item.
+    """
+
+    engine: str
+    payload: dict[str, Any]
+    resources: tuple[str, ...] = ()
+    delay_seconds: float = 0.0
+    priority: int = 0
+    deadline_at: float | None = None
+    idempotency_key: str | None = None
+    work_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkView:
+    """A work item as it stands; `row` may lag behind `control`."""
+
+    item: WorkItem
+    control: Control
+    snapshot: Snapshot | None
+    row: IndexRow | None
+
+    @property
+    def artifacts(self) -> Sequence[Artifact]:
+        """What it has produced so far."""
+        return self.snapshot.artifacts if self.snapshot else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One committed snapshot: when, by whom, and where in the journal."""
+
+    version: int
+    position: int
+    step: str
+    at: float
+    actor: str
+    duration_seconds: float
+
+
+class Client:
+    """Talks to a backend on behalf of people and programs.
+
+    Args:
+        engines: if given, payloads are checked against those of them that have a
+            `payload_model`; other engines are taken on trust.
+        actor: written into the entries it appends.
+    """
+
+    def __init__(self, parts: Parts, *, engines: EngineRegistry | None = None, actor: str = "client") -> None:
+        self._parts = parts
+        self._engines = engines
+        self._actor = actor
+
+    # --- enqueueing ----------------------------------------------------------
+
+    async def enqueue(self, engine: str, payload: dict[str, Any] | None = None, **options: Any) -> str:
+        """Enqueue one work item and return its id. Durable on return.
+
+        Args:
+            options: further fields of `NewWork`.
+
+        Raises:
+            InputError: something in it can't be taken; nothing was stored.
+            EnqueueConflict: its id or key stands for other work.
+        """
+        return (await self.enqueue_many([NewWork(engine, payload or {}, **options)]))[0]
+
+    async def enqueue_many(self, works: Sequence[NewWork]) -> Sequence[str]:
+        """Enqueue work items and return their ids, in order. Durable on return.
+
+        All are checked before any is stored. Each is stored by itself; if the call fails
+        midway, those with a key or an id of their own can safely be enqueued again.
+
+        Raises:
+            InputError: something in one of them can't be taken; nothing was stored.
+            EnqueueConflict: an id or key stands for other work; the others were stored.
+        """
+        entries = [await self._first_entry(work) for work in works]
+        standing = await self._parts.backend.journal.append_many(entries)
+        now = self._parts.clock.now()
+        messages: list[Message] = []
+        for entry, stands in zip(entries, standing, strict=True):
+            if (
+                stands.entry_id == entry.entry_id
+                and (message := outbox.next_delivery(entry, now)) is not None
+            ):
+                messages.append(message)
+        if messages:
+            await self._parts.backend.queue.send(messages)
+        for entry, stands in zip(entries, standing, strict=True):
+            if stands.entry_id != entry.entry_id:
+                await self._check_same(entry, stands)
+        return [entry.work_id for entry in entries]
+
+    async def _first_entry(self, work: NewWork) -> Entry:
+        """The entry at position 0, after every check."""
+        now = self._parts.clock.now()
+        body = jsonio.dump(self._checked_payload(work), what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
+        event = Enqueued(
+            engine=work.engine,
+            lane=Lane.of(work.priority),
+            priority=work.priority,
+            resources=_checked_resources(work.resources),
+            wake_at=now + work.delay_seconds if _checked_delay(work.delay_seconds) else None,
+            deadline_at=_checked_deadline(work.deadline_at, now),
+            idempotency_key=work.idempotency_key,
+        )
+        return Entry(
+            work_id=self._work_id(work),
+            position=0,
+            entry_id=self._parts.ids.unique(),
+            at=now,
+            actor=self._actor,
+            event=event,
+            control=apply(None, event, position=0, at=now),
+            body=await bodies.store(self._parts.backend, body),
+        )
+
+    def _checked_payload(self, work: NewWork) -> dict[str, Any]:
+        check_id(work.engine, "engine id")
+        if not isinstance(work.payload, dict):
+            raise PayloadError(f"payload is a {type(work.payload).__name__}, not a JSON object")
+        spec = self._engines.get(work.engine) if self._engines else None
+        if spec is not None:
+            spec.check_payload(work.payload)
+        return work.payload
+
+    def _work_id(self, work: NewWork) -> str:
+        """Its own id, or one that follows from the key, or a new one.
+
+        A key's id is a digest of engine and key, so that the journal itself holds what
+        was enqueued under it: no second place that could disagree.
+        """
+        if work.idempotency_key is None:
+            return (
+                check_id(work.work_id, "work id") if work.work_id is not None else self._parts.ids.work_id()
+            )
+        if work.work_id is not None:
+            raise InputError(
+                "both a work id and an idempotency key are given",
+                hint="Give one: a work id is enqueued once, too.",
+            )
+        check_name(work.idempotency_key, "idempotency key")
+        text = json.dumps([work.engine, work.idempotency_key])
+        return f"key-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+
+    async def _check_same(self, entry: Entry, stands: Entry) -> None:
+        """Whether what stands under an id is what was to be enqueued.
+
+        Raises:
+            EnqueueConflict: it is something else.
+        """
+        theirs = await bodies.load_item(self._parts.backend, stands)
+        ours = await bodies.load_item(self._parts.backend, entry)
+        for name in ("engine", "payload", "resources", "priority"):
+            if _canonical(getattr(theirs, name)) != _canonical(getattr(ours, name)):
+                what = f"idempotency key {ours.idempotency_key!r}" if ours.idempotency_key else "work id"
+                raise EnqueueConflict(
+                    entry.work_id, f"{what} already stands for {entry.work_id}, with another {name}"
+                )
+
+    # --- looking -------------------------------------------------------------
+
+    async def status(self, work_id: str) -> WorkView:
+        """A work item as it stands now.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+        """
+        tail, first = await self._tail(work_id), await self._get(work_id, 0)
+        item = await bodies.load_item(self._parts.backend, first)
+        snapshot = None
+        if (position := tail.control.snapshot_position) is not None:
+            snapshot = await self._snapshot_at(await self._get(work_id, position), tail.control)
+        return WorkView(item, tail.control, snapshot, await self._parts.backend.index.get(work_id))
+
+    async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
+        """Work items that match, newest first; a page."""
+        return await self._parts.backend.index.list(query, cursor=cursor, limit=limit)
+
+    async def events(self, work_id: str, *, after: int = -1) -> AsyncIterator[Entry]:
+        """The journal of one work item, from the entry after `after` to its tail.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+        """
+        await self._tail(work_id)
+        while page := await self._parts.backend.journal.read(work_id, after=after, limit=_PAGE):
+            for entry in page:
+                yield entry
+            after = page[-1].position
+
+    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
+        """Entries of all journals in order; a page. See `ports.Journal.feed`."""
+        return await self._parts.backend.journal.feed(cursor, limit=limit, newest=newest)
+
+    async def history(self, work_id: str) -> Sequence[Version]:
+        """The committed versions of a work item, first to last.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+        """
+        return [
+            Version(
+                version=entry.event.version,
+                position=entry.position,
+                step=entry.event.step,
+                at=entry.at,
+                actor=entry.actor,
+                duration_seconds=entry.event.duration_seconds,
+            )
+            async for entry in self.events(work_id)
+            if isinstance(entry.event, Committed)
+        ]
+
+    async def snapshot(self, work_id: str, version: int) -> Snapshot:
+        """The snapshot of one committed version.
+
+        Raises:
+            WorkNotFound: there is no such work item.
+            InputError: it has no such version.
+        """
+        async for entry in self.events(work_id):
+            if isinstance(entry.event, Committed) and entry.event.version == version:
+                return await self._snapshot_at(entry, entry.control)
+        raise InputError(
+            f"work item {work_id!r} has no version {version}", hint=f"`roost history {work_id}` lists them."
+        )
+
+    async def _snapshot_at(self, entry: Entry, control: Control) -> Snapshot:
+        assert isinstance(entry.event, Committed)
+        snapshot = bodies.load_snapshot(
+            await bodies.load(self._parts.backend, entry),
+            work_id=entry.work_id,
+            engine=control.engine,
+            version=entry.event.version,
+        )
+        if control.state == "failed":
+            snapshot.failed_at = control.since
+        return snapshot
+
+    # --- acting --------------------------------------------------------------
+
+    async def cancel(self, work_id: str, reason: str) -> None:
+        """Ask for a work item to end; its running step may finish first.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+            ConflictError: it has ended already.
+        """
+        await self._act(work_id, CancelRequested(reason[:500]), "cancelled", is_for_terminal=False)
+
+    async def retry(self, work_id: str, reason: str) -> None:
+        """Put work that ended back to life, from its last snapshot, with fresh attempts.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+            ConflictError: it has not ended.
+        """
+        await self._act(work_id, Retried(reason[:500]), "retried", is_for_terminal=True)
+
+    async def _act(
+        self, work_id: str, event: CancelRequested | Retried, verb: str, *, is_for_terminal: bool
+    ) -> None:
+        """Append as an outsider: due row first, so that a crash before the send is found."""
+        for _ in range(_TRIES):
+            tail = await self._tail(work_id)
+            if tail.control.state.is_terminal is not is_for_terminal:
+                raise ConflictError(f"work item {work_id!r} is {tail.control.state}; it can't be {verb}")
+            await self._parts.backend.index.wake(work_id, self._parts.clock.now())
+            if await outside.append(self._parts, tail, event, actor=self._actor) is not None:
+                return
+        raise ConflictError(f"work item {work_id!r} moves too fast to be {verb}", hint="Try again.")
+
+    async def _tail(self, work_id: str) -> Entry:
+        tail = await self._parts.backend.journal.tail(work_id)
+        if tail is None:
+            raise WorkNotFound(work_id)
+        return tail
+
+    async def _get(self, work_id: str, position: int) -> Entry:
+        entry = await self._parts.backend.journal.get(work_id, position)
+        if entry is None:
+            raise WorkNotFound(work_id)
+        return entry
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _checked_resources(resources: Sequence[str]) -> tuple[str, ...]:
+    if len(resources) > RESOURCES_MAX:
+        raise InputError(f"{len(resources)} resources are more than {RESOURCES_MAX}")
+    return tuple(dict.fromkeys(check_name(resource, "resource") for resource in resources))
+
+
+def _checked_delay(seconds: float) -> bool:
+    """Whether there is a delay."""
+    if not (math.isfinite(seconds) and 0 <= seconds <= DELAY_MAX_SECONDS):
+        raise InputError(f"a delay of {seconds} s is not within 0 to {DELAY_MAX_SECONDS:.0f} s (ten years)")
+    return seconds > 0
+
+
+def _checked_deadline(deadline_at: float | None, now: float) -> float | None:
+    if deadline_at is not None and not (math.isfinite(deadline_at) and deadline_at > now):
+        raise InputError("the deadline is not in the future", hint="Give an instant that is still to come.")
+    return deadline_at

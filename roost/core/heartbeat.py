@@ -1,0 +1,95 @@
+"""One loop per worker keeps the leases of all its sessions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from roost.core.parts import Parts
+from roost.core.session import Session
+from roost.errors import StorageError
+from roost.journal.control import LEASE_GRACE_SECONDS, project
+from roost.storage.ports import DELIVERY_BATCH_MAX, Renewal
+
+log = logging.getLogger("roost.heartbeat")
+
+PROGRESS_SECONDS = 1.0  # how soon a step's progress shows
+LEASE_MARGIN = 0.1  # a lease that no heartbeat reached is given up this part of it early
+
+
+class Heartbeat:
+    """Extends deliveries and renews index rows, every third of the lease.
+
+    Args:
+        sessions: those of the worker; read at each beat.
+    """
+
+    def __init__(self, parts: Parts, sessions: Collection[Session]) -> None:
+        self._parts = parts
+        self._sessions = sessions
+        self._next_at: dict[Session, float] = {}
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        third = self._parts.settings.lease_seconds / 3
+        while True:
+            await self._parts.clock.sleep(min(third, PROGRESS_SECONDS))
+            await self.beat()
+
+    async def beat(self) -> None:
+        """Renew what is due; interrupt sessions whose lease is gone or ran out."""
+        started = self._parts.clock.monotonic()
+        held = [session for session in self._sessions if session.token is not None]
+        self._next_at = {session: self._next_at.get(session, 0.0) for session in held}
+        due = [s for s in held if self._next_at[s] <= started or s.has_progress or not s.is_row_written]
+        try:
+            for start in range(0, len(due), DELIVERY_BATCH_MAX):
+                await self._renew(due[start : start + DELIVERY_BATCH_MAX], started)
+        except StorageError as error:
+            log.warning("heartbeat failed, trying again: %s", error, extra={"event": "heartbeat.failed"})
+        margin = self._parts.settings.lease_seconds * LEASE_MARGIN
+        now = self._parts.clock.monotonic()
+        for session in held:
+            if session.token is not None and session.held_until - margin <= now:
+                session.interruption.stop("no heartbeat went through for the length of the lease")
+
+    async def _renew(self, sessions: Sequence[Session], started: float) -> None:
+        """One batch: all its deliveries, then all its rows."""
+        await self._parts.backend.queue.extend(
+            [session.delivery for session in sessions], self._parts.settings.lease_seconds
+        )
+        tokens = [(session, token) for session in sessions if (token := session.token) is not None]
+        renewed = await self._renew_rows(tokens)
+        for (session, token), is_renewed in zip(tokens, renewed, strict=True):
+            if is_renewed or await self._is_still_held(session, token):
+                session.extended(started)
+                self._next_at[session] = started + self._parts.settings.lease_seconds / 3
+            elif session.token == token:
+                session.interruption.stop("another worker holds the lease")
+
+    async def _renew_rows(self, sessions: Sequence[tuple[Session, int]]) -> Sequence[bool]:
+        """Move the leases of index rows forward.
+
+        Where an append does not write the row, this is what refreshes it; work that is
+        over before its first beat costs no row of its own.
+        """
+        until = self._parts.clock.now() + self._parts.settings.lease_seconds
+        due_at = until + LEASE_GRACE_SECONDS
+        index = self._parts.backend.index
+        if self._parts.backend.projects_on_append:
+            renewals = [Renewal(s.work_id, token, until, due_at, s.take_progress()) for s, token in sessions]
+            return await index.renew(renewals)
+        renewed = []
+        for session, _ in sessions:
+            row = project(session.last_entry)
+            row = replace(row, lease_until=until, due_at=due_at, progress=session.take_progress())
+            session.is_row_written = True
+            renewed.append(await index.put(row))
+        return renewed
+
+    async def _is_still_held(self, session: Session, token: int) -> bool:
+        """Ask the journal, since a row may lag."""
+        tail = await self._parts.backend.journal.tail(session.work_id)
+        lease = tail.control.lease if tail is not None else None
+        return lease is not None and lease.token == token

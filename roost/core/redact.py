@@ -1,0 +1,45 @@
+"""Error texts on their way into the history: cut to size, secrets taken out."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+from roost.journal.entries import ErrorInfo
+
+MESSAGE_MAX_CHARS = 2000
+TRACEBACK_MAX_CHARS = 4000
+
+_SECRETS = re.compile(
+    r"""(?ix)
+    (?P<name>["']?\b(?:password|passwd|secret|token|api[_-]?key|authorization|access[_-]?key)\w*["']?\s*[:=]\s*)
+        (?:bearer\s+)?(?:"[^"]*"|'[^']*'|[^\s,;&"']+)
+    | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b
+    | \bbearer\s+[A-Za-z0-9._~+/=-]{8,}
+    | (?P<url>\b[a-z][a-z0-9+.-]*://)[^\s/@:]+:[^\s/@]+@
+    | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?(?:-----END\ [A-Z ]*PRIVATE\ KEY-----|\Z)
+    """,
+    re.DOTALL,
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def clean(text: str, max_chars: int = MESSAGE_MAX_CHARS) -> str:
+    """`text` without control characters and without what looks like a secret, cut."""
+    text = _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text[: max_chars * 4])
+    text = _SECRETS.sub(lambda match: f"{match['name'] or match['url'] or ''}[redacted]", text)
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
+
+
+def describe(error: BaseException) -> ErrorInfo:
+    """What the history keeps of an exception."""
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001  an engine's __str__ may do anything; its own failure is the text
+        message = f"its text can't be had: {type(broken).__name__}"
+    lines = traceback.format_tb(error.__traceback__, limit=-12)
+    return ErrorInfo(
+        type=clean(type(error).__qualname__, 200),
+        message=clean(message),
+        traceback=clean("".join(lines), TRACEBACK_MAX_CHARS),
+    )

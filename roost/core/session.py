@@ -1,0 +1,466 @@
+"""One lease of one work item: claim, step on and on, settle.
+
+The whole loop of Roost is here. A session appends at the position after the last entry
+it knows. If that position is taken, it reads what stands there: a signal or a request to
+cancel is taken in, and the append is made again one further; anything else means that
+the lease is gone, and the session ends without a trace.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+from roost import jsonio
+from roost.core import bodies, claims, outbox, outside
+from roost.core.attempt import (
+    Artifacts,
+    Context,
+    Interrupted,
+    Interruption,
+    Later,
+    Limits,
+    Outcome,
+    Raised,
+    Refused,
+    Stepped,
+    describe_contract,
+    run_init,
+    run_step,
+)
+from roost.core.parts import Parts
+from roost.core.redact import describe
+from roost.engine import EngineRegistry, EngineSpec
+from roost.errors import ArtifactNotFound, LeaseLost, PayloadError, StorageCorrupt, StorageError
+from roost.journal import decide
+from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
+from roost.journal.entries import (
+    AttemptFailed,
+    Blocked,
+    Body,
+    Cancelled,
+    Claimed,
+    Committed,
+    Control,
+    Deferred,
+    Entry,
+    ErrorInfo,
+    Event,
+    Failed,
+    Recorded,
+    Released,
+)
+from roost.models import Snapshot, WorkItem
+from roost.storage import ports
+from roost.storage.codec import Base
+from roost.storage.ports import Delivery, Owner
+
+log = logging.getLogger("roost.session")
+
+CLAIM_TRIES = 5  # lost races for one delivery before it is put back
+_TAKE_IN_MAX = 10_000  # entries by outsiders that one append may meet
+_ABANDONED = "the worker is stopping"
+
+
+class Session:
+    """Runs one work item for as long as one lease lasts.
+
+    Args:
+        worker_id: written into the claim.
+        delivery: what led here; acknowledged when the session is settled.
+        is_draining: whether the worker wants its leases back.
+        executor: runs engines that are plain functions.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        engines: EngineRegistry,
+        worker_id: str,
+        delivery: Delivery,
+        *,
+        is_draining: Callable[[], bool],
+        executor: Executor | None = None,
+    ) -> None:
+        self.delivery = delivery
+        self.worker_id = worker_id
+        self.interruption = Interruption()
+        self.has_progress = False
+        self._progress: tuple[float, str] | None = None
+        self.token: int | None = None
+        self.is_row_written = parts.backend.projects_on_append
+        self.held_until = 0.0  # monotonic; moved on by each heartbeat
+        self._parts = parts
+        self._engines = engines
+        self._is_draining = is_draining
+        self._executor = executor
+        self._last: Entry  # what this session appended last; its control state is what is true
+        self._first: Entry | None = None
+        self._item: WorkItem
+        self._created_at = 0.0  # of the snapshot
+        self._raw = b""  # the JSON of the last committed snapshot; empty before the first
+        self._base: Base | None = None
+        self._holds_claims = False
+
+    async def run(self) -> None:
+        """Do with the delivery what there is to do.
+
+        Raises:
+            StorageError: the backend failed for longer than the lease; nothing is lost,
+                the delivery comes again.
+        """
+        spec = await self._open()
+        if spec is None:
+            return
+        try:
+            await self._work_or_fail(spec)
+        except LeaseLost as error:
+            log.warning(
+                "%s", error, extra={"event": "lease.lost", "work_id": error.work_id, "token": error.token}
+            )
+        else:
+            await self._settle()
+        finally:
+            self.token = None
+
+    @property
+    def work_id(self) -> str:
+        """The work item that this session is about."""
+        return self.delivery.work_id
+
+    @property
+    def last_entry(self) -> Entry:
+        """The last entry that this session appended."""
+        return self._last
+
+    @property
+    def _control(self) -> Control:
+        return self._last.control
+
+    def take_progress(self) -> tuple[float, str] | None:
+        """What the running step last said of its progress, for a heartbeat to show."""
+        self.has_progress = False
+        return self._progress
+
+    def extended(self, started: float) -> None:
+        """A heartbeat that began at monotonic instant `started` went through."""
+        self.held_until = started + self._parts.settings.lease_seconds
+
+    # --- opening -------------------------------------------------------------
+
+    async def _open(self) -> EngineSpec | None:
+        """Claim the work item, or do what else the delivery asks for (None)."""
+        backend, now = self._parts.backend, self._parts.clock.now
+        self.extended(self._parts.clock.monotonic())
+        for _ in range(CLAIM_TRIES):
+            tail = await backend.journal.tail(self.work_id)
+            if tail is None:
+                await backend.queue.reject(self.delivery, "unknown work id")
+                return None
+            spec = self._engines.get(tail.control.engine)
+            lease = tail.control.lease
+            row = await backend.index.get(self.work_id) if lease and lease.until <= now() else None
+            decision = decide.on_delivery(
+                tail.control, row, cause=self.delivery.cause, now=now(), retry=spec.retry if spec else None
+            )
+            if await self._follow(decision, tail):
+                return spec if isinstance(decision, decide.Claim) else None
+        await backend.queue.put_back(self.delivery, self._parts.ids.uniform(0.05, 0.5))
+        return None
+
+    async def _follow(self, decision: object, tail: Entry) -> bool:
+        """Carry a decision out; False if the journal went on meanwhile."""
+        queue = self._parts.backend.queue
+        match decision:
+            case decide.Claim():
+                return await self._claim(tail)
+            case decide.PutBack(delay_seconds=delay):
+                await queue.put_back(self.delivery, min(delay, MESSAGE_DELAY_MAX_SECONDS))
+                return True
+            case decide.Discard():
+                await queue.acknowledge([self.delivery])
+                return True
+            case decide.Fail(error=error):
+                return await self._end(tail, Failed(error))
+            case decide.Cancel(reason=reason):
+                return await self._end(tail, Cancelled(reason))
+        raise AssertionError(decision)
+
+    async def _end(self, tail: Entry, event: Event) -> bool:
+        """End a work item that nobody holds."""
+        entry = await outside.append(self._parts, tail, event, actor=self.worker_id)
+        if entry is None:
+            return False
+        await claims.leave(self._parts, self.work_id)
+        await self._parts.backend.queue.acknowledge([self.delivery])
+        return True
+
+    async def _claim(self, tail: Entry) -> bool:
+        until = self._parts.clock.now() + self._parts.settings.lease_seconds
+        entry = outside.follow(self._parts, tail, Claimed(self.worker_id, until), actor=self.worker_id)
+        standing = await self._patiently(lambda: self._parts.backend.journal.append(entry))
+        if standing.entry_id != entry.entry_id:
+            return False
+        self._last = entry
+        self.token = entry.position
+        self._first = tail if tail.position == 0 else None
+        if tail.control.lease is not None:
+            log.warning(
+                "took over %s from %s, which went silent",
+                self.work_id,
+                tail.control.lease.worker_id,
+                extra={"event": "lease.takeover", "work_id": self.work_id, "token": self.token},
+            )
+        return True
+
+    # --- the loop ------------------------------------------------------------
+
+    async def _work_or_fail(self, spec: EngineSpec) -> None:
+        try:
+            await self._work(spec)
+        except StorageCorrupt as error:  # trying again can't help; say what is wrong and stop
+            await self._append(Failed(describe(error)))
+
+    async def _work(self, spec: EngineSpec) -> None:
+        await self._load_item()
+        if not await self._take_claims():
+            return
+        await self._load_snapshot()
+        started, steps = self._parts.clock.monotonic(), 0
+        while self._control.lease is not None:
+            if self._control.cancel_requested:
+                await self._append(Cancelled(self._control.reason))
+                return
+            began = self._parts.clock.monotonic()
+            outcome = await self._attempt(spec)
+            steps += 1
+            spent = self._parts.clock.monotonic()
+            goes_on = (
+                steps < self._parts.settings.burst_steps
+                and spent - started < self._parts.settings.burst_seconds
+            )
+            await self._conclude(spec, outcome, spent - began, goes_on and not self._is_draining())
+
+    async def _take_claims(self) -> bool:
+        """Acquire the resources; False if the work item is blocked, and says so now."""
+        resources = self._item.resources
+        if not resources:
+            return True
+        assert self.token is not None
+        answer = await claims.acquire(self._parts, Owner(self.work_id, self.token), sorted(resources))
+        if isinstance(answer, ports.Acquired):
+            self._holds_claims = True
+            return True
+        by = tuple(dict.fromkeys([owner.work_id for owner in answer.owners] + list(answer.ahead)))
+        await self._append(Blocked(by[:10]))
+        # A release between the refusal and the entry above called us while we still held the
+        # lease, and that call came to nothing; so look again now that the entry stands.
+        if await claims.is_any_free(self._parts, answer, resources):
+            await claims.wake(self._parts, [self.work_id])
+        return False
+
+    async def _load_item(self) -> None:
+        first = self._first or await self._get(0)
+        self._item = await self._patiently(lambda: bodies.load_item(self._parts.backend, first))
+
+    async def _load_snapshot(self) -> None:
+        position = self._control.snapshot_position
+        if position is None:
+            return
+        entry = await self._get(position)
+        self._raw = await self._patiently(lambda: bodies.load(self._parts.backend, entry))
+        self._base = Base(entry.position, self._raw, entry.body.depth if entry.body else 0)
+
+    async def _attempt(self, spec: EngineSpec) -> Outcome:
+        if not self._raw:
+            outcome = await run_init(spec, self._item, self._limits(spec))
+            if not isinstance(outcome, Stepped):
+                return outcome
+            now = self._parts.clock.now()
+            try:
+                self._raw = bodies.dump_snapshot(outcome.snapshot, created_at=now, now=now)
+            except PayloadError as error:
+                return Refused(describe_contract(error))
+        control = self._control
+        snapshot = bodies.load_snapshot(
+            self._raw, work_id=self.work_id, engine=self._item.engine, version=control.version
+        )
+        self._created_at = snapshot.created_at
+        assert self.token is not None
+        context = Context(
+            snapshot=snapshot,
+            token=self.token,
+            attempt=control.failures + control.interruptions + 1,
+            artifacts=Artifacts(self._parts.backend.artifacts, self._parts.clock),
+            recorder=self,
+            interruption=self.interruption,
+            is_cancelled=lambda: self._control.cancel_requested or self._is_draining(),
+            report=self._report,
+        )
+        return await run_step(spec, snapshot, self._item, context, self._limits(spec))
+
+    def _limits(self, spec: EngineSpec) -> Limits:
+        timeout = spec.step_timeout_seconds
+        deadline_at = self._control.deadline_at
+        if deadline_at is not None:
+            left = max(0.001, deadline_at - self._parts.clock.now())
+            timeout = min(left, timeout or left)
+        return Limits(self.interruption, timeout, self._executor)
+
+    def _report(self, fraction: float, text: str) -> None:
+        self._progress = (fraction, text)
+        self.has_progress = True
+
+    async def _conclude(self, spec: EngineSpec, outcome: Outcome, seconds: float, goes_on: bool) -> None:
+        """Append the entry that an outcome calls for."""
+        now = self._parts.clock.now()
+        match outcome:
+            case Stepped(snapshot):
+                await self._commit(spec, snapshot, seconds, goes_on)
+            case Raised(error):
+                await self._append(self._failure(spec, error, now))
+            case Refused(error):
+                await self._append(Failed(error))
+            case Later(after_seconds, reason):
+                await self._append(Deferred(now + after_seconds, reason))
+            case Interrupted(why):
+                if why != _ABANDONED:
+                    assert self.token is not None
+                    raise LeaseLost(self.work_id, self.token, why)
+                await self._append(Released(why))
+
+    def _failure(self, spec: EngineSpec, error: ErrorInfo, now: float) -> Event:
+        deadline_at = self._control.deadline_at
+        if deadline_at is not None and deadline_at <= now:
+            return Failed(
+                ErrorInfo("DeadlineExceeded", f"not done by its deadline; the last error: {error.message}")
+            )
+        failures = self._control.failures + 1
+        if failures >= spec.retry.max_attempts:
+            return AttemptFailed(error, retry_at=None)
+        return AttemptFailed(
+            error, now + spec.retry.delay_seconds(failures, self._parts.ids.uniform(0.0, 1.0))
+        )
+
+    async def _commit(self, spec: EngineSpec, snapshot: Snapshot, seconds: float, goes_on: bool) -> None:
+        now = self._parts.clock.now()
+        delay = 0.0 if snapshot.is_finished else snapshot.next_step_delay_seconds
+        goes_on = goes_on and delay == 0 and not snapshot.is_finished
+        try:
+            raw = bodies.dump_snapshot(snapshot, created_at=self._created_at, now=now)
+            await self._check_artifacts(snapshot)
+        except (PayloadError, ArtifactNotFound) as error:
+            await self._append(Failed(describe_contract(error)))
+            return
+        event = Committed(
+            version=self._control.version + 1,
+            step=snapshot.step,
+            lease_until=now + self._parts.settings.lease_seconds if goes_on else None,
+            wake_at=now + delay if delay > 0 else None,
+            is_finished=snapshot.is_finished,
+            duration_seconds=round(seconds, 6),
+            engine_version=spec.engine_version,
+            artifacts=tuple(artifact.digest for artifact in snapshot.artifacts[-10:]),
+        )
+        body = await self._patiently(lambda: bodies.store(self._parts.backend, raw, self._base))
+        entry = await self._append(event, body)
+        self._raw = raw
+        self._base = Base(entry.position, raw, body.depth)
+        self._progress, self.has_progress = None, False
+
+    async def _check_artifacts(self, snapshot: Snapshot) -> None:
+        """Refuse a snapshot that names an artifact which isn't stored."""
+        if not snapshot.artifacts:
+            return
+        before = bodies.load_snapshot(
+            self._raw, work_id=self.work_id, engine=snapshot.engine, version=0
+        ).artifacts
+        known = {artifact.digest for artifact in before}
+        for artifact in snapshot.artifacts:
+            if (
+                artifact.digest not in known
+                and await self._parts.backend.artifacts.size(artifact.digest) is None
+            ):
+                raise ArtifactNotFound(
+                    f"the snapshot names artifact {artifact.name!r}, which was never stored"
+                )
+
+    # --- recorded side effects -----------------------------------------------
+
+    async def recorded(self, key: str) -> tuple[bool, Any]:
+        position = dict(self._control.once).get(key)
+        if position is None:
+            return False, None
+        return True, jsonio.load(await bodies.load(self._parts.backend, await self._get(position)))
+
+    async def record(self, key: str, result: Any) -> Any:
+        raw = jsonio.dump(result, what=f"the result of once({key!r})", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
+        body = await self._patiently(lambda: bodies.store(self._parts.backend, raw))
+        await self._append(Recorded(key), body)
+        return jsonio.load(raw)
+
+    # --- appending -----------------------------------------------------------
+
+    async def _append(self, event: Event, body: Body | None = None) -> Entry:
+        """Append as the holder, after taking in what outsiders appended meanwhile.
+
+        Raises:
+            LeaseLost: somebody else holds the work item, or it ended.
+        """
+        assert self.token is not None
+        before = self._last
+        for _ in range(_TAKE_IN_MAX):
+            entry = outside.follow(self._parts, before, event, actor=self.worker_id, body=body)
+            standing = await self._patiently(partial(self._parts.backend.journal.append, entry))
+            if standing.entry_id == entry.entry_id:
+                self._last = entry
+                return entry
+            if not decide.can_take_in(standing, self.token):
+                raise LeaseLost(
+                    self.work_id,
+                    self.token,
+                    f"position {entry.position} is {standing.event.kind} by {standing.actor}",
+                )
+            before = standing
+        raise LeaseLost(self.work_id, self.token, "too many signals at once")
+
+    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Try again while the lease may still be ours; then it is lost."""
+        try:
+            return await self._parts.patiently(call, until=self.held_until)
+        except StorageCorrupt:
+            raise
+        except StorageError as error:
+            raise LeaseLost(self.work_id, self.token or -1, f"storage failed: {error}") from error
+
+    async def _get(self, position: int) -> Entry:
+        entry: Entry | None = await self._patiently(
+            lambda: self._parts.backend.journal.get(self.work_id, position)
+        )
+        if entry is None:
+            raise StorageCorrupt(f"entry {position} of {self.work_id} is missing")
+        return entry
+
+    # --- settling ------------------------------------------------------------
+
+    async def _settle(self) -> None:
+        """Do what follows from the last entry, then acknowledge the delivery.
+
+        A crash anywhere in here leaves a due row (or the delivery) behind; the claims are
+        freed by whoever wants the resources next.
+        """
+        until = self._parts.clock.monotonic() + self._parts.settings.lease_seconds
+        await self._parts.patiently(lambda: outbox.after(self._parts, self._last), until=until)
+        if self._holds_claims and self.token is not None:
+            owner = Owner(self.work_id, self.token)
+            await self._parts.patiently(lambda: claims.release(self._parts, owner), until=until)
+        await self._parts.patiently(
+            lambda: self._parts.backend.queue.acknowledge([self.delivery]), until=until
+        )
+
+    def abandon(self) -> None:
+        """Stop the running step and give the lease back; no attempt is burned."""
+        self.interruption.stop(_ABANDONED)

@@ -1,0 +1,94 @@
+"""The sweeper: looks at due rows, and does what somebody left undone.
+
+Delays of days, timeouts, deadlines, lost deliveries and half-done outboxes all end here.
+Any number of workers sweep; a compare-and-swap on `due_at` gives each row to one.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from roost.core import claims, outside
+from roost.core.parts import Parts
+from roost.errors import StorageError
+from roost.journal import decide
+from roost.journal.control import LOST_DELIVERY_SECONDS, project
+from roost.journal.entries import Cancelled, Entry, Event, Failed, IndexRow
+from roost.storage.ports import Message
+
+log = logging.getLogger("roost.sweeper")
+
+PAGE_ROWS = 100
+SWEEP_ROWS_MAX = 1000  # a sweep that finds more leaves the rest to the next
+
+
+class Sweeper:
+    """Sweeps at jittered intervals.
+
+    Args:
+        actor: written into the entries it appends.
+    """
+
+    def __init__(self, parts: Parts, actor: str) -> None:
+        self._parts = parts
+        self._actor = actor
+
+    async def run(self) -> None:
+        """Sweep until cancelled; a failing backend is tried again at the next interval."""
+        seconds = self._parts.settings.sweep_seconds
+        while True:
+            await self._parts.clock.sleep(self._parts.ids.uniform(0.5, 1.5) * seconds)
+            try:
+                await self.sweep()
+            except StorageError as error:
+                log.warning("sweep failed, trying again: %s", error, extra={"event": "sweep.failed"})
+
+    async def sweep(self) -> int:
+        """Look at every row that is due now, up to `SWEEP_ROWS_MAX`; returns how many."""
+        now = self._parts.clock.now()
+        seen, last = 0, None
+        has_backlog: bool | None = None
+        while seen < SWEEP_ROWS_MAX:
+            rows = await self._parts.backend.index.due(now, limit=PAGE_ROWS, after=last)
+            if not rows:
+                break
+            if has_backlog is None:
+                has_backlog = await self._parts.backend.queue.backlog() > 0
+            for row in rows:
+                await self._look(row, now, has_backlog)
+            seen, last = seen + len(rows), rows[-1]
+        return seen
+
+    async def _look(self, row: IndexRow, now: float, has_backlog: bool) -> None:
+        """Take one due row and do what it asks for."""
+        taken = replace(row, due_at=now + LOST_DELIVERY_SECONDS)
+        if not await self._parts.backend.index.take_due(row, taken.due_at):
+            return  # another sweeper has it, or the work went on
+        tail = await self._parts.backend.journal.tail(row.work_id)
+        if tail is None:
+            log.warning("the index has a row of %s, which has no journal", row.work_id)
+            return
+        decision = decide.on_due(tail.control, row, now=now, has_backlog=has_backlog)
+        match decision:
+            case decide.LookLater(due_at=due_at):
+                await self._write(tail, taken, due_at)
+            case decide.Send(delay_seconds=delay, due_at=due_at):
+                await self._write(tail, taken, due_at)
+                await self._parts.backend.queue.send([Message(row.work_id, tail.position, row.lane, delay)])
+            case decide.Fail(error=error):
+                await self._end(tail, Failed(error))
+            case decide.Cancel(reason=reason):
+                await self._end(tail, Cancelled(reason))
+
+    async def _write(self, tail: Entry, taken: IndexRow, due_at: float | None) -> None:
+        """Bring the row up to the tail, with the time at which to look next."""
+        if tail.position > taken.position:
+            await self._parts.backend.index.put(replace(project(tail), due_at=due_at))
+        else:
+            await self._parts.backend.index.take_due(taken, due_at)
+
+    async def _end(self, tail: Entry, event: Event) -> None:
+        """End work that nobody holds; a lost race leaves it to the next look."""
+        if await outside.append(self._parts, tail, event, actor=self._actor) is not None:
+            await claims.leave(self._parts, tail.work_id)

@@ -1,0 +1,151 @@
+"""The worker: receives deliveries, runs a session for each, sweeps, and drains.
+
+At most `concurrency` sessions run at a time; a delivery is received only when a lane is
+free, so that nothing lies in a worker's hands untouched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import Executor
+
+from roost.core.heartbeat import Heartbeat
+from roost.core.parts import Parts
+from roost.core.session import Session
+from roost.core.sweeper import Sweeper
+from roost.engine import EngineRegistry
+from roost.errors import RoostError, StorageError
+from roost.storage.ports import Delivery
+
+log = logging.getLogger("roost.worker")
+
+_FIRST_PAUSE_SECONDS = 0.1
+_ABANDON_SECONDS = 5.0  # what an interrupted step may take to end
+_LONGEST_PAUSE_SECONDS = 30.0
+
+
+class Worker:
+    """Runs work items until told to stop.
+
+    Args:
+        engines: those that it can run; work for others is put back.
+        worker_id: unique to this worker; written into claims.
+        executor: runs engines that are plain functions.
+    """
+
+    def __init__(
+        self, parts: Parts, engines: EngineRegistry, worker_id: str, *, executor: Executor | None = None
+    ) -> None:
+        self.worker_id = worker_id
+        self.sessions: dict[Session, asyncio.Task[None]] = {}
+        self._parts = parts
+        self._engines = engines
+        self._executor = executor
+        self._draining = asyncio.Event()
+        self._lane_free = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until `drain` was called and every session has ended.
+
+        Storage that fails is tried again with growing pauses; a worker never stops for it.
+        """
+        log.info("worker %s runs %s", self.worker_id, ", ".join(spec.engine_id for spec in self._engines))
+        try:
+            async with asyncio.TaskGroup() as group:
+                heartbeat = group.create_task(Heartbeat(self._parts, self.sessions.keys()).run())
+                sweeper = group.create_task(Sweeper(self._parts, f"sweeper:{self.worker_id}").run())
+                receiving = group.create_task(self._receive())
+                await self._draining.wait()
+                receiving.cancel()
+                sweeper.cancel()
+                await self._finish()
+                heartbeat.cancel()
+        finally:
+            left = list(self.sessions.values())
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+        log.info("worker %s stopped", self.worker_id)
+
+    def drain(self) -> None:
+        """Stop receiving and give the leases back: sessions at their next commit, or when
+        the grace period is over by abandoning the running step. Called again: at once."""
+        if self._draining.is_set():
+            self.abandon()
+        self._draining.set()
+
+    def abandon(self) -> None:
+        """Interrupt every running step now, and give the leases back."""
+        for session in self.sessions:
+            session.abandon()
+
+    async def _receive(self) -> None:
+        """Receive as much as there are free lanes, again and again."""
+        settings = self._parts.settings
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            free = settings.concurrency - len(self.sessions)
+            if free <= 0:
+                self._lane_free.clear()
+                await self._lane_free.wait()
+                continue
+            try:
+                deliveries = await self._parts.backend.queue.receive(
+                    free,
+                    visibility_seconds=settings.lease_seconds,
+                    wait_seconds=settings.wait_seconds,
+                    lanes=settings.lanes,
+                )
+                pause = _FIRST_PAUSE_SECONDS
+            except StorageError as error:
+                log.warning("receive failed, trying again: %s", error, extra={"event": "receive.failed"})
+                await self._parts.clock.sleep(self._parts.ids.uniform(pause / 2, pause))
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+                continue
+            for delivery in deliveries:
+                self._start(delivery)
+
+    def _start(self, delivery: Delivery) -> None:
+        session = Session(
+            self._parts,
+            self._engines,
+            self.worker_id,
+            delivery,
+            is_draining=self._draining.is_set,
+            executor=self._executor,
+        )
+        self.sessions[session] = asyncio.create_task(self._run(session), name=f"session:{delivery.work_id}")
+
+    async def _run(self, session: Session) -> None:
+        """One session; whatever becomes of it, the worker goes on."""
+        try:
+            await session.run()
+        except RoostError as error:
+            log.warning(
+                "%s: session ended early, its delivery comes again: %s",
+                session.work_id,
+                error,
+                extra={"event": "session.failed", "work_id": session.work_id},
+            )
+        except Exception:  # place 2 of 3: a bug in one session must not stop the others
+            log.exception("%s: session failed", session.work_id, extra={"event": "session.bug"})
+        finally:
+            del self.sessions[session]
+            self._lane_free.set()
+
+    async def _finish(self) -> None:
+        """Wait for the sessions, then abandon their steps, then leave them to their leases."""
+        if not await self._sessions_end(self._parts.settings.grace_seconds):
+            self.abandon()
+            await self._sessions_end(_ABANDON_SECONDS)
+
+    async def _sessions_end(self, seconds: float) -> bool:
+        """Wait until no session is left, at most `seconds`; whether none is."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.sessions:
+                    await asyncio.wait(self.sessions.values(), return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            return False
+        return True

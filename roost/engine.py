@@ -1,0 +1,336 @@
+"""What a user writes: engines; and what a step is given: its context.
+
+An engine is any object with `engine_id`, `init_snapshot` and `step`. The optional
+attributes are read once, by `EngineSpec.of`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from pydantic import BaseModel, ValidationError
+
+from roost.errors import EngineContractError, EngineNotFound, PayloadError
+from roost.models import Artifact, Snapshot, WorkItem, check_id
+
+ENTRY_POINTS = "roost.engines"
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A durable step machine.
+
+    Both methods may be plain functions; those run in a thread. `step` can run more
+    than once from the same snapshot (after a crash, say), so it must be safe to retry.
+
+    Optional attributes: `payload_model` (a pydantic model that every payload must fit),
+    `step_timeout_seconds`, `retry` (a `RetryPolicy`), `engine_version` (free text).
+    """
+
+    engine_id: str
+
+    async def init_snapshot(self, item: WorkItem) -> Snapshot:
+        """The snapshot that the first step starts from; stored with that step's commit."""
+
+    async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        """Do one step and return the snapshot after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a failed step is tried again, and when its work item is dead-lettered.
+
+    Attributes:
+        max_attempts: failed attempts at one step before the work item fails.
+        max_interruptions: workers that may die in one step before the work item fails;
+            a separate count, since a deployment that kills workers is no fault of the step.
+        first_delay_seconds: wait after the first failed attempt; doubles with each.
+        max_delay_seconds: the wait never grows beyond this.
+    """
+
+    max_attempts: int = 5
+    max_interruptions: int = 10
+    first_delay_seconds: float = 1.0
+    max_delay_seconds: float = 300.0
+
+    def delay_seconds(self, failures: int, spread: float) -> float:
+        """The wait after `failures` failed attempts.
+
+        Args:
+            failures: how many there were, at least 1.
+            spread: a random number in 0 to 1; the wait is 50 % to 100 % of the full one,
+                so that items which failed together don't come back together.
+        """
+        doubled: float = self.first_delay_seconds * 2.0 ** min(failures - 1, 30)
+        return min(doubled, self.max_delay_seconds) * (0.5 + 0.5 * spread)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSpec:
+    """An engine with its optional attributes read and checked."""
+
+    engine: Engine
+    engine_id: str
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    step_timeout_seconds: float | None = None
+    payload_model: type[BaseModel] | None = None
+    engine_version: str | None = None
+    step_is_async: bool = True
+    init_is_async: bool = True
+
+    @classmethod
+    def of(cls, engine: Any) -> EngineSpec:
+        """Read an engine's attributes.
+
+        Raises:
+            EngineContractError: a method is missing or an attribute has a wrong type.
+        """
+        name = type(engine).__name__
+        engine_id = getattr(engine, "engine_id", None)
+        if not isinstance(engine_id, str):
+            raise EngineContractError(
+                f"engine {name} has no `engine_id`", hint="Give it a class attribute of type str."
+            )
+        for method in ("init_snapshot", "step"):
+            if not callable(getattr(engine, method, None)):
+                raise EngineContractError(f"engine {engine_id!r} has no method `{method}`")
+        spec = cls(
+            engine=engine,
+            engine_id=check_id(engine_id, "engine id"),
+            retry=getattr(engine, "retry", None) or RetryPolicy(),
+            step_timeout_seconds=getattr(engine, "step_timeout_seconds", None),
+            payload_model=getattr(engine, "payload_model", None),
+            engine_version=getattr(engine, "engine_version", None),
+            step_is_async=inspect.iscoroutinefunction(engine.step),
+            init_is_async=inspect.iscoroutinefunction(engine.init_snapshot),
+        )
+        spec._check()
+        return spec
+
+    def _check(self) -> None:
+        if not isinstance(self.retry, RetryPolicy):
+            raise EngineContractError(f"engine {self.engine_id!r}: `retry` is not a RetryPolicy")
+        limit = self.step_timeout_seconds
+        if limit is not None and not (isinstance(limit, int | float) and limit > 0):
+            raise EngineContractError(
+                f"engine {self.engine_id!r}: `step_timeout_seconds` is not a positive number"
+            )
+
+    def check_payload(self, payload: dict[str, Any]) -> None:
+        """Check a payload against `payload_model`, if the engine has one.
+
+        Raises:
+            PayloadError: it does not fit; the message names each wrong field.
+        """
+        if self.payload_model is None:
+            return
+        try:
+            self.payload_model.model_validate(payload)
+        except ValidationError as error:
+            faults = "; ".join(
+                f"{'.'.join(str(part) for part in fault['loc']) or 'payload'}: {fault['msg']}"
+                for fault in error.errors(include_url=False, include_input=False)[:10]
+            )
+            raise PayloadError(
+                f"payload does not fit engine {self.engine_id!r}: {faults}",
+                hint=f"Its fields are those of {self.payload_model.__name__}.",
+            ) from None
+
+
+class ArtifactWriter(Protocol):
+    """How a step stores what it produced."""
+
+    async def put(
+        self,
+        name: str,
+        content: bytes | str | Path,
+        *,
+        content_type: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> Artifact:
+        """Store `content` durably and add it to the snapshot that this step commits.
+
+        Args:
+            name: free text up to 1 kB.
+            content: bytes, text (stored as UTF-8), or the path of a file to read.
+            content_type: a media type; guessed from the name where not given.
+            metadata: a small JSON object.
+        """
+
+
+class StepContext(Protocol):
+    """What a running step can ask of Roost; `current_step()` returns it.
+
+    Attributes:
+        work_id: the work item.
+        token: the fencing token of this lease; outside systems that compare it can
+            refuse a worker that lost its lease.
+        attempt: 1 for the first try of this step, then one more with each.
+        idempotency_key: the same over all tries of this step; hand it to services
+            that deduplicate.
+    """
+
+    work_id: str
+    token: int
+    attempt: int
+    idempotency_key: str
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that adds work id, engine, version, token and attempt to each line."""
+
+    @property
+    def artifacts(self) -> ArtifactWriter:
+        """Stores artifacts; what was stored goes with the snapshot that this step commits."""
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether someone asked for this work to be cancelled, or the worker is draining."""
+
+    async def once(self, key: str, fn: Callable[[], Awaitable[Any] | Any]) -> Any:
+        """Do a side effect whose result is recorded, so that a retry of the step skips it.
+
+        The result is durable when `once` returns. A crash between the effect and its
+        record repeats the effect: pass `idempotency_key` on where that matters.
+
+        Args:
+            key: names the effect within this step; up to 1 kB.
+            fn: does the effect; returns JSON; may be a coroutine function.
+        """
+
+    def wait(self, call: Coroutine[Any, Any, T]) -> T:
+        """For a step that is a plain function: `wait(context.once(…))` from its thread."""
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Say how far the step is (0 to 1); shown by `roost status` within about two seconds."""
+
+
+_current: ContextVar[StepContext] = ContextVar("roost_step")
+
+
+def current_step() -> StepContext:
+    """The context of the step that is running here.
+
+    Raises:
+        RuntimeError: no step is running in this task or thread.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise RuntimeError("current_step() is only to be had inside a step") from None
+
+
+def enter_step(context: StepContext) -> None:
+    """Make `context` what `current_step()` returns in this task; for the runtime."""
+    _current.set(context)
+
+
+class EngineRegistry:
+    """The engines that a process can run, by id."""
+
+    def __init__(self, engines: Iterable[Any] = ()) -> None:
+        self._specs: dict[str, EngineSpec] = {}
+        for engine in engines:
+            self.add(engine)
+
+    def add(self, engine: Any) -> EngineSpec:
+        """Add an engine.
+
+        Raises:
+            EngineContractError: it breaks the contract, or its id is taken.
+        """
+        spec = EngineSpec.of(engine)
+        if spec.engine_id in self._specs:
+            raise EngineContractError(f"two engines have the id {spec.engine_id!r}")
+        self._specs[spec.engine_id] = spec
+        return spec
+
+    def get(self, engine_id: str) -> EngineSpec | None:
+        """The engine of that id, or None."""
+        return self._specs.get(engine_id)
+
+    def __iter__(self) -> Iterator[EngineSpec]:
+        return iter(self._specs.values())
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+
+Options = Mapping[str, Mapping[str, Any]]
+
+
+def installed_engines() -> dict[str, metadata.EntryPoint]:
+    """The entry points of group `roost.engines`, by name."""
+    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
+
+
+def load_engines(names: str, options: Options | None = None) -> EngineRegistry:
+    """Load engines for a worker.
+
+    Args:
+        names: entry-point names separated by commas, `all`, or `module:attribute`
+            (a class, factory or instance), in any mixture.
+        options: keyword arguments for each factory, by engine name.
+
+    Raises:
+        EngineNotFound: a name is neither installed nor importable.
+        EngineContractError: what was found is no engine.
+    """
+    registry = EngineRegistry()
+    installed = installed_engines()
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    if "all" in wanted:
+        wanted = [name for name in wanted if name != "all"] + [n for n in installed if n not in wanted]
+    for name in wanted:
+        keywords = dict((options or {}).get(name, {}))
+        registry.add(_build(name, _find(name, installed), keywords))
+    if not len(registry):
+        raise EngineNotFound(
+            "no engine was named", hint="Use --engines all, or name one: `roost engines` lists them."
+        )
+    return registry
+
+
+def _find(name: str, installed: Mapping[str, metadata.EntryPoint]) -> Any:
+    if name in installed:
+        return installed[name].load()
+    module_name, separator, attribute = name.partition(":")
+    if not separator:
+        known = ", ".join(sorted(installed)) or "none"
+        raise EngineNotFound(
+            f"no engine {name!r} is installed",
+            hint=f"Installed: {known}. A file can be tried as module:attribute.",
+        )
+    try:
+        return getattr(import_module(module_name), attribute)
+    except ImportError as error:
+        raise EngineNotFound(
+            f"engine {name!r}: cannot import {module_name!r}: {error}",
+            hint="It must be on Python's path; the current folder is, for `roost worker`.",
+        ) from error
+    except AttributeError as error:
+        raise EngineNotFound(f"engine {name!r}: module {module_name!r} has no {attribute!r}") from error
+
+
+def _build(name: str, found: Any, keywords: dict[str, Any]) -> Any:
+    is_instance = not inspect.isclass(found) and callable(getattr(found, "step", None))
+    if is_instance:
+        return found
+    if not callable(found):
+        raise EngineContractError(f"{name!r} is neither an engine nor a factory of one")
+    try:
+        return found(**keywords)
+    except TypeError as error:
+        raise EngineContractError(
+            f"engine {name!r} can't be made: {error}",
+            hint=f"It is called with the keywords of [engines.{name}] in roost.toml.",
+        ) from error

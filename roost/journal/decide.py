@@ -1,0 +1,194 @@
+"""What to do with a delivery, a due row, or a lost position: decisions, as values.
+
+Pure functions over the control state. `core` carries the decisions out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from roost.engine import RetryPolicy
+from roost.journal.control import (
+    LOST_DELIVERY_SECONDS,
+    MESSAGE_DELAY_MAX_SECONDS,
+    SEND_EARLY_SECONDS,
+    due_at,
+    is_sent_with_delay,
+)
+from roost.journal.entries import OUTSIDER_KINDS, Control, Entry, ErrorInfo, IndexRow, Kind
+from roost.models import State
+
+_TAKEN_IN = OUTSIDER_KINDS | {Kind.RECORDED}
+NO_ENGINE_DELAY_SECONDS = 5.0  # a work item whose engine this worker lacks is put back this long
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Take the lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """Somebody should look later: make the delivery visible again after the delay."""
+
+    delay_seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discard:
+    """The delivery has no use any more: acknowledge it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Dead-letter the work item."""
+
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """End the work item as cancelled."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookLater:
+    """Nothing to do for a due row but to look again (None: never)."""
+
+    due_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a delivery, and look again at `due_at`."""
+
+    delay_seconds: float
+    due_at: float
+
+
+def lease_until(control: Control, row: IndexRow | None) -> float | None:
+    """Until when the lease is held: what the journal says, or a later heartbeat.
+
+    Returns:
+        Epoch seconds, or None if no lease is held.
+    """
+    if control.lease is None:
+        return None
+    if row is not None and row.token == control.lease.token and row.lease_until is not None:
+        return max(control.lease.until, row.lease_until)
+    return control.lease.until
+
+
+def on_delivery(
+    control: Control, row: IndexRow | None, *, cause: int, now: float, retry: RetryPolicy | None
+) -> Claim | PutBack | Discard | Fail | Cancel:
+    """What a worker does with a delivery.
+
+    Args:
+        control: the journal's tail.
+        row: the index row, where a heartbeat may have moved the lease's end.
+        cause: the entry that the delivery was sent for.
+        retry: of the engine, if this worker has it; None if not.
+    """
+    if control.state.is_terminal:
+        return Discard(f"already {control.state}")
+    held_until = lease_until(control, row)
+    if held_until is not None and held_until > now:
+        return PutBack(held_until - now, "held by another worker")
+    ended = _ended(control, now)
+    if ended is not None:
+        return ended
+    not_yet = _not_yet(control, now)
+    if not_yet is not None:
+        is_stale = cause < control.sent_position
+        if is_stale or not_yet > MESSAGE_DELAY_MAX_SECONDS:
+            return Discard("a later delivery or the sweeper comes for it")
+        return PutBack(not_yet, f"{control.state} for {not_yet:.3f} s more")
+    if retry is None:
+        return PutBack(NO_ENGINE_DELAY_SECONDS, f"no engine {control.engine!r} here")
+    interruptions = control.interruptions + (0 if held_until is None else 1)
+    if interruptions >= retry.max_interruptions:
+        return Fail(_crash_loop(control, interruptions))
+    return Claim()
+
+
+def _ended(control: Control, now: float) -> Fail | Cancel | None:
+    """Whether work that nobody holds is over, whatever else it waits for."""
+    if control.cancel_requested:
+        return Cancel(control.reason)
+    if control.deadline_at is not None and control.deadline_at <= now:
+        return Fail(ErrorInfo("DeadlineExceeded", f"not done by its deadline, {control.deadline_at:.3f}"))
+    return None
+
+
+def _not_yet(control: Control, now: float) -> float | None:
+    """Seconds until work that nobody holds may go on; None: now."""
+    until: float | None = None
+    if control.state is State.SCHEDULED:
+        until = control.wake_at
+    elif control.state is State.WAITING:
+        until = control.waits.until if control.waits and control.waits.until is not None else float("inf")
+    return until - now if until is not None and until > now else None
+
+
+def _crash_loop(control: Control, interruptions: int) -> ErrorInfo:
+    return ErrorInfo(
+        "CrashLoop",
+        f"{interruptions} workers in a row ended without a word in the step after version {control.version}",
+    )
+
+
+def on_due(
+    control: Control, row: IndexRow, *, now: float, has_backlog: bool
+) -> LookLater | Send | Fail | Cancel:
+    """What a sweeper does with a due row.
+
+    Args:
+        control: the journal's tail.
+        row: the index row as it stands.
+        has_backlog: whether the work queue has visible messages that nobody took; then
+            a queued work item's delivery is likely among them and is not sent again.
+    """
+    if control.state.is_terminal:
+        return LookLater(None)
+    held_until = lease_until(control, row)
+    if held_until is not None and held_until > now:
+        return LookLater(held_until + LOST_DELIVERY_SECONDS / 10)
+    ended = _ended(control, now)
+    if ended is not None:
+        return ended
+    not_yet = _not_yet(control, now)
+    if not_yet is None:
+        return _send_ready(control, now, has_backlog)
+    if control.state is State.WAITING or not is_sent_with_delay(now + not_yet, now):
+        return LookLater(due_at(control, now))
+    if not_yet > SEND_EARLY_SECONDS * 2:
+        return LookLater(now + not_yet - SEND_EARLY_SECONDS)
+    return Send(not_yet, now + not_yet + LOST_DELIVERY_SECONDS)
+
+
+def _send_ready(control: Control, now: float, has_backlog: bool) -> LookLater | Send:
+    """Ready work that nobody has taken: look later and later, as it waits longer."""
+    overdue = max(now - control.since, LOST_DELIVERY_SECONDS)
+    if control.wake_at is not None:
+        overdue = max(now - control.wake_at, LOST_DELIVERY_SECONDS)
+    later = now + min(overdue, MESSAGE_DELAY_MAX_SECONDS)
+    if has_backlog and control.state is State.QUEUED:
+        return LookLater(later)
+    return Send(0.0, later)
+
+
+def can_take_in(standing: Entry, token: int) -> bool:
+    """Whether the holder of `token` may append after an entry that took its position.
+
+    True for what outsiders append while the lease goes on, and for a result that this
+    holder recorded itself without learning of it (its step was interrupted meanwhile);
+    False once a newer claim, a release or an end stands there: the lease is gone.
+    """
+    lease = standing.control.lease
+    return standing.event.kind in _TAKEN_IN and lease is not None and lease.token == token

@@ -1,0 +1,338 @@
+"""The data of a journal: events, the control state after each, and entries that hold both.
+
+An entry is an event at a position, with the control state after it and, for some
+kinds, a body (payload, snapshot, recorded result). Entries never change. How events
+move the control state is in `control.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from roost.models import Lane, State
+
+
+class Kind(StrEnum):
+    """The kinds of entries."""
+
+    ENQUEUED = "enqueued"
+    CLAIMED = "claimed"
+    COMMITTED = "committed"
+    RECORDED = "recorded"
+    ATTEMPT_FAILED = "attempt_failed"
+    DEFERRED = "deferred"
+    BLOCKED = "blocked"
+    RELEASED = "released"
+    EVICTED = "evicted"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SIGNALED = "signaled"
+    CANCEL_REQUESTED = "cancel_requested"
+    RETRIED = "retried"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """What went wrong in a step; texts are cut and redacted before they get here."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What work waits for: one of the signal names, until an instant (None: for ever)."""
+
+    names: tuple[str, ...]
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """The work item exists. Its body is the payload."""
+
+    kind: ClassVar = Kind.ENQUEUED
+    engine: str
+    lane: Lane = Lane.NORMAL
+    priority: int = 0
+    resources: tuple[str, ...] = ()
+    wake_at: float | None = None
+    deadline_at: float | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A worker took the lease; this entry's position is its fencing token."""
+
+    kind: ClassVar = Kind.CLAIMED
+    worker_id: str
+    lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A step is done. Its body is the snapshot after it.
+
+    `lease_until` None gives the lease up with the commit. `consumed` are the positions
+    of the signals that the step has seen.
+    """
+
+    kind: ClassVar = Kind.COMMITTED
+    version: int
+    step: str
+    lease_until: float | None = None
+    wake_at: float | None = None
+    waits: Wait | None = None
+    is_finished: bool = False
+    duration_seconds: float = 0.0
+    engine_version: str | None = None
+    consumed: tuple[int, ...] = ()
+    artifacts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A side effect inside a step was done once. Its body is the result."""
+
+    kind: ClassVar = Kind.RECORDED
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """A step failed; it is tried again at `retry_at`, or never (None)."""
+
+    kind: ClassVar = Kind.ATTEMPT_FAILED
+    error: ErrorInfo
+    retry_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A step asked to be tried later; no attempt is burned."""
+
+    kind: ClassVar = Kind.DEFERRED
+    wake_at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The resources are taken; the lease is given up until one comes free."""
+
+    kind: ClassVar = Kind.BLOCKED
+    by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The worker gave the lease back without a verdict; no attempt is burned."""
+
+    kind: ClassVar = Kind.RELEASED
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """Somebody who needs a resource found the lease over and its holder silent."""
+
+    kind: ClassVar = Kind.EVICTED
+    token: int
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The work item is dead-lettered."""
+
+    kind: ClassVar = Kind.FAILED
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The work item ended because somebody asked for it."""
+
+    kind: ClassVar = Kind.CANCELLED
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signaled:
+    """Somebody outside sent a signal. Its body is the data."""
+
+    kind: ClassVar = Kind.SIGNALED
+    signal_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody outside asked for the work to end."""
+
+    kind: ClassVar = Kind.CANCEL_REQUESTED
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """An operator put terminal work back to life, from its last snapshot."""
+
+    kind: ClassVar = Kind.RETRIED
+    reason: str
+
+
+Event = (
+    Enqueued
+    | Claimed
+    | Committed
+    | Recorded
+    | AttemptFailed
+    | Deferred
+    | Blocked
+    | Released
+    | Evicted
+    | Failed
+    | Cancelled
+    | Signaled
+    | CancelRequested
+    | Retried
+)
+
+OUTSIDER_KINDS = frozenset({Kind.SIGNALED, Kind.CANCEL_REQUESTED})
+"""Kinds that somebody without the lease appends while it is held; the holder takes them in."""
+
+
+class Encoding(StrEnum):
+    """How a body is stored."""
+
+    JSON = "json"
+    ZSTD = "zstd"
+    DELTA = "delta"
+    """zstd with the body at position `base` as dictionary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A payload, snapshot or result as stored.
+
+    Attributes:
+        encoding: how the bytes are to be read.
+        data: the bytes; empty when they are spilled.
+        base: position of the entry whose body is the dictionary, for `DELTA`.
+        digest: of the blob that holds the bytes, when they are spilled.
+        depth: how many bodies must be read before this one.
+    """
+
+    encoding: Encoding
+    data: bytes
+    base: int | None = None
+    digest: str | None = None
+    depth: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who works on a work item, until when. `token` is the position of the claim."""
+
+    worker_id: str
+    token: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """All that is true of a work item now, its payload and snapshot apart.
+
+    Attributes:
+        position: of the entry that this is the state after.
+        since: when the current state began.
+        version, step: of the last committed snapshot; 0 and "" before the first.
+        snapshot_position: where that snapshot is; None before the first.
+        failures: failed attempts since the last commit.
+        interruptions: leases since the last commit that ended without a word.
+        wake_at: when scheduled work goes on.
+        sent_position: the last entry that had a delivery sent.
+        signals: positions of signals that no committed step has seen.
+        once: results recorded in the current step: (key, position).
+        reason: why it is in this state, for people.
+    """
+
+    state: State
+    engine: str
+    position: int
+    created_at: float
+    since: float
+    lane: Lane = Lane.NORMAL
+    version: int = 0
+    step: str = ""
+    snapshot_position: int | None = None
+    lease: Lease | None = None
+    failures: int = 0
+    interruptions: int = 0
+    wake_at: float | None = None
+    waits: Wait | None = None
+    deadline_at: float | None = None
+    sent_position: int = 0
+    signals: tuple[int, ...] = ()
+    once: tuple[tuple[str, int], ...] = ()
+    cancel_requested: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRow:
+    """A work item as lists show it: a projection of its control state.
+
+    Attributes:
+        position: of the entry that the row reflects.
+        due_at: when somebody should look if nothing else has happened; None: never.
+        token, worker_id, lease_until: the lease, as last renewed.
+        progress: (fraction, text) of the running step, if it said so.
+    """
+
+    work_id: str
+    engine: str
+    state: State
+    lane: Lane
+    position: int
+    version: int
+    step: str
+    created_at: float
+    updated_at: float
+    since: float
+    due_at: float | None = None
+    token: int | None = None
+    worker_id: str | None = None
+    lease_until: float | None = None
+    wake_at: float | None = None
+    deadline_at: float | None = None
+    failures: int = 0
+    interruptions: int = 0
+    reason: str = ""
+    progress: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a journal.
+
+    Attributes:
+        entry_id: unique to the try that wrote it; settles who won a position.
+        at: epoch seconds by the writer's clock.
+        actor: who wrote it: a worker id, `client`, `sweeper:…`, or an operator.
+        control: the control state after this entry.
+    """
+
+    work_id: str
+    position: int
+    entry_id: str
+    at: float
+    actor: str
+    event: Event
+    control: Control
+    body: Body | None = None

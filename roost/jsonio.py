@@ -1,0 +1,194 @@
+"""Strict JSON: what may be stored, checked before anything is parsed or written.
+
+JSON here means what every reader agrees on: no NaN or infinity, no lone surrogates, no
+duplicate keys, at most `DEPTH_MAX` levels, keys are text, and a bound on the size.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from math import isfinite
+from typing import Any, NoReturn
+
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from roost.errors import PayloadError
+
+DEPTH_MAX = 64
+PAYLOAD_MAX_BYTES = 1 << 20  # 1 MiB
+SNAPSHOT_MAX_BYTES = 16 << 20  # 16 MiB
+INT_DIGITS_MAX = 4300  # Python documentation, "Integer string conversion length limitation"
+_INT_BITS_MAX = (10**INT_DIGITS_MAX - 1).bit_length()
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+_NUMBERS: frozenset[type] = frozenset({int, float})
+_PLAIN: frozenset[type] = frozenset({str, bool, type(None)})
+
+
+def dump(value: Any, *, what: str, max_bytes: int) -> bytes:
+    """The JSON of a Python value, as it is stored.
+
+    Args:
+        value: dicts with text keys, lists, tuples (stored as lists), str, int, float,
+            bool and None; subclasses of these are stored as their base.
+        what: names the value in errors.
+        max_bytes: the longest result.
+
+    Raises:
+        PayloadError: the value is not JSON, too deep or too large; says where.
+    """
+    _check(value, what)
+    try:
+        body: bytes = to_json(value)
+    except PydanticSerializationError:
+        raise PayloadError(
+            f"{what} has text with a lone surrogate, which UTF-8 can't hold",
+            hint="Decode the text properly, or replace such characters.",
+        ) from None
+    if len(body) > max_bytes:
+        raise PayloadError(
+            f"{what} has {len(body)} bytes as JSON, more than {max_bytes}",
+            hint="Put large content into an artifact and keep its digest here.",
+        )
+    return body
+
+
+def load(body: bytes) -> Any:
+    """What `dump` stored; trusts that `dump` wrote it."""
+    return from_json(body)
+
+
+def parse(text: str | bytes, *, what: str, max_bytes: int = PAYLOAD_MAX_BYTES) -> Any:
+    """JSON that came from outside.
+
+    Raises:
+        PayloadError: it is malformed, too large, too deep, or has NaN, infinity,
+            duplicate keys, or lone surrogates.
+    """
+    body = _encode(text, what)
+    if len(body) > max_bytes:
+        raise PayloadError(f"{what} has {len(body)} bytes, more than {max_bytes}")
+    if _depth(body) > DEPTH_MAX:
+        raise PayloadError(f"{what} is nested more than {DEPTH_MAX} deep")
+
+    def no_constant(name: str) -> NoReturn:
+        raise PayloadError(f"{what} has {name}, which is not JSON", hint="Use null or a number.")
+
+    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise PayloadError(f"{what} has the key {twice!r} twice")
+        return found
+
+    try:
+        value = json.loads(body, parse_constant=no_constant, object_pairs_hook=no_duplicates)
+    except json.JSONDecodeError as error:
+        raise PayloadError(
+            f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
+            hint="Quote keys and text with double quotes; in a shell, wrap the whole in single quotes.",
+        ) from None
+    except (ValueError, RecursionError) as error:
+        raise PayloadError(f"{what} can't be read: {error}") from None
+    dump(value, what=what, max_bytes=max_bytes)  # surrogates escaped as \\ud800 show up here
+    return value
+
+
+def parse_object(text: str | bytes, *, what: str, max_bytes: int = PAYLOAD_MAX_BYTES) -> dict[str, Any]:
+    """Like `parse`, for what must be a JSON object.
+
+    Raises:
+        PayloadError: as `parse`, or it is something else.
+    """
+    value = parse(text, what=what, max_bytes=max_bytes)
+    if not isinstance(value, dict):
+        raise PayloadError(
+            f"{what} is {_kind(value)}, not a JSON object",
+            hint='Wrap it, for example as {"value": …}.',
+        )
+    return value
+
+
+def _encode(text: str | bytes, what: str) -> bytes:
+    try:
+        if isinstance(text, bytes):
+            text.decode()
+            return text
+        return text.encode()
+    except UnicodeError:
+        raise PayloadError(f"{what} is not UTF-8") from None
+
+
+def _depth(body: bytes) -> int:
+    """The deepest nesting of brackets outside strings; reads JSON that may be malformed."""
+    depth = deepest = 0
+    for match in _TOKEN.finditer(body):
+        char = match.group()[:1]
+        if char in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _kind(value: Any) -> str:
+    names = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "null" if value is None else type(value).__name__)
+
+
+def _check(value: Any, what: str) -> None:
+    """Walk the value level by level; raise where it is not JSON. Runs at every commit."""
+    level: list[Any] = [value]
+    for _ in range(DEPTH_MAX + 1):
+        deeper: list[Any] = []
+        for node in level:
+            kind = type(node)
+            if kind in _PLAIN:
+                continue
+            if kind is dict:
+                _check_keys(node, what)
+                deeper.extend(node.values())
+            elif kind is list:
+                deeper.extend(node)
+            elif not (kind in _NUMBERS and -1e300 < node < 1e300):
+                deeper.extend(_check_other(node, what))
+        if not deeper:
+            return
+        level = deeper
+    raise PayloadError(f"{what} is nested more than {DEPTH_MAX} deep", hint="Flatten it.")
+
+
+def _check_other(node: Any, what: str) -> Collection[Any]:
+    """Check what is not plainly JSON: huge numbers, tuples, subclasses of JSON's types.
+
+    Returns:
+        What it contains, to be checked in turn.
+
+    Raises:
+        PayloadError: it is none of these.
+    """
+    if isinstance(node, dict):
+        _check_keys(node, what)
+        return node.values()
+    if isinstance(node, list | tuple):
+        return node
+    if isinstance(node, float) and not isfinite(node):
+        raise PayloadError(f"{what} has {node!r}, which is not JSON", hint="Use null or a number.")
+    if isinstance(node, int) and node.bit_length() > _INT_BITS_MAX:
+        raise PayloadError(f"{what} has an integer of more than {INT_DIGITS_MAX} digits")
+    if isinstance(node, str | int | float):
+        return ()
+    raise PayloadError(
+        f"{what} has a {type(node).__name__}, which is not JSON",
+        hint="Use objects, lists, text, numbers, true, false and null.",
+    )
+
+
+def _check_keys(node: dict[Any, Any], what: str) -> None:
+    for key in node:
+        if type(key) is not str and not isinstance(key, str):
+            raise PayloadError(f"{what} has the key {key!r}, a {type(key).__name__}; JSON keys are text")

@@ -1,0 +1,203 @@
+"""How entries and bodies become bytes, and back.
+
+A stored entry is a handful of plain columns; a backend keeps them as it likes. The
+format has a version: a reader refuses what it does not know instead of guessing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+from pydantic import TypeAdapter, ValidationError
+
+from roost.errors import SchemaTooNew, StorageCorrupt
+from roost.journal.entries import (
+    AttemptFailed,
+    Blocked,
+    Body,
+    Cancelled,
+    CancelRequested,
+    Claimed,
+    Committed,
+    Control,
+    Deferred,
+    Encoding,
+    Enqueued,
+    Entry,
+    Event,
+    Evicted,
+    Failed,
+    Kind,
+    Recorded,
+    Released,
+    Retried,
+    Signaled,
+)
+
+FORMAT = 1
+COMPRESS_MIN_BYTES = 1024  # below it zstd saves little and costs a call
+DELTA_DEPTH_MAX = 15  # a read decodes at most this many bodies before the one it wants
+DELTA_WORTH = 0.2  # a delta that is not below this part of the JSON starts a new key frame
+_LEVEL = 1  # measured on a growing 20-kB transcript: as small as level 3 at half the time
+_BODY_MAX_BYTES = 64 << 20  # nothing larger is ever unpacked
+
+_EVENTS: dict[Kind, TypeAdapter[Any]] = {
+    event.kind: TypeAdapter(event)
+    for event in (
+        Enqueued,
+        Claimed,
+        Committed,
+        Recorded,
+        AttemptFailed,
+        Deferred,
+        Blocked,
+        Released,
+        Evicted,
+        Failed,
+        Cancelled,
+        Signaled,
+        CancelRequested,
+        Retried,
+    )
+}
+_CONTROL: TypeAdapter[Control] = TypeAdapter(Control)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry as columns. `event` and `control` are JSON without default values."""
+
+    work_id: str
+    position: int
+    entry_id: str
+    kind: str
+    version: int
+    at: float
+    actor: str
+    event: bytes
+    control: bytes
+    body: bytes | None = None
+    body_encoding: str | None = None
+    body_base: int | None = None
+    body_digest: str | None = None
+    body_depth: int = 0
+    format: int = FORMAT
+
+
+def encode_entry(entry: Entry) -> StoredEntry:
+    """The columns of an entry."""
+    body = entry.body
+    return StoredEntry(
+        work_id=entry.work_id,
+        position=entry.position,
+        entry_id=entry.entry_id,
+        kind=entry.event.kind.value,
+        version=entry.control.version,
+        at=entry.at,
+        actor=entry.actor,
+        event=_EVENTS[entry.event.kind].dump_json(entry.event, exclude_defaults=True),
+        control=_CONTROL.dump_json(entry.control, exclude_defaults=True),
+        body=None if body is None else body.data,
+        body_encoding=None if body is None else body.encoding.value,
+        body_base=None if body is None else body.base,
+        body_digest=None if body is None else body.digest,
+        body_depth=0 if body is None else body.depth,
+    )
+
+
+def decode_entry(stored: StoredEntry) -> Entry:
+    """The entry of stored columns.
+
+    Raises:
+        SchemaTooNew: a newer Roost wrote it.
+        StorageCorrupt: the columns make no entry.
+    """
+    where = f"entry {stored.position} of {stored.work_id}"
+    if stored.format > FORMAT:
+        raise SchemaTooNew(
+            f"{where} has format {stored.format}; this Roost knows up to {FORMAT}", hint="Upgrade Roost."
+        )
+    try:
+        kind = Kind(stored.kind)
+        event: Event = _EVENTS[kind].validate_json(stored.event)
+        control = _CONTROL.validate_json(stored.control)
+    except (ValidationError, ValueError) as error:
+        raise StorageCorrupt(f"{where} can't be read: {error}") from error
+    return Entry(
+        work_id=stored.work_id,
+        position=stored.position,
+        entry_id=stored.entry_id,
+        at=stored.at,
+        actor=stored.actor,
+        event=event,
+        control=control,
+        body=_body(stored),
+    )
+
+
+def _body(stored: StoredEntry) -> Body | None:
+    if stored.body_encoding is None:
+        return None
+    return Body(
+        encoding=Encoding(stored.body_encoding),
+        data=stored.body or b"",
+        base=stored.body_base,
+        digest=stored.body_digest,
+        depth=stored.body_depth,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A body that a next one can be a delta of: where it is, and its JSON."""
+
+    position: int
+    raw: bytes
+    depth: int
+
+
+def pack(raw: bytes, base: Base | None = None) -> Body:
+    """Compress a JSON document where it pays.
+
+    Args:
+        raw: the JSON.
+        base: the snapshot before, as dictionary; not used once the chain is long.
+    """
+    if len(raw) < COMPRESS_MIN_BYTES:
+        return Body(Encoding.JSON, raw)
+    if base is not None and base.depth < DELTA_DEPTH_MAX and len(base.raw) >= COMPRESS_MIN_BYTES:
+        dictionary = zstandard.ZstdCompressionDict(base.raw, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        delta = zstandard.ZstdCompressor(level=_LEVEL, dict_data=dictionary).compress(raw)
+        if len(delta) < len(raw) * DELTA_WORTH:
+            return Body(Encoding.DELTA, delta, base=base.position, depth=base.depth + 1)
+    return Body(Encoding.ZSTD, zstandard.ZstdCompressor(level=_LEVEL).compress(raw))
+
+
+def unpack(body: Body, data: bytes, base: bytes | None = None) -> bytes:
+    """The JSON of a stored body.
+
+    Args:
+        body: says how it is encoded.
+        data: its bytes (those of the blob, where it is spilled).
+        base: the JSON that it is a delta of.
+
+    Raises:
+        StorageCorrupt: the bytes are not what was written.
+    """
+    try:
+        match body.encoding:
+            case Encoding.JSON:
+                return data
+            case Encoding.ZSTD:
+                return zstandard.ZstdDecompressor().decompress(data, max_output_size=_BODY_MAX_BYTES)
+            case Encoding.DELTA:
+                if base is None:
+                    raise StorageCorrupt("a delta has no base")
+                dictionary = zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+                return zstandard.ZstdDecompressor(dict_data=dictionary).decompress(
+                    data, max_output_size=_BODY_MAX_BYTES
+                )
+    except zstandard.ZstdError as error:
+        raise StorageCorrupt(f"a body can't be unpacked: {error}") from error

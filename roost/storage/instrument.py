@@ -1,0 +1,270 @@
+"""Wraps any backend: a hook runs before and after each call.
+
+Counting, timing, faults and crash points are hooks; no backend knows of them. The
+hook is given the call's name (`append`, `send`, `acquire` …) and, for appends, the
+kind of the entry; it may raise, wait, or end the process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from typing import Literal, TypeVar
+
+from roost.errors import SettingsError
+from roost.journal.entries import Entry, IndexRow, Kind
+from roost.models import Lane, State
+from roost.storage.ports import (
+    Acquired,
+    ArtifactStore,
+    Backend,
+    Blob,
+    Delivery,
+    FeedPage,
+    Finding,
+    IndexPage,
+    IndexQuery,
+    Journal,
+    Message,
+    Owner,
+    Refused,
+    Renewal,
+    ResourceClaims,
+    ResourceView,
+    WorkIndex,
+    WorkQueue,
+)
+
+When = Literal["before", "after"]
+Hook = Callable[[When, str, str], Awaitable[None]]
+"""Called with when, the call's name, and a detail (an entry's kind, or "")."""
+
+T = TypeVar("T")
+
+
+class _Calls:
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+
+    async def _call(self, name: str, call: Awaitable[T], detail: str = "") -> T:
+        try:
+            await self._hook("before", name, detail)
+        except BaseException:
+            getattr(call, "close", lambda: None)()  # a call that never starts must not warn
+            raise
+        result = await call
+        await self._hook("after", name, detail)
+        return result
+
+
+class InstrumentedJournal(_Calls):
+    """A `Journal` with a hook."""
+
+    def __init__(self, inner: Journal, hook: Hook) -> None:
+        super().__init__(hook)
+        self._inner = inner
+
+    async def append(self, entry: Entry) -> Entry:
+        return await self._call("append", self._inner.append(entry), entry.event.kind.value)
+
+    async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        return await self._call("append_many", self._inner.append_many(entries))
+
+    async def tail(self, work_id: str) -> Entry | None:
+        return await self._call("tail", self._inner.tail(work_id))
+
+    async def read(
+        self, work_id: str, *, after: int = -1, limit: int = 100, newest_first: bool = False
+    ) -> Sequence[Entry]:
+        return await self._call(
+            "read", self._inner.read(work_id, after=after, limit=limit, newest_first=newest_first)
+        )
+
+    async def get(self, work_id: str, position: int) -> Entry | None:
+        return await self._call("get", self._inner.get(work_id, position))
+
+    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
+        return await self._call("feed", self._inner.feed(cursor, limit=limit, newest=newest))
+
+
+class InstrumentedIndex(_Calls):
+    """A `WorkIndex` with a hook."""
+
+    def __init__(self, inner: WorkIndex, hook: Hook) -> None:
+        super().__init__(hook)
+        self._inner = inner
+
+    async def put(self, row: IndexRow) -> bool:
+        return await self._call("index_put", self._inner.put(row))
+
+    async def get(self, work_id: str) -> IndexRow | None:
+        return await self._call("index_get", self._inner.get(work_id))
+
+    async def renew(self, renewals: Sequence[Renewal]) -> Sequence[bool]:
+        return await self._call("renew", self._inner.renew(renewals))
+
+    async def due(self, now: float, *, limit: int = 100, after: IndexRow | None = None) -> Sequence[IndexRow]:
+        return await self._call("due", self._inner.due(now, limit=limit, after=after))
+
+    async def take_due(self, row: IndexRow, due_at: float | None) -> bool:
+        return await self._call("take_due", self._inner.take_due(row, due_at))
+
+    async def wake(self, work_id: str, due_at: float) -> None:
+        await self._call("wake", self._inner.wake(work_id, due_at))
+
+    async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
+        return await self._call("list", self._inner.list(query, cursor=cursor, limit=limit))
+
+    async def counts(self) -> dict[State, int]:
+        return await self._call("counts", self._inner.counts())
+
+
+class InstrumentedClaims(_Calls):
+    """`ResourceClaims` with a hook."""
+
+    def __init__(self, inner: ResourceClaims, hook: Hook) -> None:
+        super().__init__(hook)
+        self._inner = inner
+
+    async def acquire(
+        self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
+    ) -> Acquired | Refused:
+        return await self._call(
+            "acquire", self._inner.acquire(owner, resources, now=now, overtake_before=overtake_before)
+        )
+
+    async def release(self, owner: Owner, *, now: float) -> Sequence[str]:
+        return await self._call("release", self._inner.release(owner, now=now))
+
+    async def leave(self, work_id: str, *, now: float) -> Sequence[str]:
+        return await self._call("leave", self._inner.leave(work_id, now=now))
+
+    async def show(self, *, limit: int = 100, resource: str | None = None) -> Sequence[ResourceView]:
+        return await self._call("show", self._inner.show(limit=limit, resource=resource))
+
+
+class InstrumentedQueue(_Calls):
+    """A `WorkQueue` with a hook."""
+
+    def __init__(self, inner: WorkQueue, hook: Hook) -> None:
+        super().__init__(hook)
+        self._inner = inner
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        await self._call("send", self._inner.send(messages))
+
+    async def receive(
+        self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]
+    ) -> Sequence[Delivery]:
+        return await self._call(
+            "receive",
+            self._inner.receive(
+                limit, visibility_seconds=visibility_seconds, wait_seconds=wait_seconds, lanes=lanes
+            ),
+        )
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        await self._call("acknowledge", self._inner.acknowledge(deliveries))
+
+    async def extend(self, deliveries: Sequence[Delivery], visibility_seconds: float) -> Sequence[bool]:
+        return await self._call("extend", self._inner.extend(deliveries, visibility_seconds))
+
+    async def put_back(self, delivery: Delivery, delay_seconds: float) -> None:
+        await self._call("put_back", self._inner.put_back(delivery, delay_seconds))
+
+    async def reject(self, delivery: Delivery, reason: str) -> None:
+        await self._call("reject", self._inner.reject(delivery, reason))
+
+    async def backlog(self) -> int:
+        return await self._call("backlog", self._inner.backlog())
+
+
+class InstrumentedArtifacts(_Calls):
+    """An `ArtifactStore` with a hook."""
+
+    def __init__(self, inner: ArtifactStore, hook: Hook) -> None:
+        super().__init__(hook)
+        self._inner = inner
+
+    async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
+        return await self._call("artifact_put", self._inner.put(chunks))
+
+    async def read(self, digest: str) -> AsyncIterator[bytes]:
+        await self._hook("before", "artifact_read", "")
+        async for chunk in self._inner.read(digest):
+            yield chunk
+        await self._hook("after", "artifact_read", "")
+
+    async def size(self, digest: str) -> int | None:
+        return await self._call("artifact_size", self._inner.size(digest))
+
+
+class InstrumentedBackend:
+    """A `Backend` whose every port has the hook."""
+
+    def __init__(self, inner: Backend, hook: Hook) -> None:
+        self._inner = inner
+        self.url = inner.url
+        self.projects_on_append = inner.projects_on_append
+        self.inline_max_bytes = inner.inline_max_bytes
+        self.journal: Journal = InstrumentedJournal(inner.journal, hook)
+        self.index: WorkIndex = InstrumentedIndex(inner.index, hook)
+        self.claims: ResourceClaims = InstrumentedClaims(inner.claims, hook)
+        self.queue: WorkQueue = InstrumentedQueue(inner.queue, hook)
+        self.artifacts: ArtifactStore = InstrumentedArtifacts(inner.artifacts, hook)
+
+    async def check(self) -> Sequence[Finding]:
+        return await self._inner.check()
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+CRASH_CALLS = frozenset(
+    {
+        "append",
+        "append_many",
+        "index_put",
+        "renew",
+        "take_due",
+        "acquire",
+        "release",
+        "send",
+        "receive",
+        "acknowledge",
+        "put_back",
+        "artifact_put",
+    }
+)
+"""Calls that a crash point can name; an append also by kind: `after-committed:2`."""
+
+
+def crash_hook(text: str) -> Hook:
+    """A hook that ends this process, as SIGKILL does, at a crash point.
+
+    Args:
+        text: `before-NAME` or `after-NAME`, with `:N` for the Nth time in this process.
+            NAME is one of `CRASH_CALLS`, or the kind of an appended entry.
+
+    Raises:
+        SettingsError: no such crash point.
+    """
+    point, _, count = text.partition(":")
+    when, _, name = point.partition("-")
+    kinds = {kind.value for kind in Kind}
+    if when not in ("before", "after") or name not in CRASH_CALLS | kinds or not (count or "1").isdigit():
+        raise SettingsError(
+            f"ROOST_CRASH_AT: no crash point {text!r}",
+            hint=f"Write before-NAME:N or after-NAME:N, with NAME one of {', '.join(sorted(CRASH_CALLS | kinds))}.",
+        )
+    left = int(count or "1")
+
+    async def hook(at: When, call: str, detail: str) -> None:
+        nonlocal left
+        if at == when and name in (call, detail):
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return hook

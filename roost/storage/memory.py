@@ -1,0 +1,409 @@
+"""The `memory` backend: every port on dicts. For tests and simulation; the verified fake.
+
+It is the plainest reading of `ports.py`. Nothing here awaits, so each call is atomic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from roost.clock import Clock, SystemClock
+from roost.errors import ArtifactNotFound, StorageCorrupt, StorageError
+from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
+from roost.journal.entries import Entry, IndexRow
+from roost.models import Lane, State
+from roost.storage.ports import (
+    Acquired,
+    Blob,
+    Delivery,
+    FeedPage,
+    Finding,
+    IndexPage,
+    IndexQuery,
+    Message,
+    Owner,
+    Refused,
+    Renewal,
+    ResourceView,
+    Waiter,
+)
+
+
+class MemoryJournal:
+    """Journals as lists; the feed is the order of all appends."""
+
+    def __init__(self, index: MemoryIndex) -> None:
+        self._index = index
+        self._entries: dict[str, list[Entry]] = {}
+        self._feed: list[Entry] = []
+
+    async def append(self, entry: Entry) -> Entry:
+        entries = self._entries.setdefault(entry.work_id, [])
+        if entry.position < len(entries):
+            return entries[entry.position]
+        if entry.position > len(entries):
+            raise StorageError(f"a gap before position {entry.position} of {entry.work_id}")
+        entries.append(entry)
+        self._feed.append(entry)
+        if entry.position == 0:
+            await self._index.put(project(entry))
+        return entry
+
+    async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        return [await self.append(entry) for entry in entries]
+
+    async def tail(self, work_id: str) -> Entry | None:
+        entries = self._entries.get(work_id)
+        return entries[-1] if entries else None
+
+    async def read(
+        self, work_id: str, *, after: int = -1, limit: int = 100, newest_first: bool = False
+    ) -> Sequence[Entry]:
+        entries = self._entries.get(work_id, [])
+        if newest_first:
+            stop = len(entries) if after < 0 else min(after, len(entries))
+            return entries[max(0, stop - limit) : stop][::-1]
+        return entries[after + 1 : after + 1 + limit]
+
+    async def get(self, work_id: str, position: int) -> Entry | None:
+        entries = self._entries.get(work_id, [])
+        return entries[position] if 0 <= position < len(entries) else None
+
+    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
+        start = int(cursor) if cursor is not None else 0
+        if cursor is None and newest:
+            start = max(0, len(self._feed) - limit)
+        page = self._feed[start : start + limit]
+        return FeedPage(page, str(start + len(page)))
+
+
+class MemoryIndex:
+    """Index rows in a dict, in the order in which the work came."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, IndexRow] = {}
+        self._order: dict[str, int] = {}
+
+    async def put(self, row: IndexRow) -> bool:
+        standing = self._rows.get(row.work_id)
+        if standing is not None and standing.position > row.position:
+            return False
+        self._rows[row.work_id] = row
+        self._order.setdefault(row.work_id, len(self._order))
+        return True
+
+    async def get(self, work_id: str) -> IndexRow | None:
+        return self._rows.get(work_id)
+
+    async def renew(self, renewals: Sequence[Renewal]) -> Sequence[bool]:
+        return [self._renew(renewal) for renewal in renewals]
+
+    def _renew(self, renewal: Renewal) -> bool:
+        row = self._rows.get(renewal.work_id)
+        if row is None or row.token != renewal.token:
+            return False
+        self._rows[renewal.work_id] = replace(
+            row,
+            lease_until=max(row.lease_until or 0.0, renewal.lease_until),
+            due_at=renewal.due_at if row.due_at is None else max(row.due_at, renewal.due_at),
+            progress=renewal.progress or row.progress,
+        )
+        return True
+
+    async def due(self, now: float, *, limit: int = 100, after: IndexRow | None = None) -> Sequence[IndexRow]:
+        rows = [
+            (row.due_at, row.work_id)
+            for row in self._rows.values()
+            if row.due_at is not None and row.due_at <= now
+        ]
+        if after is not None and after.due_at is not None:
+            passed = (after.due_at, after.work_id)
+            rows = [key for key in rows if key > passed]
+        return [self._rows[work_id] for _, work_id in sorted(rows)[:limit]]
+
+    async def take_due(self, row: IndexRow, due_at: float | None) -> bool:
+        standing = self._rows.get(row.work_id)
+        if standing is None or (standing.due_at, standing.position) != (row.due_at, row.position):
+            return False
+        self._rows[row.work_id] = replace(standing, due_at=due_at)
+        return True
+
+    async def wake(self, work_id: str, due_at: float) -> None:
+        row = self._rows.get(work_id)
+        if row is not None and (row.due_at is None or row.due_at > due_at):
+            self._rows[work_id] = replace(row, due_at=due_at)
+
+    async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
+        before = int(cursor) if cursor is not None else len(self._order)
+        newest_first = sorted(self._rows.values(), key=lambda row: -self._order[row.work_id])
+        rows = [row for row in newest_first if self._order[row.work_id] < before and _matches(row, query)]
+        page = rows[:limit]
+        return IndexPage(page, str(self._order[page[-1].work_id]) if len(rows) > limit else None)
+
+    async def counts(self) -> dict[State, int]:
+        return dict(Counter(row.state for row in self._rows.values()))
+
+
+def _matches(row: IndexRow, query: IndexQuery) -> bool:
+    return (
+        (query.state is None or row.state is query.state)
+        and (query.engine is None or row.engine == query.engine)
+        and (query.id_prefix is None or row.work_id.startswith(query.id_prefix))
+        and (query.created_after is None or row.created_at > query.created_after)
+    )
+
+
+@dataclass(slots=True)
+class _Line:
+    """One resource: who holds it, and who waits, first come first."""
+
+    owner: Owner | None
+    waiters: list[Waiter]
+
+
+class MemoryClaims:
+    """Resources in a dict; each has at most one owner."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, _Line] = {}
+
+    async def acquire(
+        self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
+    ) -> Acquired | Refused:
+        lines = [self._lines.setdefault(name, _Line(None, [])) for name in resources]
+        owners = [
+            line.owner for line in lines if line.owner is not None and not _may_replace(line.owner, owner)
+        ]
+        ahead = [
+            name
+            for line in lines
+            if line.owner is None
+            for name in _ahead(line.waiters, owner.work_id, overtake_before)
+        ]
+        if owners or ahead:
+            for line in lines:
+                if all(waiter.work_id != owner.work_id for waiter in line.waiters):
+                    line.waiters.append(Waiter(owner.work_id, now))
+            return Refused(owners, list(dict.fromkeys(ahead)))
+        for line in lines:
+            line.owner = owner
+            line.waiters = [waiter for waiter in line.waiters if waiter.work_id != owner.work_id]
+        return Acquired()
+
+    async def release(self, owner: Owner, *, now: float) -> Sequence[str]:
+        freed = [line for line in self._lines.values() if line.owner == owner]
+        for line in freed:
+            line.owner = None
+        return self._call_first(freed, now)
+
+    async def leave(self, work_id: str, *, now: float) -> Sequence[str]:
+        left = []
+        for line in self._lines.values():
+            if any(waiter.work_id == work_id for waiter in line.waiters):
+                line.waiters = [waiter for waiter in line.waiters if waiter.work_id != work_id]
+                left.append(line)
+        return self._call_first([line for line in left if line.owner is None], now)
+
+    def _call_first(self, lines: Sequence[_Line], now: float) -> Sequence[str]:
+        called = []
+        for line in lines:
+            if line.waiters:
+                line.waiters[0] = replace(line.waiters[0], called_at=now)
+                called.append(line.waiters[0].work_id)
+        self._lines = {name: line for name, line in self._lines.items() if line.owner or line.waiters}
+        return list(dict.fromkeys(called))
+
+    async def show(self, *, limit: int = 100, resource: str | None = None) -> Sequence[ResourceView]:
+        names = sorted(self._lines) if resource is None else [resource] if resource in self._lines else []
+        return [
+            ResourceView(name, [line.owner] if line.owner else [], list(line.waiters))
+            for name in names[:limit]
+            if (line := self._lines[name]).owner or line.waiters
+        ]
+
+
+def _may_replace(standing: Owner, owner: Owner) -> bool:
+    return standing.work_id == owner.work_id and standing.token <= owner.token
+
+
+def _ahead(waiters: Sequence[Waiter], work_id: str, overtake_before: float) -> list[str]:
+    """Who comes before `work_id` on a free resource and may not be overtaken."""
+    ahead = []
+    for waiter in waiters:
+        if waiter.work_id == work_id:
+            break
+        if waiter.called_at is None or waiter.called_at >= overtake_before:
+            ahead.append(waiter.work_id)
+    return ahead
+
+
+@dataclass(slots=True)
+class _Stored:
+    """A message in the queue."""
+
+    message: Message
+    visible_at: float
+    order: int
+    receipt: str = ""
+    received_count: int = 0
+
+
+class MemoryQueue:
+    """Messages in a dict; a condition wakes who waits for one."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._messages: dict[int, _Stored] = {}
+        self._count = 0
+        self._changed = asyncio.Event()
+        self.rejected: list[tuple[Delivery, str]] = []
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        now = self._clock.now()
+        for message in messages:
+            if not 0 <= message.delay_seconds <= MESSAGE_DELAY_MAX_SECONDS:
+                raise StorageError(f"a message can't be delayed by {message.delay_seconds} s")
+            self._count += 1
+            self._messages[self._count] = _Stored(message, now + message.delay_seconds, self._count)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def receive(
+        self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]
+    ) -> Sequence[Delivery]:
+        end = self._clock.monotonic() + wait_seconds
+        while True:
+            changed = self._changed
+            taken = self._take(limit, visibility_seconds, lanes)
+            left = end - self._clock.monotonic()
+            if taken or left <= 0:
+                return taken
+            next_at = min((stored.visible_at for stored in self._messages.values()), default=float("inf"))
+            pause = max(0.0, min(left, next_at - self._clock.now()))
+            try:
+                async with asyncio.timeout(pause):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+
+    def _take(self, limit: int, visibility_seconds: float, lanes: Sequence[Lane]) -> list[Delivery]:
+        now = self._clock.now()
+        visible = [
+            stored
+            for stored in self._messages.values()
+            if stored.visible_at <= now and stored.message.lane in lanes
+        ]
+        visible.sort(key=lambda stored: (lanes.index(stored.message.lane), stored.visible_at, stored.order))
+        for stored in visible[:limit]:
+            self._count += 1
+            stored.visible_at = now + visibility_seconds
+            stored.receipt = f"{stored.order}-{self._count}"
+            stored.received_count += 1
+        return [_delivery(stored) for stored in visible[:limit]]
+
+    def _in_hand(self, delivery: Delivery) -> _Stored | None:
+        stored = self._messages.get(int(delivery.receipt.partition("-")[0]))
+        return stored if stored is not None and stored.receipt == delivery.receipt else None
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            if (stored := self._in_hand(delivery)) is not None:
+                del self._messages[stored.order]
+
+    async def extend(self, deliveries: Sequence[Delivery], visibility_seconds: float) -> Sequence[bool]:
+        until = self._clock.now() + visibility_seconds
+        kept = []
+        for delivery in deliveries:
+            stored = self._in_hand(delivery)
+            if stored is not None:
+                stored.visible_at = until
+            kept.append(stored is not None)
+        return kept
+
+    async def put_back(self, delivery: Delivery, delay_seconds: float) -> None:
+        if (stored := self._in_hand(delivery)) is not None:
+            stored.visible_at = self._clock.now() + delay_seconds
+            stored.receipt = ""
+            self._wake()
+
+    async def reject(self, delivery: Delivery, reason: str) -> None:
+        if self._in_hand(delivery) is not None:
+            self.rejected.append((delivery, reason))
+            await self.acknowledge([delivery])
+
+    async def backlog(self) -> int:
+        now = self._clock.now()
+        return sum(1 for stored in self._messages.values() if stored.visible_at <= now)
+
+
+def _delivery(stored: _Stored) -> Delivery:
+    message = stored.message
+    return Delivery(message.work_id, message.cause, message.lane, stored.receipt, stored.received_count)
+
+
+_CHUNK_BYTES = 1 << 16
+
+
+class MemoryArtifacts:
+    """Blobs in a dict."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, bytes] = {}
+
+    async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
+        parts = [chunk async for chunk in chunks] if isinstance(chunks, AsyncIterator) else list(chunks)
+        content = b"".join(parts)
+        digest = hashlib.sha256(content).hexdigest()
+        self._blobs[digest] = content
+        return Blob(digest, len(content))
+
+    async def read(self, digest: str) -> AsyncIterator[bytes]:
+        content = self._blobs.get(digest)
+        if content is None:
+            raise ArtifactNotFound(f"no artifact {digest!r}")
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise StorageCorrupt(f"artifact {digest} has other bytes than were stored")
+        for start in range(0, len(content), _CHUNK_BYTES):
+            yield content[start : start + _CHUNK_BYTES]
+
+    async def size(self, digest: str) -> int | None:
+        content = self._blobs.get(digest)
+        return None if content is None else len(content)
+
+
+class MemoryBackend:
+    """All ports in one process' memory.
+
+    Args:
+        clock: decides when messages are visible.
+        inline_max_bytes: stored bodies above it are spilled; small in tests.
+    """
+
+    projects_on_append = False
+
+    def __init__(self, clock: Clock | None = None, *, inline_max_bytes: int = 1 << 20) -> None:
+        self.url = "memory:"
+        self.inline_max_bytes = inline_max_bytes
+        self.index = MemoryIndex()
+        self.journal = MemoryJournal(self.index)
+        self.claims = MemoryClaims()
+        self.queue = MemoryQueue(clock or SystemClock())
+        self.artifacts = MemoryArtifacts()
+
+    async def check(self) -> Sequence[Finding]:
+        return [Finding("memory", True, "gone when the process ends")]
+
+    async def close(self) -> None:
+        pass
+
+
+async def open_url(url: str, settings: object, clock: Clock) -> MemoryBackend:
+    """The entry point of scheme `memory`; gone when the process ends."""
+    return MemoryBackend(clock)

@@ -1,0 +1,380 @@
+"""The ports: what Roost needs of a storage backend, each a small `Protocol`.
+
+The docstrings are the contract; `roost.testing.contract` checks every line of it on
+every backend. All instants are UTC epoch seconds, and `now` is always given by the
+caller: a backend has no clock of its own, save for how long `receive` waits.
+
+Expected outcomes are values (an entry of somebody else, a refused claim, no message).
+Errors are `roost.errors.StorageError` and its children.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from roost.journal.entries import Entry, IndexRow
+from roost.models import Lane, State
+
+DELIVERY_BATCH_MAX = 10  # Amazon SQS Developer Guide, "Batch actions": 10 messages a call
+
+
+class Journal(Protocol):
+    """The journals of all work items: entries at positions 0, 1, 2, …"""
+
+    async def append(self, entry: Entry) -> Entry:
+        """Append at `entry.position` if that position is still free; atomic, durable.
+
+        The entry at position 0 creates the work item: its index row (`control.project`)
+        is written in the same transaction, so that whoever dies next, a sweeper finds it.
+
+        Returns:
+            The entry that stands at the position afterwards. If its `entry_id` is that of
+            `entry`, the append succeeded (now, or at an earlier try whose reply was lost);
+            if not, the competitor's entry stands and nothing was written.
+        """
+
+    async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Append entries of different work items, each by itself as `append` does.
+
+        One that loses does not stop the others. Returns what stands, in the same order.
+        """
+
+    async def tail(self, work_id: str) -> Entry | None:
+        """The entry at the highest position; None if there is no such journal.
+
+        Sees every append that was acknowledged before the call (strongly consistent).
+        """
+
+    async def read(
+        self, work_id: str, *, after: int = -1, limit: int = 100, newest_first: bool = False
+    ) -> Sequence[Entry]:
+        """Entries of one journal with a position above `after` (below it, newest first).
+
+        Args:
+            after: exclusive; with `newest_first` -1 means "from the tail".
+            limit: at most this many come back.
+        """
+
+    async def get(self, work_id: str, position: int) -> Entry | None:
+        """The entry at one position, strongly consistent; None if it is free."""
+
+    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
+        """Entries of all journals, in the order in which they were appended.
+
+        Args:
+            cursor: where an earlier page ended; None starts at the beginning.
+            limit: at most this many entries.
+            newest: with cursor None, start so that the page ends at the newest entry.
+
+        Entries of one work item come in the order of their positions, none left out.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage:
+    """A page of the feed; `cursor` continues after it, also when it is empty."""
+
+    entries: Sequence[Entry]
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexQuery:
+    """Which rows of the work index to list; None matches all.
+
+    Rows come newest first. `id_prefix` matches the start of the work id.
+    """
+
+    state: State | None = None
+    engine: str | None = None
+    id_prefix: str | None = None
+    created_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPage:
+    """A page of the work index; `cursor` is None when there is no further row."""
+
+    rows: Sequence[IndexRow]
+    cursor: str | None
+
+
+class WorkIndex(Protocol):
+    """One row per work item: a projection of its journal's tail.
+
+    It may lag behind the journal; nothing is decided by it but where to look.
+    """
+
+    async def put(self, row: IndexRow) -> bool:
+        """Write a row, unless a newer one stands.
+
+        A row is newer if its `position` is higher. Idempotent. At the same position the
+        given row replaces the one that stands.
+
+        Returns:
+            Whether the row given stands now.
+        """
+
+    async def get(self, work_id: str) -> IndexRow | None:
+        """One row, strongly consistent; None if there is none."""
+
+    async def renew(self, renewals: Sequence[Renewal]) -> Sequence[bool]:
+        """Move `lease_until` and `due_at` of running rows forward, each by itself.
+
+        A row is renewed only while its `token` is the one given. Returns, in the same
+        order, whether each was.
+        """
+
+    async def due(self, now: float, *, limit: int = 100, after: IndexRow | None = None) -> Sequence[IndexRow]:
+        """Rows whose `due_at` is at or before `now`, the longest due first.
+
+        Args:
+            after: the last row of the page before; rows already passed don't come again.
+        """
+
+    async def take_due(self, row: IndexRow, due_at: float | None) -> bool:
+        """Set a row's `due_at`, if it still has the `due_at` and position of `row`.
+
+        Compare-and-swap: of several that try with the same `row`, one gets True.
+        """
+
+    async def wake(self, work_id: str, due_at: float) -> None:
+        """Lower a row's `due_at` to `due_at`, if it is later or None; no row: nothing."""
+
+    async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
+        """Rows that match, newest work first."""
+
+    async def counts(self) -> dict[State, int]:
+        """How many work items are in each state; states with none may be left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What one heartbeat says of one lease; `progress` is None or (fraction, text)."""
+
+    work_id: str
+    token: int
+    lease_until: float
+    due_at: float
+    progress: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who holds a resource: a work item under a fencing token."""
+
+    work_id: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """A work item in line for a resource.
+
+    `called_at` is when a release last woke it for this resource; None: not yet.
+    """
+
+    work_id: str
+    since: float
+    called_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceView:
+    """One resource: its owners, and who waits for it, first in line first."""
+
+    resource: str
+    owners: Sequence[Owner]
+    waiters: Sequence[Waiter]
+
+
+@dataclass(frozen=True, slots=True)
+class Acquired:
+    """The work item now holds all the resources it asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The work item holds none of them, and is in line for each that it asked for.
+
+    Attributes:
+        owners: other holders of the resources.
+        ahead: work ids of waiters that come first on a resource that is free.
+    """
+
+    owners: Sequence[Owner]
+    ahead: Sequence[str]
+
+
+class ResourceClaims(Protocol):
+    """Who holds which resource. A claim has no clock: it is as alive as its owner's lease."""
+
+    async def acquire(
+        self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
+    ) -> Acquired | Refused:
+        """Take all the resources, or none and stand in line for them; atomic.
+
+        A claim of the same work item under an older token is replaced; one under a newer
+        token refuses the call (as `Refused` with that owner). A free resource with waiters
+        goes to the first in line only; a waiter that was called before `overtake_before`
+        and has not come may be overtaken. Idempotent: who holds them already gets
+        `Acquired`. On success the work item leaves all lines.
+        """
+
+    async def release(self, owner: Owner, *, now: float) -> Sequence[str]:
+        """Give up all that `owner` holds, if it still holds it under this very token.
+
+        Returns:
+            Work ids to wake: the first waiter of each resource that came free, marked as
+            called at `now`. Idempotent: an owner that holds nothing gives an empty list.
+        """
+
+    async def leave(self, work_id: str, *, now: float) -> Sequence[str]:
+        """Take a work item out of every line, as one that ended.
+
+        Returns:
+            Work ids to wake, marked as called: those who are now first in line of a
+            resource that is free.
+        """
+
+    async def show(self, *, limit: int = 100, resource: str | None = None) -> Sequence[ResourceView]:
+        """Resources that are held or waited for, by name; or the one named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a delivery carries: ids only.
+
+    `cause` is the position of the entry that had it sent; a work item whose later
+    entries sent deliveries of their own has no use for it any more.
+    """
+
+    work_id: str
+    cause: int
+    lane: Lane = Lane.NORMAL
+    delay_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message in a worker's hands until its visibility timeout ends.
+
+    Attributes:
+        receipt: names this receipt of the message; a later receipt has another.
+        received_count: how often the message was received; decides nothing.
+    """
+
+    work_id: str
+    cause: int
+    lane: Lane
+    receipt: str
+    received_count: int = 1
+
+
+class WorkQueue(Protocol):
+    """Deliveries with a visibility timeout; at least once, in no promised order.
+
+    A delivery is a hint to look at a work item. Losing or repeating one loses nothing.
+    """
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        """Send messages; each becomes visible after its delay. Durable on return.
+
+        A delay is at most `MESSAGE_DELAY_MAX_SECONDS`; what is later is the due index's.
+        """
+
+    async def receive(
+        self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]
+    ) -> Sequence[Delivery]:
+        """Take up to `limit` visible messages, waiting up to `wait_seconds` for the first.
+
+        Returns as soon as there is one. Each stays invisible to others for
+        `visibility_seconds`, or until it is acknowledged, put back or extended.
+
+        Args:
+            lanes: in the order in which they are looked at.
+        """
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Delete messages for good. A receipt that is not current any more: nothing happens."""
+
+    async def extend(self, deliveries: Sequence[Delivery], visibility_seconds: float) -> Sequence[bool]:
+        """Keep deliveries for `visibility_seconds` from now.
+
+        Returns, in the same order, whether each was still in hand under its receipt.
+        """
+
+    async def put_back(self, delivery: Delivery, delay_seconds: float) -> None:
+        """Make a message visible again after `delay_seconds`. A stale receipt: nothing."""
+
+    async def reject(self, delivery: Delivery, reason: str) -> None:
+        """Move a message that is not ours out of the way, to the dead-letter queue."""
+
+    async def backlog(self) -> int:
+        """About how many messages are visible and not yet taken, over all lanes."""
+
+
+class ArtifactStore(Protocol):
+    """Blobs named by the SHA-256 of their content. Writing one twice is one blob."""
+
+    async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
+        """Store a blob; durable on return, whole or not at all."""
+
+    def read(self, digest: str) -> AsyncIterator[bytes]:
+        """The blob's bytes in chunks, verified.
+
+        Raises:
+            ArtifactNotFound: before the first chunk, if there is no such blob.
+            StorageCorrupt: before the last chunk is given, if the content does not have
+                that digest; a reader that got all chunks got the true bytes.
+        """
+
+    async def size(self, digest: str) -> int | None:
+        """Length in bytes, or None if there is no such blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What `put` stored: `digest` is 64 hexadecimal digits."""
+
+    digest: str
+    size_bytes: int
+
+
+class Backend(Protocol):
+    """The ports, opened together.
+
+    Attributes:
+        url: where it is, without secrets; for people.
+        projects_on_append: the index row is written in the transaction of the append,
+            so the core need not write it again.
+        inline_max_bytes: stored bodies above this are spilled to the artifact store.
+    """
+
+    url: str
+    projects_on_append: bool
+    inline_max_bytes: int
+    journal: Journal
+    index: WorkIndex
+    claims: ResourceClaims
+    queue: WorkQueue
+    artifacts: ArtifactStore
+
+    async def check(self) -> Sequence[Finding]:
+        """Look at every part of the backend, as `roost doctor` shows it. Never raises
+        for what it finds."""
+
+    async def close(self) -> None:
+        """Let go of everything; idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `roost doctor`."""
+
+    name: str
+    is_ok: bool
+    detail: str
+    hint: str = ""

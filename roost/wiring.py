@@ -1,0 +1,116 @@
+"""The composition root: settings -> backend, engines, clock -> client and worker."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib import metadata
+
+from roost.clock import Clock, SystemClock, SystemIds
+from roost.config import Settings, core_settings
+from roost.core.client import Client
+from roost.core.parts import Parts
+from roost.core.worker import Worker
+from roost.engine import EngineRegistry, load_engines
+from roost.errors import SettingsError
+from roost.storage.instrument import InstrumentedBackend, crash_hook
+from roost.storage.ports import ArtifactStore, Backend, Finding
+
+BACKENDS = "roost.backends"
+
+OpenBackend = Callable[[str, Settings, Clock], Awaitable[Backend]]
+"""What an entry point of `roost.backends` is: called with the URL, settings and clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """An opened backend with all that works on it."""
+
+    backend: Backend
+    parts: Parts
+    engines: EngineRegistry | None
+    client: Client
+
+    def worker(self, worker_id: str | None = None, *, executor: Executor | None = None) -> Worker:
+        """A worker for the engines of this runtime.
+
+        Args:
+            worker_id: unique; by default host, process id and a random part.
+        """
+        if self.engines is None:
+            raise SettingsError("a worker needs engines", hint="Name them: --engines all")
+        name = worker_id or f"{socket.gethostname()[:40]}-{os.getpid()}-{self.parts.ids.work_id()[-5:]}"
+        return Worker(self.parts, self.engines, name, executor=executor)
+
+
+@asynccontextmanager
+async def open_runtime(
+    settings: Settings, *, engines: str | None = None, actor: str = "client"
+) -> AsyncIterator[Runtime]:
+    """Open the storage that the settings name, and close it at the end.
+
+    Args:
+        engines: which engines to load, as `load_engines` takes them; None loads none.
+        actor: written into entries that the client appends.
+
+    Raises:
+        SettingsError: no such storage.
+        EngineNotFound: an engine is not installed.
+        StorageError: the storage can't be opened.
+    """
+    registry = load_engines(engines, settings.engines) if engines is not None else None
+    clock = SystemClock(settings.clock_offset_seconds)
+    async with AsyncExitStack() as stack:
+        backend = await open_backend(settings.storage, settings, clock)
+        stack.push_async_callback(backend.close)
+        if settings.artifacts is not None:
+            other = await open_backend(settings.artifacts, settings, clock)
+            stack.push_async_callback(other.close)
+            backend = MixedBackend(backend, other)
+        if settings.crash_at is not None:
+            backend = InstrumentedBackend(backend, crash_hook(settings.crash_at))
+        parts = Parts(backend, clock, SystemIds(), core_settings(settings))
+        yield Runtime(backend, parts, registry, Client(parts, engines=registry, actor=actor))
+
+
+async def open_backend(url: str, settings: Settings, clock: Clock) -> Backend:
+    """Open a backend by its URL's scheme, through the entry points `roost.backends`.
+
+    Raises:
+        SettingsError: no backend has that scheme.
+    """
+    scheme = url.partition(":")[0]
+    points = {point.name: point for point in metadata.entry_points(group=BACKENDS)}
+    if scheme not in points:
+        raise SettingsError(
+            f"no storage is called {scheme!r} (from {url!r})",
+            hint=f"Known here: {', '.join(sorted(points))}. For example ROOST_STORAGE=local:/var/lib/roost",
+        )
+    open_it: OpenBackend = points[scheme].load()
+    return await open_it(url, settings, clock)
+
+
+class MixedBackend:
+    """One backend for everything, and the artifacts of another."""
+
+    def __init__(self, state: Backend, artifacts: Backend) -> None:
+        self._state = state
+        self._artifacts = artifacts
+        self.url = f"{state.url} with artifacts in {artifacts.url}"
+        self.projects_on_append = state.projects_on_append
+        self.inline_max_bytes = state.inline_max_bytes
+        self.journal = state.journal
+        self.index = state.index
+        self.claims = state.claims
+        self.queue = state.queue
+        self.artifacts: ArtifactStore = artifacts.artifacts
+
+    async def check(self) -> list[Finding]:
+        return [*await self._state.check(), *await self._artifacts.check()]
+
+    async def close(self) -> None:
+        """Both are closed by who opened them."""
