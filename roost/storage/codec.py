@@ -7,7 +7,7 @@ format has a version: a reader refuses what it does not know instead of guessing
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import zstandard
 from pydantic import TypeAdapter, ValidationError
@@ -65,8 +65,7 @@ _EVENTS: dict[Kind, TypeAdapter[Any]] = {
 _CONTROL: TypeAdapter[Control] = TypeAdapter(Control)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredEntry:
+class StoredEntry(NamedTuple):
     """An entry as columns. `event` and `control` are JSON without default values."""
 
     work_id: str

@@ -1,0 +1,62 @@
+"""Columns of the tables `journal` and `works`, and the objects that they hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from roost.journal.entries import Entry, IndexRow
+from roost.models import Lane, State
+from roost.storage.codec import StoredEntry, decode_entry
+
+ENTRY_COLUMNS = ", ".join(StoredEntry._fields)
+ROW_COLUMNS = (
+    "work_id, engine, state, lane, position, version, step, created_at, updated_at, since, due_at, "
+    "token, worker_id, lease_until, wake_at, deadline_at, failures, interruptions, reason, progress"
+)
+
+
+def entry_of(values: tuple[Any, ...]) -> Entry:
+    """The entry of a row of `ENTRY_COLUMNS`."""
+    return decode_entry(StoredEntry(*values))
+
+
+def row_values(row: IndexRow) -> tuple[Any, ...]:
+    """An index row in the order of `ROW_COLUMNS`."""
+    return (
+        row.work_id,
+        row.engine,
+        row.state.value,
+        row.lane.value,
+        row.position,
+        row.version,
+        row.step,
+        row.created_at,
+        row.updated_at,
+        row.since,
+        row.due_at,
+        row.token,
+        row.worker_id,
+        row.lease_until,
+        row.wake_at,
+        row.deadline_at,
+        row.failures,
+        row.interruptions,
+        row.reason,
+        dump_progress(row.progress),
+    )
+
+
+def row_of(values: tuple[Any, ...]) -> IndexRow:
+    """The index row of a row of `ROW_COLUMNS`."""
+    columns = list(values)
+    columns[2], columns[3] = State(columns[2]), Lane(columns[3])
+    if columns[-1] is not None:
+        fraction, text = json.loads(columns[-1])
+        columns[-1] = (fraction, text)
+    return IndexRow(*columns)
+
+
+def dump_progress(progress: tuple[float, str] | None) -> str | None:
+    """Progress as a column."""
+    return None if progress is None else json.dumps(progress)

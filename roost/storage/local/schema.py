@@ -1,0 +1,197 @@
+"""The SQLite file: its tables, its version, and what its errors mean."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from roost.errors import (
+    SchemaTooNew,
+    StorageCorrupt,
+    StorageError,
+    StorageFull,
+    StorageReadOnly,
+    StorageUnavailable,
+)
+
+VERSION = 1
+BUSY_SECONDS = 30.0  # how long to wait for somebody outside Roost who holds the file
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+INSERT INTO meta VALUES ('version', '1');
+
+-- The journals. seq is the order of all appends: one transaction writes at a time, so no
+-- lower number ever shows up later, and a reader of the feed misses nothing.
+CREATE TABLE journal (
+    seq INTEGER PRIMARY KEY,
+    work INTEGER NOT NULL REFERENCES works (id),
+    work_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    entry_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    at REAL NOT NULL,
+    actor TEXT NOT NULL,
+    event BLOB NOT NULL,
+    control BLOB NOT NULL,
+    body BLOB,
+    body_encoding TEXT,
+    body_base INTEGER,
+    body_digest TEXT,
+    body_depth INTEGER NOT NULL,
+    format INTEGER NOT NULL,
+    UNIQUE (work, position)
+);
+
+-- The work index. id is the order in which work came, and the key of its journal.
+CREATE TABLE works (
+    id INTEGER PRIMARY KEY,
+    work_id TEXT NOT NULL UNIQUE,
+    engine TEXT NOT NULL,
+    state TEXT NOT NULL,
+    lane TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    step TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    since REAL NOT NULL,
+    due_at REAL,
+    token INTEGER,
+    worker_id TEXT,
+    lease_until REAL,
+    wake_at REAL,
+    deadline_at REAL,
+    failures INTEGER NOT NULL,
+    interruptions INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    progress TEXT
+);
+CREATE INDEX works_by_state ON works (state);
+CREATE INDEX works_by_engine ON works (engine);
+CREATE INDEX works_due ON works (due_at) WHERE due_at IS NOT NULL;
+
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY,
+    work_id TEXT NOT NULL,
+    cause INTEGER NOT NULL,
+    lane TEXT NOT NULL,
+    visible_at REAL NOT NULL,
+    receipt INTEGER NOT NULL,
+    received_count INTEGER NOT NULL
+);
+CREATE INDEX deliveries_visible ON deliveries (lane, visible_at);
+CREATE TABLE dead_deliveries (
+    id INTEGER PRIMARY KEY, work_id TEXT NOT NULL, cause INTEGER NOT NULL, lane TEXT NOT NULL,
+    reason TEXT NOT NULL, at REAL NOT NULL
+);
+
+CREATE TABLE claims (resource TEXT PRIMARY KEY, work_id TEXT NOT NULL, token INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX claims_by_owner ON claims (work_id);
+CREATE TABLE waiters (
+    id INTEGER PRIMARY KEY,
+    resource TEXT NOT NULL,
+    work_id TEXT NOT NULL,
+    since REAL NOT NULL,
+    called_at REAL,
+    UNIQUE (resource, work_id)
+);
+CREATE INDEX waiters_by_work ON waiters (work_id);
+"""
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the system raise into Roost's errors, naming the place."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error, path) from error
+    except OSError as error:
+        raise translate_os(error, path) from error
+
+
+def translate(error: sqlite3.Error, path: Path) -> StorageError:
+    """The error of Roost that an error of SQLite stands for.
+
+    The names are those of SQLite's "Result and Error Codes".
+    """
+    code = getattr(error, "sqlite_errorname", "") or ""
+    text = f"{path}: {error}"
+    if code.startswith("SQLITE_FULL"):
+        return StorageFull(text, hint="The disk is full; free some room. What was acknowledged is kept.")
+    if code.startswith(("SQLITE_READONLY", "SQLITE_PERM")):
+        return StorageReadOnly(text, hint="Make the directory writable, or set ROOST_HOME to one that is.")
+    if code.startswith("SQLITE_CANTOPEN"):
+        return StorageReadOnly(text, hint="Check that the directory exists and is yours, or set ROOST_HOME.")
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StorageUnavailable(text, hint="Another program holds the file; try again.")
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return StorageCorrupt(text, hint="`roost doctor` checks the file; restore it from a backup.")
+    return StorageUnavailable(text, hint="`roost doctor` checks the storage.")
+
+
+def translate_os(error: OSError, path: Path) -> StorageError:
+    """The error of Roost that an error of the file system stands for."""
+    import errno
+
+    text = f"{error.filename or path}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(text, hint="The disk is full; free some room. What was acknowledged is kept.")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        return StorageReadOnly(text, hint="Make the directory writable, or set ROOST_HOME to one that is.")
+    return StorageUnavailable(text, hint="`roost doctor` checks the storage.")
+
+
+def connect(path: Path, *, is_reader: bool) -> sqlite3.Connection:
+    """A connection with Roost's settings; the file must exist."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    # Only FULL survives a power cut in WAL mode (SQLite documentation, "PRAGMA synchronous").
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA cache_size = -4096")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: 16 MiB between two checkpoints
+    if is_reader:
+        connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def create(path: Path) -> None:
+    """Make the file with its tables, or check the one that stands; the caller holds the lock.
+
+    Raises:
+        SchemaTooNew: a newer Roost made it.
+    """
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+    connection = connect(path, is_reader=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+            connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+        check_version(connection, path)
+    finally:
+        connection.close()
+
+
+def check_version(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a file that a newer Roost made.
+
+    Raises:
+        SchemaTooNew: it is newer; the message names both versions.
+    """
+    row = connection.execute("SELECT value FROM meta WHERE key = 'version'").fetchone()
+    version = int(row[0]) if row else 0
+    if version > VERSION:
+        raise SchemaTooNew(
+            f"{path} has schema version {version}; this Roost knows up to {VERSION}", hint="Upgrade Roost."
+        )
