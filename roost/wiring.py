@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from roost.clock import Clock, SystemClock, SystemIds
-from roost.config import Settings, core_settings
+from roost.config import Settings
 from roost.core.client import Client
-from roost.core.parts import Parts
+from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, load_engines
 from roost.errors import SettingsError
@@ -73,8 +73,20 @@ async def open_runtime(
             backend = MixedBackend(backend, other)
         if settings.crash_at is not None:
             backend = InstrumentedBackend(backend, crash_hook(settings.crash_at))
-        parts = Parts(backend, clock, SystemIds(), core_settings(settings))
+        parts = Parts(backend, clock, SystemIds(), _core_settings(settings))
         yield Runtime(backend, parts, registry, Client(parts, engines=registry, actor=actor))
+
+
+def _core_settings(settings: Settings) -> CoreSettings:
+    worker = settings.worker
+    return CoreSettings(
+        lease_seconds=settings.lease_seconds,
+        concurrency=worker.concurrency,
+        burst_steps=worker.burst_steps,
+        burst_seconds=worker.burst_seconds,
+        sweep_seconds=worker.sweep_seconds,
+        grace_seconds=worker.grace_seconds,
+    )
 
 
 async def open_backend(url: str, settings: Settings, clock: Clock) -> Backend:

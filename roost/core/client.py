@@ -135,14 +135,17 @@ class Client:
     async def _first_entry(self, work: NewWork) -> Entry:
         """The entry at position 0, after every check."""
         now = self._parts.clock.now()
-        body = jsonio.dump(self._checked_payload(work), what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
+        body = check_new_work(work, now)
+        spec = self._engines.get(work.engine) if self._engines else None
+        if spec is not None:
+            spec.check_payload(work.payload)
         event = Enqueued(
             engine=work.engine,
             lane=Lane.of(work.priority),
             priority=work.priority,
-            resources=_checked_resources(work.resources),
-            wake_at=now + work.delay_seconds if _checked_delay(work.delay_seconds) else None,
-            deadline_at=_checked_deadline(work.deadline_at, now),
+            resources=tuple(dict.fromkeys(work.resources)),
+            wake_at=now + work.delay_seconds if work.delay_seconds else None,
+            deadline_at=work.deadline_at,
             idempotency_key=work.idempotency_key,
         )
         return Entry(
@@ -156,15 +159,6 @@ class Client:
             body=await bodies.store(self._parts.backend, body),
         )
 
-    def _checked_payload(self, work: NewWork) -> dict[str, Any]:
-        check_id(work.engine, "engine id")
-        if not isinstance(work.payload, dict):
-            raise PayloadError(f"payload is a {type(work.payload).__name__}, not a JSON object")
-        spec = self._engines.get(work.engine) if self._engines else None
-        if spec is not None:
-            spec.check_payload(work.payload)
-        return work.payload
-
     def _work_id(self, work: NewWork) -> str:
         """Its own id, or one that follows from the key, or a new one.
 
@@ -172,15 +166,7 @@ class Client:
         was enqueued under it: no second place that could disagree.
         """
         if work.idempotency_key is None:
-            return (
-                check_id(work.work_id, "work id") if work.work_id is not None else self._parts.ids.work_id()
-            )
-        if work.work_id is not None:
-            raise InputError(
-                "both a work id and an idempotency key are given",
-                hint="Give one: a work id is enqueued once, too.",
-            )
-        check_name(work.idempotency_key, "idempotency key")
+            return work.work_id or self._parts.ids.work_id()
         text = json.dumps([work.engine, work.idempotency_key])
         return f"key-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
 
@@ -329,20 +315,37 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _checked_resources(resources: Sequence[str]) -> tuple[str, ...]:
-    if len(resources) > RESOURCES_MAX:
-        raise InputError(f"{len(resources)} resources are more than {RESOURCES_MAX}")
-    return tuple(dict.fromkeys(check_name(resource, "resource") for resource in resources))
+def check_new_work(work: NewWork, now: float) -> bytes:
+    """Check all that can be checked without the engine.
+
+    Returns:
+        The payload as it will be stored.
+
+    Raises:
+        InputError: something in it can't be taken.
+    """
+    check_id(work.engine, "engine id")
+    if not isinstance(work.payload, dict):
+        raise PayloadError(f"payload is a {type(work.payload).__name__}, not a JSON object")
+    if len(work.resources) > RESOURCES_MAX:
+        raise InputError(f"{len(work.resources)} resources are more than {RESOURCES_MAX}")
+    for resource in work.resources:
+        check_name(resource, "resource")
+    if not (math.isfinite(work.delay_seconds) and 0 <= work.delay_seconds <= DELAY_MAX_SECONDS):
+        raise InputError(f"a delay of {work.delay_seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
+    _check_deadline(work.deadline_at, now)
+    if work.work_id is not None:
+        check_id(work.work_id, "work id")
+    if work.idempotency_key is not None:
+        check_name(work.idempotency_key, "idempotency key")
+        if work.work_id is not None:
+            raise InputError(
+                "both a work id and an idempotency key are given",
+                hint="Give one: a work id is enqueued once, too.",
+            )
+    return jsonio.dump(work.payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
 
 
-def _checked_delay(seconds: float) -> bool:
-    """Whether there is a delay."""
-    if not (math.isfinite(seconds) and 0 <= seconds <= DELAY_MAX_SECONDS):
-        raise InputError(f"a delay of {seconds} s is not within 0 to {DELAY_MAX_SECONDS:.0f} s (ten years)")
-    return seconds > 0
-
-
-def _checked_deadline(deadline_at: float | None, now: float) -> float | None:
+def _check_deadline(deadline_at: float | None, now: float) -> None:
     if deadline_at is not None and not (math.isfinite(deadline_at) and deadline_at > now):
         raise InputError("the deadline is not in the future", hint="Give an instant that is still to come.")
-    return deadline_at

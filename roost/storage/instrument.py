@@ -256,8 +256,7 @@ def crash_hook(text: str) -> Hook:
     if when not in ("before", "after") or name not in CRASH_CALLS | kinds or not (count or "1").isdigit():
         raise SettingsError(
             f"ROOST_CRASH_AT: no crash point {text!r}",
-            hint="Write before-NAME:N or after-NAME:N, with NAME one of "
-        + f"{', '.join(sorted(CRASH_CALLS | kinds))}.",
+            hint="Write before-NAME:N or after-NAME:N. Names: " + ", ".join(sorted(CRASH_CALLS | kinds)),
         )
     left = int(count or "1")
 

@@ -80,7 +80,7 @@ class LocalArtifacts:
         if sha256.hexdigest() != digest:
             raise StorageCorrupt(
                 f"artifact {digest} has other bytes than were stored: {path}",
-                hint="Restore the file from a backup; Roost never gives out bytes that are not the stored ones.",
+                hint="Restore the file from a backup; other bytes are never given out.",
             )
         if held:
             yield held

@@ -1,0 +1,171 @@
+"""`roost artifacts list|get|verify`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from roost.cli import options
+from roost.cli.output import FAILED, OK, is_terminal, plain, print_json, print_table, say
+from roost.errors import ArtifactNotFound, InputError, RoostError
+
+if TYPE_CHECKING:
+    from roost.models import Artifact
+    from roost.wiring import Runtime
+
+app = typer.Typer(no_args_is_help=True, help="List and fetch what work items produced.")
+
+
+@app.command("list")
+def list_artifacts(
+    work_id: options.WorkIdArgument,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """List the artifacts of a work item.
+
+    Examples:
+
+      roost artifacts list "$WORK_ID" --json
+    """
+
+    async def use(runtime: Runtime) -> int:
+        found = (await runtime.client.status(work_id)).artifacts
+        if as_json:
+            print_json([plain(artifact) for artifact in found])
+        else:
+            rows = [(a.name, a.size_bytes, a.content_type, a.digest) for a in found]
+            print_table(("NAME", "BYTES", "TYPE", "SHA-256"), rows, empty="no artifacts")
+        return OK
+
+    options.run(options.settings_of(storage, home, config), use)
+
+
+@app.command("get")
+def get_artifact(
+    work_id: options.WorkIdArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, or the start of its digest.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Fetch an artifact, verified: the bytes that were stored, or an error.
+
+    Examples:
+
+      roost artifacts get "$WORK_ID" report.json
+
+      roost artifacts get "$WORK_ID" report.json -o report.json
+    """
+    if output is not None and output.exists() and not force:
+        raise InputError(f"{output} is there already", hint="Add --force to replace it.")
+
+    async def use(runtime: Runtime) -> int:
+        artifact = _find((await runtime.client.status(work_id)).artifacts, name, work_id)
+        if output is None:
+            await _to_stdout(runtime, artifact)
+        else:
+            await _to_file(runtime, artifact, output)
+            say(f"{output}: {artifact.size_bytes} bytes, verified")
+        return OK
+
+    options.run(options.settings_of(storage, home, config), use)
+
+
+def _find(artifacts: object, name: str, work_id: str) -> Artifact:
+    from roost.models import Artifact
+
+    assert isinstance(artifacts, list | tuple)
+    found = [
+        a for a in artifacts if isinstance(a, Artifact) and (a.name == name or a.digest.startswith(name))
+    ]
+    if not found:
+        raise ArtifactNotFound(
+            f"work item {work_id!r} has no artifact {name!r}",
+            hint=f"`roost artifacts list {work_id}` lists them.",
+        )
+    return found[-1]  # the newest of that name
+
+
+async def _to_stdout(runtime: Runtime, artifact: Artifact) -> None:
+    """Write it out once the whole of it is verified."""
+    with tempfile.TemporaryFile() as file:
+        async for chunk in runtime.backend.artifacts.read(artifact.digest):
+            file.write(chunk)
+        file.seek(0)
+        is_text = artifact.content_type.startswith("text/") or artifact.content_type == "application/json"
+        if is_terminal() and not is_text:
+            raise InputError(
+                f"{artifact.name} is {artifact.content_type}, not text", hint="Write it to a file: -o FILE"
+            )
+        while chunk := file.read(1 << 18):
+            sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+async def _to_file(runtime: Runtime, artifact: Artifact, output: Path) -> None:
+    """Write beside the file, then rename: nobody sees half of it."""
+    temporary: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}-", delete=False) as file:
+            temporary = file.name
+            async for chunk in runtime.backend.artifacts.read(artifact.digest):
+                file.write(chunk)
+        os.replace(temporary, output)
+    except OSError as error:
+        raise InputError(f"{output} can't be written: {error.strerror}") from None
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                Path(temporary).unlink()
+
+
+@app.command("verify")
+def verify_artifacts(
+    work_id: options.WorkIdArgument,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Read every artifact of a work item and compare its digest; exit code 1 if one is wrong.
+
+    Examples:
+
+      roost artifacts verify "$WORK_ID"
+    """
+
+    async def use(runtime: Runtime) -> int:
+        rows = []
+        for artifact in (await runtime.client.status(work_id)).artifacts:
+            fault = await _fault(runtime, artifact)
+            rows.append({"name": artifact.name, "digest": artifact.digest, "ok": not fault, "fault": fault})
+        if as_json:
+            print_json(rows)
+        else:
+            shown = [(row["name"], "ok" if row["ok"] else row["fault"], row["digest"]) for row in rows]
+            print_table(("NAME", "RESULT", "SHA-256"), shown, empty="no artifacts")
+        return OK if all(row["ok"] for row in rows) else FAILED
+
+    options.run(options.settings_of(storage, home, config), use)
+
+
+async def _fault(runtime: Runtime, artifact: Artifact) -> str:
+    try:
+        async for _ in runtime.backend.artifacts.read(artifact.digest):
+            pass
+    except RoostError as error:
+        return str(error)
+    return ""

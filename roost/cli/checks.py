@@ -1,0 +1,112 @@
+"""`roost engines` and `roost doctor`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import roost.cli.options as options
+from roost.cli.output import FAILED, OK, print_json, print_table, say
+from roost.errors import RoostError
+
+if TYPE_CHECKING:
+    from roost.config import Settings
+    from roost.storage.ports import Finding
+
+
+def engines(
+    as_json: options.Json = False,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """List the engines that are installed here, with the fields of their payloads.
+
+    Examples:
+
+      roost engines --json
+    """
+    rows = _installed(options.settings_of(None, home, config))
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("ENGINE", "FROM", "PAYLOAD", "PROBLEM"),
+        [
+            (row["name"], row["source"], ", ".join(row["payload"]) or "any object", row["error"])
+            for row in rows
+        ],
+        empty="no engines; install one, or try a file: roost worker --engines module:attribute",
+    )
+
+
+def _installed(settings: Settings) -> list[dict[str, Any]]:
+    from roost.engine import installed_engines, load_engines
+
+    rows = []
+    for name, point in sorted(installed_engines().items()):
+        row: dict[str, Any] = {
+            "name": name,
+            "source": point.value,
+            "payload": [],
+            "version": None,
+            "error": None,
+        }
+        try:
+            for spec in load_engines(name, settings.engines):
+                row["version"] = spec.engine_version
+                if spec.payload_model is not None:
+                    row["payload"] = list(spec.payload_model.model_fields)
+        except (RoostError, ImportError, AttributeError) as error:
+            row["error"] = str(error)
+        rows.append(row)
+    return rows
+
+
+def doctor(
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Check the settings, the engines and the storage; exit code 1 if something is wrong.
+
+    Examples:
+
+      roost doctor
+
+      roost doctor --storage local:/var/lib/roost --json
+    """
+    settings = options.settings_of(storage, home, config)
+    options.finish(_examine(settings, as_json))
+
+
+async def _examine(settings: Settings, as_json: bool) -> int:
+    from roost.storage.ports import Finding
+
+    findings = [Finding("python", sys.version_info >= (3, 11), sys.version.split()[0])]
+    findings.append(Finding("storage", True, settings.storage))
+    findings += [
+        Finding(f"engine {row['name']}", row["error"] is None, row["error"] or row["source"])
+        for row in _installed(settings)
+    ]
+    findings += await _storage(settings)
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        rows = [("ok" if f.is_ok else "WRONG", f.name, f.detail, f.hint) for f in findings]
+        print_table(("", "CHECK", "FOUND", "WHAT TO DO"), rows)
+        wrong = sum(not finding.is_ok for finding in findings)
+        say("all is well" if not wrong else f"{wrong} of {len(findings)} checks failed")
+    return OK if all(finding.is_ok for finding in findings) else FAILED
+
+
+async def _storage(settings: Settings) -> list[Finding]:
+    from roost.storage.ports import Finding
+    from roost.wiring import open_runtime
+
+    try:
+        async with open_runtime(settings) as runtime:
+            return list(await runtime.backend.check())
+    except RoostError as error:
+        return [Finding("open", False, str(error), error.hint)]

@@ -1,0 +1,211 @@
+"""`roost enqueue`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roost.cli import options, times
+from roost.cli.output import print_json
+from roost.errors import EngineNotFound, InputError, RoostError
+
+if TYPE_CHECKING:
+    from roost.core.client import NewWork
+    from roost.engine import EngineRegistry
+    from roost.wiring import Runtime
+
+BATCH = 1000
+LINES_MAX = 1_000_000
+_LINE_KEYS = frozenset(
+    {"engine", "payload", "resources", "delay", "priority", "deadline", "idempotency_key", "work_id"}
+)
+
+
+def enqueue(
+    engine: Annotated[
+        str | None, typer.Option("--engine", metavar="NAME", help="The engine that runs it.")
+    ] = None,
+    payload: Annotated[
+        str | None, typer.Option("--payload", metavar="JSON", help="A JSON object, @FILE, or - for stdin.")
+    ] = None,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option("--resource", metavar="NAME", help="Held exclusively while it runs; repeatable."),
+    ] = None,
+    delay: Annotated[
+        str | None, typer.Option("--delay", metavar="TIME", help="Not before: 30s, 5m, 2d.")
+    ] = None,
+    priority: Annotated[int, typer.Option("--priority", help="Above 0: high lane; below 0: low lane.")] = 0,
+    deadline: Annotated[
+        str | None,
+        typer.Option("--deadline", metavar="TIME", help="Fails if not done: 2h, or an ISO instant."),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option("--idempotency-key", metavar="KEY", help="The same key gives the same work item."),
+    ] = None,
+    work_id: Annotated[str | None, typer.Option("--work-id", metavar="ID", help="An id of your own.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="FILE", help="Many items as JSON Lines; - for stdin.")
+    ] = None,
+    any_engine: Annotated[
+        bool, typer.Option("--any-engine", help="The engine is installed elsewhere; don't look for it here.")
+    ] = False,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Enqueue work; prints its id, and nothing else, on stdout.
+
+    A line of --file is an object with `payload` and, where wanted, `engine`, `resources`,
+    `delay`, `priority`, `deadline`, `idempotency_key` and `work_id`. All lines are checked
+    before any is stored.
+
+    Examples:
+
+      roost enqueue --engine demo --payload '{"count": 5}'
+
+      WORK_ID=$(roost enqueue --engine watchlist --resource domain:example.com --payload @watch.json)
+
+      roost enqueue --engine demo --file items.jsonl
+    """
+    settings = options.settings_of(storage, home, config)
+    if file is None:
+        fields = {
+            "engine": engine,
+            "payload": None,
+            "resources": resource or [],
+            "delay": delay,
+            "priority": priority,
+            "deadline": deadline,
+            "idempotency_key": idempotency_key,
+            "work_id": work_id,
+        }
+        lines: Iterator[tuple[str, dict[str, Any]]] = iter([("", fields | {"payload": _payload(payload)})])
+    else:
+        lines = _lines(_read(file, "--file"), {"engine": engine})
+
+    async def use(runtime: Runtime) -> int:
+        now = runtime.parts.clock.now()
+        registry = None if any_engine else _Registry(settings.engines)
+        works = [_new_work(where, fields, now, registry) for where, fields in lines]
+        ids: list[str] = []
+        for start in range(0, len(works), BATCH):
+            part = works[start : start + BATCH]
+            for new_id in await runtime.client.enqueue_many(part):
+                ids.append(new_id)
+                if not as_json:
+                    print(new_id, flush=True)
+        if as_json:
+            print_json([{"work_id": new_id} for new_id in ids] if file else {"work_id": ids[0]})
+        return 0
+
+    options.run(settings, use)
+
+
+class _Registry:
+    """Engines as payloads need them, each loaded once."""
+
+    def __init__(self, engine_options: dict[str, dict[str, Any]]) -> None:
+        self._options = engine_options
+        self._loaded: dict[str, EngineRegistry] = {}
+
+    def check(self, engine: str, payload: dict[str, Any]) -> None:
+        """Check a payload where the engine is installed.
+
+        Raises:
+            EngineNotFound: it is not.
+            PayloadError: the payload does not fit.
+        """
+        from roost.engine import load_engines
+
+        if engine not in self._loaded:
+            try:
+                self._loaded[engine] = load_engines(engine, self._options)
+            except EngineNotFound as error:
+                error.hint += " If workers elsewhere have it, add --any-engine."
+                raise
+        for spec in self._loaded[engine]:
+            spec.check_payload(payload)
+
+
+def _payload(text: str | None) -> dict[str, Any]:
+    from roost import jsonio
+
+    if text is None:
+        return {}
+    if text == "-" or text.startswith("@"):
+        return jsonio.parse_object(_read(text.removeprefix("@"), "--payload"), what="--payload")
+    return jsonio.parse_object(text.encode("utf-8", "surrogateescape"), what="--payload")
+
+
+def _read(name: str, option: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(f"{option}: {name}: {error.strerror}") from None
+
+
+def _lines(content: bytes, defaults: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    from roost import jsonio
+
+    for number, line in enumerate(content.splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"line {number}: "
+        if number > LINES_MAX:
+            raise InputError(f"{where}more than {LINES_MAX} lines", hint="Split the file.")
+        fields = jsonio.parse_object(line, what=f"line {number}", max_bytes=jsonio.PAYLOAD_MAX_BYTES * 2)
+        unknown = sorted(fields.keys() - _LINE_KEYS)
+        if unknown:
+            raise InputError(
+                f"{where}unknown key {unknown[0]!r}", hint=f"Known: {', '.join(sorted(_LINE_KEYS))}."
+            )
+        yield where, {**{key: value for key, value in defaults.items() if value is not None}, **fields}
+
+
+def _new_work(where: str, fields: dict[str, Any], now: float, registry: _Registry | None) -> NewWork:
+    """A work item as it came from the command line or a line of a file.
+
+    Raises:
+        InputError: a field is missing or wrong; the message begins with `where`.
+    """
+    try:
+        return _checked(fields, now, registry)
+    except RoostError as error:
+        if where:
+            error.args = (f"{where}{error}",)
+        raise
+
+
+def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> NewWork:
+    from roost.core.client import NewWork, check_new_work
+
+    engine, payload = fields.get("engine"), fields.get("payload", {})
+    if not isinstance(engine, str) or not engine:
+        raise InputError("no engine is named", hint="Add --engine NAME; `roost engines` lists them.")
+    resources = fields.get("resources") or []
+    if not isinstance(resources, list) or not all(isinstance(name, str) for name in resources):
+        raise InputError("`resources` is not a list of texts")
+    if not isinstance(fields.get("priority") or 0, int):
+        raise InputError("`priority` is not a whole number")
+    delay, deadline = fields.get("delay"), fields.get("deadline")
+    work = NewWork(
+        engine=engine,
+        payload=payload,
+        resources=tuple(resources),
+        delay_seconds=0.0 if delay is None else times.seconds(str(delay), "delay"),
+        priority=fields.get("priority") or 0,
+        deadline_at=None if deadline is None else times.instant(str(deadline), now, "deadline"),
+        idempotency_key=fields.get("idempotency_key"),
+        work_id=fields.get("work_id"),
+    )
+    check_new_work(work, now)
+    if registry is not None:
+        registry.check(engine, payload)
+    return work

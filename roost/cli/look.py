@@ -1,0 +1,407 @@
+"""`roost status`, `list`, `events`, `history` and `wait`: looking at work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roost.cli import options, times
+from roost.cli.output import (
+    OK,
+    TIMED_OUT,
+    WORK_CANCELLED,
+    WORK_FAILED,
+    is_terminal,
+    plain,
+    print_json,
+    print_json_line,
+    print_table,
+    safe,
+    say,
+    styled,
+)
+from roost.errors import InputError
+from roost.models import State
+
+if TYPE_CHECKING:
+    from roost.core.client import WorkView
+    from roost.journal.entries import Entry, IndexRow
+    from roost.wiring import Runtime
+
+FOLLOW_SECONDS = 0.2
+WATCH_SECONDS = 0.5
+DATA_MAX_CHARS = 4000
+
+
+def status(
+    work_id: options.WorkIdArgument,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again until it has ended.")] = False,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Show one work item: its state and why, its snapshot and artifacts.
+
+    With --json: an object with `item`, `control`, `snapshot` (null before the first commit)
+    and `artifacts`.
+
+    Examples:
+
+      roost status "$WORK_ID"
+
+      roost status "$WORK_ID" --json | jq .control.state
+    """
+
+    async def use(runtime: Runtime) -> int:
+        while True:
+            view = await runtime.client.status(work_id)
+            if as_json:
+                (print_json_line if watch else print_json)(status_document(view))
+            else:
+                _print_status(view, runtime.parts.clock.now())
+            if not watch or view.control.state.is_terminal:
+                return OK
+            await _change(runtime, work_id, view.control.position)
+            if not as_json:
+                print()
+
+    options.run(options.settings_of(storage, home, config), use)
+
+
+def status_document(view: WorkView) -> dict[str, Any]:
+    """What `status --json` prints; a stable format."""
+    snapshot = None if view.snapshot is None else view.snapshot.model_dump(mode="json")
+    return {
+        "item": view.item.model_dump(mode="json"),
+        "control": plain(asdict(view.control)),
+        "snapshot": snapshot,
+        "artifacts": [artifact.model_dump(mode="json") for artifact in view.artifacts],
+    }
+
+
+async def _change(runtime: Runtime, work_id: str, position: int) -> None:
+    """Wait until the journal went on."""
+    while True:
+        await runtime.parts.clock.sleep(WATCH_SECONDS)
+        if (await runtime.client.status(work_id)).control.position > position:
+            return
+
+
+def _print_status(view: WorkView, now: float) -> None:
+    control, item = view.control, view.item
+    lines: list[tuple[str, str]] = [
+        ("work id", item.work_id),
+        ("engine", item.engine),
+        ("state", f"{styled(control.state.value)}, {explain(view, now)}"),
+        ("version", f"{control.version}, step {control.step!r}" if control.version else "none committed yet"),
+        ("enqueued", f"{times.clock(item.created_at)} ({times.relative(item.created_at, now)})"),
+    ]
+    if item.resources:
+        lines.append(("resources", ", ".join(item.resources)))
+    if control.failures or control.interruptions:
+        lines.append(
+            ("this step", f"{control.failures} failed attempts, {control.interruptions} interruptions")
+        )
+    if view.row is not None and view.row.progress is not None:
+        lines.append(("progress", f"{view.row.progress[0]:.0%} {view.row.progress[1]}"))
+    lines.append(("payload", _short_json(item.payload)))
+    if view.snapshot is not None:
+        lines.append(("data", _short_json(view.snapshot.data)))
+    lines += [("artifact", f"{a.name}  {a.size_bytes} bytes  {a.digest}") for a in view.artifacts]
+    for name, text in lines:
+        print(f"{name + ':':11} {text if name == 'state' else safe(text, keep_lines=True)}")
+    if is_terminal():
+        say(f"next: {_next_command(view)}")
+
+
+def explain(view: WorkView, now: float) -> str:
+    """Why a work item is in its state, in words."""
+    control = view.control
+    match control.state:
+        case State.RUNNING:
+            lease = control.lease
+            assert lease is not None
+            until = max(lease.until, (view.row.lease_until or 0.0) if view.row else 0.0)
+            ends = f"lease ends {times.relative(until, now)}"
+            if until < now:
+                return f"but {safe(lease.worker_id)} has gone silent; its lease ended {times.relative(until, now)}"
+            return f"held by {safe(lease.worker_id)} under fencing token {lease.token}, {ends}"
+        case State.SCHEDULED:
+            why = f": {safe(control.reason)}" if control.reason else ""
+            return f"goes on {times.relative(control.wake_at or now, now)}{why}"
+        case State.QUEUED:
+            return f"for {times.span(now - control.since)}, no worker has taken it yet"
+        case _:
+            why = f": {safe(control.reason)}" if control.reason else ""
+            return f"since {times.span(now - control.since)}{why}"
+
+
+def _short_json(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None)
+    if len(text) > DATA_MAX_CHARS:
+        text = f"{text[:DATA_MAX_CHARS]}… ({len(text)} characters; --json shows all)"
+    return text.replace("\n", "\n" + " " * 12)
+
+
+def _next_command(view: WorkView) -> str:
+    work_id = view.item.work_id
+    if view.artifacts:
+        return f"roost artifacts get {work_id} {view.artifacts[-1].name}"
+    if view.control.state.is_terminal:
+        return f"roost events {work_id}"
+    return f"roost status {work_id} --watch"
+
+
+def list_work(
+    state: Annotated[State | None, typer.Option("--state", help="Only work in this state.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="Only work of this engine.")] = None,
+    prefix: Annotated[str | None, typer.Option("--prefix", help="Only ids that begin so.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most so many.")] = 50,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="Go on where a page ended.")] = None,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """List work items, newest first.
+
+    With --json: an object with `rows` and `cursor` (null on the last page).
+
+    Examples:
+
+      roost list --state failed
+
+      roost list --engine watchlist --json
+    """
+    from roost.storage.ports import IndexQuery
+
+    if cursor is not None and not cursor.isdigit():
+        raise InputError(f"--cursor {cursor!r} is none", hint="Take the one that `roost list` printed.")
+    query = IndexQuery(state=state, engine=engine, id_prefix=prefix)
+
+    async def use(runtime: Runtime) -> int:
+        page = await runtime.client.list(query, cursor=cursor, limit=limit)
+        if as_json:
+            print_json({"rows": [plain(asdict(row)) for row in page.rows], "cursor": page.cursor})
+            return OK
+        now = runtime.parts.clock.now()
+        print_table(
+            ("WORK ID", "STATE", "ENGINE", "VERSION", "STEP", "UPDATED", "WHY"),
+            [_row(row, now) for row in page.rows],
+            empty="no work items; `roost enqueue --engine demo` makes one",
+        )
+        if page.cursor is not None:
+            say(f"there are more: --cursor {page.cursor}")
+        return OK
+
+    options.run(options.settings_of(storage, home, config), use)
+
+
+def _row(row: IndexRow, now: float) -> tuple[object, ...]:
+    why = row.reason
+    if row.state is State.SCHEDULED and row.wake_at is not None:
+        why = f"goes on {times.relative(row.wake_at, now)}"
+    elif row.state is State.RUNNING:
+        why = f"held by {row.worker_id}"
+    updated = times.relative(row.updated_at, now) if is_terminal() else times.clock(row.updated_at)
+    return row.work_id, row.state.value, row.engine, row.version, row.step, updated, why[:80]
+
+
+def events(
+    work_id: Annotated[
+        str | None, typer.Argument(metavar="[WORK_ID]", help="One work item; all without it.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as events happen.")] = False,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="The newest so many.")] = 50,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Show what happened: the journal of one work item, or of all.
+
+    With --json: one object a line with work_id, position, kind, version, time, actor and detail.
+
+    Examples:
+
+      roost events "$WORK_ID"
+
+      roost events --follow --json
+    """
+
+    async def use(runtime: Runtime) -> int:
+        if as_json:
+            async for entry in _entries(runtime, work_id, limit, follow):
+                print_json_line(event_document(entry))
+        elif follow:
+            async for entry in _entries(runtime, work_id, limit, follow):
+                print("\t".join(safe(cell) for cell in _event_row(entry)), flush=True)
+        else:
+            rows = [_event_row(entry) async for entry in _entries(runtime, work_id, limit, follow)]
+            columns = ("TIME", "WORK ID", "POSITION", "KIND", "VERSION", "ACTOR", "DETAIL")
+            print_table(columns, rows, empty="nothing has happened yet")
+        return OK
+
+    options.run(options.settings_of(storage, home, config), use)
+
+
+def event_document(entry: Entry) -> dict[str, Any]:
+    """A line of `events --json`; a stable format."""
+    return {
+        "work_id": entry.work_id,
+        "position": entry.position,
+        "kind": entry.event.kind.value,
+        "version": entry.control.version,
+        "time": times.clock(entry.at),
+        "at": entry.at,
+        "actor": entry.actor,
+        "state": entry.control.state.value,
+        "detail": plain(asdict(entry.event)),
+    }
+
+
+async def _entries(runtime: Runtime, work_id: str | None, limit: int, follow: bool) -> AsyncIterator[Entry]:
+    """The newest entries, then what comes."""
+    if work_id is not None:
+        after = (await runtime.client.status(work_id)).control.position - limit
+        after = max(-1, after)
+        while True:
+            async for entry in runtime.client.events(work_id, after=after):
+                after = entry.position
+                yield entry
+            if not follow:
+                return
+            await runtime.parts.clock.sleep(FOLLOW_SECONDS)
+    page = await runtime.client.feed(None, limit=limit, newest=True)
+    while True:
+        for entry in page.entries:
+            yield entry
+        if not follow:
+            return
+        if not page.entries:
+            await runtime.parts.clock.sleep(FOLLOW_SECONDS)
+        page = await runtime.client.feed(page.cursor, limit=500)
+
+
+def _event_row(entry: Entry) -> tuple[str, ...]:
+    detail = {key: value for key, value in asdict(entry.event).items() if value not in (None, "", (), False)}
+    detail.pop("version", None)
+    text = " ".join(f"{key}={_brief(value)}" for key, value in detail.items())
+    return (
+        times.clock(entry.at),
+        entry.work_id,
+        str(entry.position),
+        entry.event.kind.value,
+        str(entry.control.version),
+        entry.actor,
+        text[:200],
+    )
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, dict):  # an error
+        return f"{value.get('type')}: {value.get('message')}"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def history(
+    work_id: options.WorkIdArgument,
+    first: Annotated[
+        int | None, typer.Argument(metavar="[A]", help="With B: what changed from version A …")
+    ] = None,
+    second: Annotated[int | None, typer.Argument(metavar="[B]", help="… to version B.")] = None,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """List the committed versions of a work item, or show what changed between two.
+
+    Examples:
+
+      roost history "$WORK_ID"
+
+      roost history "$WORK_ID" 1 3
+    """
+    if (first is None) is not (second is None):
+        raise InputError("one version alone can't be compared", hint="Give two: roost history WORK_ID 1 3")
+
+    async def use(runtime: Runtime) -> int:
+        if first is None or second is None:
+            await _print_versions(runtime, work_id, as_json)
+        else:
+            await _print_changes(runtime, work_id, first, second, as_json)
+        return OK
+
+    options.run(options.settings_of(storage, home, config), use)
+
+
+async def _print_versions(runtime: Runtime, work_id: str, as_json: bool) -> None:
+    versions = await runtime.client.history(work_id)
+    if as_json:
+        print_json([asdict(version) for version in versions])
+        return
+    print_table(
+        ("VERSION", "STEP", "COMMITTED", "TOOK", "BY", "POSITION"),
+        [
+            (v.version, v.step, times.clock(v.at), times.span(v.duration_seconds), v.actor, v.position)
+            for v in versions
+        ],
+        empty="no step is committed yet",
+    )
+
+
+async def _print_changes(runtime: Runtime, work_id: str, first: int, second: int, as_json: bool) -> None:
+    from roost.cli.diff import changes
+
+    left, right = [
+        (await runtime.client.snapshot(work_id, number)).model_dump(mode="json") for number in (first, second)
+    ]
+    found = changes(left, right)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(c["op"], c["path"], _short(c.get("old")), _short(c.get("value"))) for c in found]
+    print_table(("CHANGE", "PATH", "BEFORE", "AFTER"), rows, empty="nothing changed")
+
+
+def _short(value: Any) -> str:
+    text = "" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def wait(
+    work_id: options.WorkIdArgument,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="Give up after so long.")
+    ] = None,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Wait until a work item has ended: exit code 0 done, 7 failed, 8 cancelled, 124 timed out.
+
+    Examples:
+
+      roost wait "$WORK_ID" --timeout 5m
+    """
+    limit = None if timeout is None else times.seconds(timeout, "--timeout")
+
+    async def use(runtime: Runtime) -> int:
+        try:
+            async with asyncio.timeout(limit):
+                while not (view := await runtime.client.status(work_id)).control.state.is_terminal:
+                    await runtime.parts.clock.sleep(FOLLOW_SECONDS)
+        except TimeoutError:
+            say(f"{work_id} has not ended within {timeout}")
+            return TIMED_OUT
+        say(f"{work_id} is {view.control.state}{': ' + view.control.reason if view.control.reason else ''}")
+        return {State.FAILED: WORK_FAILED, State.CANCELLED: WORK_CANCELLED}.get(view.control.state, OK)
+
+    options.run(options.settings_of(storage, home, config), use)

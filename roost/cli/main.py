@@ -1,0 +1,69 @@
+"""The command `roost`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from roost.cli import artifacts, checks, demo, enqueue, look, worker
+from roost.cli.output import EXIT_CODES, FAILED, INTERRUPTED, exit_code, print_error, say
+from roost.errors import RoostError
+
+app = typer.Typer(
+    name="roost",
+    help="Keep long-running agent workers alive, inspectable and resumable.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+app.command()(demo.demo)
+app.command()(worker.worker)
+app.command()(enqueue.enqueue)
+app.command()(look.status)
+app.command("list")(look.list_work)
+app.command()(look.events)
+app.command()(look.history)
+app.command()(look.wait)
+app.add_typer(artifacts.app, name="artifacts")
+app.command()(checks.engines)
+app.command()(checks.doctor)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        print(f"roost {version('roost-runtime')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Say which Roost."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; ends the process with an exit code."""
+    try:
+        app()
+    except RoostError as error:
+        print_error(error)
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; that is no fault
+        sys.exit(FAILED)
+    except Exception as error:
+        if os.environ.get("ROOST_DEBUG"):
+            raise
+        say(f"Error: {type(error).__name__}: {error}")
+        say("  This is a bug in Roost. ROOST_DEBUG=1 shows where.")
+        sys.exit(FAILED)

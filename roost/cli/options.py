@@ -1,0 +1,55 @@
+"""Options that several commands share, and what they lead to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from roost.config import Settings
+    from roost.wiring import Runtime
+
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage", metavar="URL", help="Where the work is: local, local:/path, or another backend."
+    ),
+]
+Home = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="Where `local` keeps its files.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Read this settings file only.")
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
+WorkIdArgument = Annotated[
+    str, typer.Argument(metavar="WORK_ID", help="The id that `roost enqueue` printed.")
+]
+
+
+def settings_of(storage: str | None, home: Path | None, config: Path | None, **overrides: Any) -> Settings:
+    """The settings, with what the command line says on top."""
+    from roost.config import load_settings
+
+    return load_settings({"storage": storage, "home": home, **overrides}, config_file=config)
+
+
+def run(settings: Settings, use: Callable[[Runtime], Awaitable[int]], *, engines: str | None = None) -> None:
+    """Open the storage, do something with it, and end with its exit code."""
+    finish(_opened(settings, use, engines))
+
+
+def finish(main: Coroutine[Any, Any, int]) -> None:
+    """Run a coroutine and end the command with the exit code that it returns."""
+    code = asyncio.run(main)
+    if code:
+        raise typer.Exit(code)
+
+
+async def _opened(settings: Settings, use: Callable[[Runtime], Awaitable[int]], engines: str | None) -> int:
+    from roost.wiring import open_runtime
+
+    async with open_runtime(settings, engines=engines) as runtime:
+        return await use(runtime)

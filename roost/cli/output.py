@@ -1,0 +1,147 @@
+"""What goes to the terminal: tables for people, JSON for programs, errors to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from roost.errors import (
+    ArtifactNotFound,
+    ConflictError,
+    EngineNotFound,
+    InputError,
+    RoostError,
+    StorageFull,
+    StorageReadOnly,
+    StorageUnavailable,
+    WorkNotFound,
+)
+
+OK, FAILED, USAGE, NOT_FOUND, CONFLICT, UNAVAILABLE = 0, 1, 2, 3, 5, 6
+WORK_FAILED, WORK_CANCELLED, TIMED_OUT, INTERRUPTED = 7, 8, 124, 130
+
+EXIT_CODES = (
+    "Exit codes: 0 ok · 1 failed · 2 wrong usage or input · 3 not found · 5 conflict · "
+    "6 storage unavailable, full or read-only · 7 the work waited for failed · 8 it was cancelled · "
+    "124 timed out · 130 interrupted"
+)
+
+_CODES: tuple[tuple[type[RoostError], int], ...] = (
+    (InputError, USAGE),
+    (WorkNotFound, NOT_FOUND),
+    (ArtifactNotFound, NOT_FOUND),
+    (EngineNotFound, NOT_FOUND),
+    (ConflictError, CONFLICT),
+    (StorageUnavailable, UNAVAILABLE),
+    (StorageFull, UNAVAILABLE),
+    (StorageReadOnly, UNAVAILABLE),
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_COLOURS = {
+    "done": "green",
+    "failed": "bold red",
+    "cancelled": "dim",
+    "running": "cyan",
+    "blocked": "yellow",
+    "waiting": "yellow",
+}
+
+
+def exit_code(error: RoostError) -> int:
+    """The exit code that stands for an error."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), FAILED)
+
+
+def print_error(error: RoostError) -> None:
+    """Say what was wrong and what to do, on stderr."""
+    say(f"Error: {error}")
+    if error.hint:
+        say(f"  {error.hint}")
+
+
+def say(text: str) -> None:
+    """A line for people, on stderr."""
+    print(safe(text, keep_lines=True), file=sys.stderr, flush=True)
+
+
+def is_terminal() -> bool:
+    """Whether a person reads stdout."""
+    return sys.stdout.isatty()
+
+
+def print_json(value: Any) -> None:
+    """One JSON document, on a line of its own where nobody reads along."""
+    text = json.dumps(plain(value), ensure_ascii=False, indent=2 if is_terminal() else None)
+    print(text, flush=True)
+
+
+def print_json_line(value: Any) -> None:
+    """One JSON document on one line, for streams."""
+    print(json.dumps(plain(value), ensure_ascii=False), flush=True)
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, models and enums as what JSON has."""
+    return to_jsonable_python(value)
+
+
+def safe(text: object, *, keep_lines: bool = False) -> str:
+    """Text that can't steer the terminal: control characters are shown as escapes."""
+    lines = str(text)
+    return _CONTROL.sub(lambda found: _escape(found.group(), keep_lines=keep_lines), lines)
+
+
+def _escape(char: str, *, keep_lines: bool) -> str:
+    return char if keep_lines and char in "\n\t" else char.encode("unicode_escape").decode()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "") -> None:
+    """A table on a terminal; elsewhere tab-separated lines without a header.
+
+    Args:
+        empty: what to tell a person when there are no rows.
+    """
+    texts = [["" if cell is None else safe(cell) for cell in row] for row in rows]
+    if not is_terminal():
+        for row in texts:
+            print("\t".join(row))
+        return
+    if not texts:
+        say(empty or "nothing there")
+        return
+    _print_rich(columns, texts)
+
+
+def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    widths = [max(len(line[n]) for line in [list(columns), *rows]) + 2 for n in range(len(columns))]
+    # Wider than the terminal rather than cut: an id that is not whole is of no use.
+    console = Console(width=max(sum(widths), os.get_terminal_size().columns), highlight=False)
+    console.print(table)
+
+
+def styled(text: str) -> str:
+    """A state in its colour, on a terminal that wants colours."""
+    if not is_terminal() or os.environ.get("NO_COLOR") or text not in _COLOURS:
+        return text
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    with console.capture() as captured:
+        console.print(Text(text, style=_COLOURS[text]), end="")
+    return captured.get()

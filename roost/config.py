@@ -1,0 +1,284 @@
+"""Settings, and the one order in which they count.
+
+Highest first: command line, environment (`ROOST_*`, nested with `__`), the project's
+`roost.toml` (or `[tool.roost]` in `pyproject.toml`), the user's `roost/config.toml`,
+defaults. Every error names the option, variable or file that it is about.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from roost.errors import SettingsError
+
+FILE_NAME = "roost.toml"
+_EXTRA_VARIABLES = frozenset({"ROOST_CONFIG", "ROOST_DEBUG"})  # read elsewhere, or not a setting
+_DURATION = re.compile(
+    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
+)
+
+
+def parse_duration(value: object) -> object:
+    """Seconds of a text such as `30`, `1.5s`, `5m` or `1h30m`; anything else as it is."""
+    if not isinstance(value, str) or not value.strip():
+        return value
+    match = _DURATION.fullmatch(value.strip().replace(" ", ""))
+    if match is None:
+        raise ValueError("not a duration such as 30s, 5m or 1h30m")
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+
+
+class WorkerSettings(BaseModel, extra="forbid"):
+    """`[worker]`: how workers behave."""
+
+    engines: str = "all"
+    concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
+    burst_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    burst_seconds: Annotated[Seconds, Field(gt=0, le=86400)] = 20.0
+    sweep_seconds: Annotated[Seconds, Field(ge=0.05, le=3600)] = 5.0
+    grace_seconds: Annotated[Seconds, Field(ge=0, le=43200)] = 20.0
+
+
+class Settings(BaseSettings):
+    """All settings. `load_settings` makes them.
+
+    Attributes:
+        storage: `local` (in `home`), `local:/path`, `memory`, or the URL of an installed backend.
+        artifacts: another storage that keeps artifacts only; None: the same.
+        home: where `local` keeps its files.
+        lease_seconds: how long a lease lasts without a heartbeat.
+        worker: see `WorkerSettings`.
+        engines: keyword arguments of engine factories, by engine name.
+        testing: allows the seams below; never set it in production.
+        crash_at: a crash point, such as `after-append:3`.
+        clock_offset_seconds: added to the wall clock.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="ROOST_", env_nested_delimiter="__", extra="forbid", case_sensitive=False
+    )
+
+    storage: str = "local"
+    artifacts: str | None = None
+    home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("roost")))
+    lease_seconds: Annotated[Seconds, Field(ge=0.2, le=43200)] = 30.0
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "console", "json"] = "auto"
+    testing: bool = False
+    crash_at: str | None = None
+    clock_offset_seconds: float = 0.0
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)  # the layers are merged below, so that each error can name its layer
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Settings from one place.
+
+    Attributes:
+        name: the place, for people.
+        values: nested, as in the file.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    config_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Settings:
+    """Read the settings from everywhere.
+
+    Args:
+        overrides: from the command line, nested as in the file; None values don't count.
+        config_file: read this file instead of looking for one.
+        environ: instead of the process' environment.
+        directory: where the search for a project file begins; by default the current one.
+
+    Raises:
+        SettingsError: a setting is unknown or wrong; names where it stands.
+    """
+    environ = os.environ if environ is None else environ
+    layers = [
+        *_files(config_file or _named(environ), directory or Path.cwd()),
+        Layer("environment", _from_environment(environ)),
+        Layer("command line", _without_none(overrides or {})),
+    ]
+    for layer in layers:
+        _check_keys(layer)
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        merged = _merge(merged, layer.values)
+    try:
+        settings = Settings(**merged)
+    except ValidationError as error:
+        raise _explain(error, layers) from None
+    _check_seams(settings)
+    return settings
+
+
+def _named(environ: Mapping[str, str]) -> Path | None:
+    return Path(environ["ROOST_CONFIG"]) if environ.get("ROOST_CONFIG") else None
+
+
+def _files(named: Path | None, directory: Path) -> list[Layer]:
+    """The user's file and the project's, the one that counts less first."""
+    if named is not None:
+        if not named.is_file():
+            raise SettingsError(f"there is no settings file {named}", hint="Check --config or ROOST_CONFIG.")
+        return [Layer(str(named), _read(named))]
+    layers = []
+    user_file = Path(platformdirs.user_config_dir("roost")) / "config.toml"
+    if user_file.is_file():
+        layers.append(Layer(str(user_file), _read(user_file)))
+    for parent in (directory, *directory.parents):
+        found = _project(parent)
+        if found is not None:
+            return [*layers, found]
+        if (parent / ".git").exists():
+            break
+    return layers
+
+
+def _project(directory: Path) -> Layer | None:
+    own, shared = directory / FILE_NAME, directory / "pyproject.toml"
+    table = _read(shared).get("tool", {}).get("roost") if shared.is_file() else None
+    if own.is_file():
+        if table is not None:
+            raise SettingsError(
+                f"both {own} and [tool.roost] in {shared} hold settings", hint="Keep one of them."
+            )
+        return Layer(str(own), _read(own))
+    return None if table is None else Layer(f"{shared} [tool.roost]", table)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} can't be read: {error}") from None
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """`ROOST_WORKER__CONCURRENCY=4` as {"worker": {"concurrency": "4"}}."""
+    values: dict[str, Any] = {}
+    for name, text in environ.items():
+        if not name.startswith("ROOST_") or name in _EXTRA_VARIABLES:
+            continue
+        path = name.removeprefix("ROOST_").lower().split("__")
+        value: Any = _leaf(text) if path[0] == "engines" else text
+        for part in reversed(path):
+            value = {part: value}
+        values = _merge(values, value)
+    return values
+
+
+def _leaf(text: str) -> Any:
+    """An engine's option: JSON where it is JSON, else text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: _without_none(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        standing = merged.get(key)
+        is_deeper = isinstance(standing, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(standing, value) if is_deeper else value  # type: ignore[arg-type]  # checked above
+    return merged
+
+
+def _check_keys(layer: Layer) -> None:
+    """Refuse keys that no setting has, with the nearest that one has."""
+    for key, value in layer.values.items():
+        if key not in Settings.model_fields:
+            raise _unknown(layer, key, Settings.model_fields)
+        if key == "worker" and isinstance(value, Mapping):
+            for inner in value:
+                if inner not in WorkerSettings.model_fields:
+                    valid = [f"worker.{name}" for name in WorkerSettings.model_fields]
+                    raise _unknown(layer, f"worker.{inner}", valid)
+
+
+def _unknown(layer: Layer, key: str, valid: Iterable[str]) -> SettingsError:
+    names = list(valid)
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {_shown(layer, near[0])}?" if near else f"Valid: {', '.join(sorted(names))}."
+    return SettingsError(f"{layer.name}: there is no setting {_shown(layer, key)}", hint=hint)
+
+
+def _shown(layer: Layer, key: str) -> str:
+    if layer.name == "environment":
+        return "ROOST_" + key.upper().replace(".", "__")
+    if layer.name == "command line":
+        return "--" + key.rpartition(".")[2].replace("_", "-")
+    return f"`{key}`"
+
+
+def _explain(error: ValidationError, layers: list[Layer]) -> SettingsError:
+    """Say which layer the wrong value came from."""
+    fault = error.errors(include_url=False)[0]
+    path = [str(part) for part in fault["loc"]]
+    for layer in reversed(layers):
+        value: Any = layer.values
+        for part in path:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            return SettingsError(
+                f"{layer.name}: {_shown(layer, '.'.join(path))} is {value!r}: {fault['msg']}"
+            )
+    return SettingsError(f"setting {'.'.join(path)}: {fault['msg']}")
+
+
+def _check_seams(settings: Settings) -> None:
+    if settings.testing:
+        return
+    for name in ("crash_at", "clock_offset_seconds"):
+        if getattr(settings, name):
+            raise SettingsError(
+                f"ROOST_{name.upper()} is set, which is for tests only",
+                hint="Unset it, or set ROOST_TESTING=1 if this is a test.",
+            )

@@ -1,0 +1,286 @@
+"""The invariants of DESIGN.md, as checkers over plain data.
+
+Each takes what a run left behind (the entries of one journal in the order in which they
+were written, or the whole history) and returns what is wrong with it; nothing, if all is
+well. None of them trusts the code it checks for more than `apply` and `project`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from roost.journal.control import InvalidTransition, apply, project
+from roost.journal.entries import Committed, Control, Entry, Evicted, IndexRow, Kind, Lease, Recorded
+from roost.storage.ports import Owner
+
+HOLDER_KINDS = frozenset(
+    {
+        Kind.COMMITTED,
+        Kind.RECORDED,
+        Kind.ATTEMPT_FAILED,
+        Kind.DEFERRED,
+        Kind.BLOCKED,
+        Kind.RELEASED,
+    }
+)
+"""Kinds of entries that only the holder of the lease may write."""
+
+ENDING_KINDS = frozenset({Kind.CLAIMED, Kind.EVICTED})
+"""Kinds that take a lease from its holder: only once it has run out, by the taker's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant (by its number in DESIGN.md) that does not hold."""
+
+    invariant: int
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"invariant {self.invariant}, {self.where}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """An entry was written."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """An engine's step began to run.
+
+    Attributes:
+        attempt: unique to this run of the step.
+        owners: who held each of its resources at this instant, by the claims port.
+    """
+
+    attempt: int
+    work_id: str
+    token: int
+    owners: tuple[tuple[str, Owner | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """It ended, or the process in which it ran was killed."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """A step did the side effect of `once(key)`."""
+
+    work_id: str
+    token: int
+    key: str
+
+
+Record = Appended | Began | Ended | Effect
+
+
+def journals(history: Iterable[Record]) -> dict[str, list[Entry]]:
+    """The entries of each work item, in the order in which they were written."""
+    found: dict[str, list[Entry]] = defaultdict(list)
+    for record in history:
+        if isinstance(record, Appended):
+            found[record.entry.work_id].append(record.entry)
+    return dict(found)
+
+
+def check_positions(entries: Sequence[Entry]) -> list[Violation]:
+    """1: positions are 0, 1, 2, …; no two entries share one."""
+    return [
+        Violation(1, _at(entry), f"is number {number} of its journal, in order of writing")
+        for number, entry in enumerate(entries)
+        if entry.position != number or entry.control.position != number
+    ]
+
+
+def check_versions(entries: Sequence[Entry]) -> list[Violation]:
+    """2: versions are 1, 2, 3, …; each is committed exactly once."""
+    commits = [(entry, entry.event) for entry in entries if isinstance(entry.event, Committed)]
+    return [
+        Violation(2, _at(entry), f"commits version {event.version}, but {number} comes next")
+        for number, (entry, event) in enumerate(commits, start=1)
+        if event.version != number or entry.control.version != number
+    ]
+
+
+def check_snapshots(trails: Mapping[tuple[str, int], Sequence[int]]) -> list[Violation]:
+    """2: each version was made from the one before it.
+
+    Args:
+        trails: per work id and version, the versions that led to it, as the engine wrote
+            them down: it adds one to what it is given at each step.
+    """
+    return [
+        Violation(2, f"{work_id} version {version}", f"came about by {list(trail)}")
+        for (work_id, version), trail in trails.items()
+        if list(trail) != list(range(1, version + 1))
+    ]
+
+
+def check_fencing(entries: Sequence[Entry]) -> list[Violation]:
+    """3: only the worker of the latest claim writes a holder's entry, and only on what it knows."""
+    found: list[Violation] = []
+    before: Control | None = None
+    for entry in entries:
+        found += _check_holder(entry, before.lease if before else None)
+        try:
+            expected = apply(before, entry.event, position=entry.position, at=entry.at)
+        except InvalidTransition as error:
+            found.append(Violation(3, _at(entry), str(error)))
+        else:
+            if entry.control != expected:
+                found.append(
+                    Violation(3, _at(entry), "its control state does not follow from the entry before")
+                )
+        before = entry.control
+    return found
+
+
+def _check_holder(entry: Entry, lease: Lease | None) -> list[Violation]:
+    kind = entry.event.kind
+    if kind in HOLDER_KINDS and (lease is None or lease.worker_id != entry.actor):
+        holder = f"{lease.worker_id} under {lease.token}" if lease else "nobody"
+        return [Violation(3, _at(entry), f"written by {entry.actor}, while {holder} holds the lease")]
+    if lease is None:
+        return []
+    if isinstance(entry.event, Evicted) and entry.event.token != lease.token:
+        return [Violation(3, _at(entry), f"evicts {entry.event.token}, while {lease.token} is the holder")]
+    if kind in ENDING_KINDS and entry.at < lease.until:
+        return [Violation(3, _at(entry), f"takes a lease that lasts for {lease.until - entry.at} s more")]
+    return []
+
+
+def check_owners(history: Iterable[Record]) -> list[Violation]:
+    """4: at no instant do two steps run that hold the same resource under a lease that is theirs."""
+    found: list[Violation] = []
+    leases: dict[str, int | None] = {}
+    running: dict[int, Began] = {}
+
+    def live(began: Began) -> bool:
+        return leases.get(began.work_id) == began.token
+
+    for record in history:
+        match record:
+            case Appended(entry):
+                leases[entry.work_id] = entry.control.lease.token if entry.control.lease else None
+            case Ended(attempt):
+                running.pop(attempt, None)
+            case Began() if live(record):
+                others = [other for other in running.values() if live(other)]
+                found += _check_claims(record) + _check_alone(record, others)
+                running[record.attempt] = record
+            case Began():
+                running[record.attempt] = record
+    return found
+
+
+def _check_claims(began: Began) -> list[Violation]:
+    """The claims port names the step that runs as owner."""
+    return [
+        Violation(4, f"{began.work_id} under {began.token}", f"runs without {name}, which {owner} owns")
+        for name, owner in began.owners
+        if owner != Owner(began.work_id, began.token)
+    ]
+
+
+def _check_alone(began: Began, others: Iterable[Began]) -> list[Violation]:
+    """Nobody else runs with one of its resources, nor the same work item a second time."""
+    return [
+        Violation(4, name, f"held by {other.work_id} under {other.token} when {began.work_id} begins")
+        for other in others
+        for name in _held(other)
+        if name in _held(began)
+    ]
+
+
+def _held(began: Began) -> list[str]:
+    return [f"work item {began.work_id}", *(name for name, _ in began.owners)]
+
+
+def check_ended(tails: Iterable[Entry]) -> list[Violation]:
+    """5: every enqueued work item has reached a terminal state."""
+    return [
+        Violation(5, _at(tail), f"is still {tail.control.state}")
+        for tail in tails
+        if not tail.control.state.is_terminal
+    ]
+
+
+def check_final(entries: Sequence[Entry]) -> list[Violation]:
+    """6: nothing but an operator's retry follows a terminal state."""
+    return [
+        Violation(6, _at(after), f"{after.event.kind} follows a state that is {before.control.state}")
+        for before, after in zip(entries, entries[1:], strict=False)
+        if before.control.state.is_terminal and after.event.kind is not Kind.RETRIED
+    ]
+
+
+def check_once(history: Iterable[Record]) -> list[Violation]:
+    """A recorded side effect is not repeated by a step that holds the lease."""
+    found: list[Violation] = []
+    controls: dict[str, Control] = {}
+    for record in history:
+        match record:
+            case Appended(entry):
+                before = controls.get(entry.work_id)
+                if isinstance(entry.event, Recorded) and before and entry.event.key in dict(before.once):
+                    found.append(Violation(8, _at(entry), f"records {entry.event.key} again"))
+                controls[entry.work_id] = entry.control
+            case Effect(work_id, token, key):
+                control = controls[work_id]
+                is_live = control.lease is not None and control.lease.token == token
+                if is_live and key in dict(control.once):
+                    found.append(Violation(8, f"{work_id} under {token}", f"repeats {key}"))
+    return found
+
+
+def check_index(tails: Iterable[Entry], rows: Mapping[str, IndexRow]) -> list[Violation]:
+    """9: each index row shows its journal's tail, save when to look next and how far a step is."""
+    found = []
+    for tail in tails:
+        row = rows.get(tail.work_id)
+        if row is None:
+            found.append(Violation(9, _at(tail), "has no index row"))
+        elif _plain(row) != _plain(project(tail)):
+            found.append(Violation(9, _at(tail), f"the index row shows {row.state} at {row.position}"))
+    return found
+
+
+def _plain(row: IndexRow) -> IndexRow:
+    return replace(row, due_at=None, lease_until=None, progress=None)
+
+
+def check_artifacts(put: Mapping[str, bytes], read: Mapping[str, bytes | Exception]) -> list[Violation]:
+    """10: reading an artifact gives the bytes that were put, or an error.
+
+    Args:
+        put: per digest, what the engine stored under it.
+        read: per digest, what came back.
+    """
+    return [
+        Violation(10, digest, f"reads {came[:40]!r}, was {put.get(digest, b'never put')[:40]!r}")
+        for digest, came in read.items()
+        if not isinstance(came, Exception) and came != put.get(digest)
+    ]
+
+
+def check_history(history: Sequence[Record]) -> list[Violation]:
+    """All that can be said of a run while it still goes on."""
+    found: list[Violation] = []
+    for entries in journals(history).values():
+        for check in (check_positions, check_versions, check_fencing, check_final):
+            found += check(entries)
+    return found + check_owners(history) + check_once(history)
+
+
+def _at(entry: Entry) -> str:
+    return f"{entry.work_id}@{entry.position} ({entry.event.kind} by {entry.actor})"

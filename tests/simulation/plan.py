@@ -1,0 +1,171 @@
+"""What one seed makes happen: sizes, work, faults. Drawn once, before the run, so that it can be read."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+RESOURCES = ("db", "gpu", "mailbox")
+HOUR_SECONDS = 3600.0
+
+Operation = tuple[str, float, str]
+"""What a step does, in order: (what, a number, a text); see `world.SimEngine`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWork:
+    """A work item of the plan: when it is enqueued, and what each of its steps does."""
+
+    work_id: str
+    engine: str
+    steps: tuple[tuple[Operation, ...], ...]
+    enqueue_after_seconds: float
+    resources: tuple[str, ...] = ()
+    delay_seconds: float = 0.0
+    deadline_after_seconds: float | None = None
+    priority: int = 0
+    cancel_after_seconds: float | None = None
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How likely each fault is, per call, while chaos lasts; and at which calls the heavy ones strike.
+
+    Attributes:
+        kill_at, freeze_at, drain_at: numbers of backend calls (all workers counted
+            together, before and after each) at which the worker that makes it is struck.
+        kill_after_seconds: virtual instants at which some worker is killed, wherever it is.
+    """
+
+    yields: float = 0.0
+    slow: float = 0.0
+    unavailable: float = 0.0
+    ambiguous: float = 0.0
+    heartbeat_fails: float = 0.0
+    lost: float = 0.0
+    duplicated: float = 0.0
+    late: float = 0.0
+    undeleted: float = 0.0
+    early: float = 0.0
+    kill_at: frozenset[int] = frozenset()
+    freeze_at: frozenset[int] = frozenset()
+    drain_at: frozenset[int] = frozenset()
+    kill_after_seconds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about one run that is decided before it starts."""
+
+    lease_seconds: float
+    worker_count: int
+    concurrency: int
+    burst_steps: int
+    skew_seconds: float
+    projects_on_append: bool
+    inline_max_bytes: int
+    sweep_seconds: tuple[float, ...]
+    chaos_seconds: float
+    works: tuple[PlannedWork, ...]
+    faults: Faults = field(default_factory=Faults)
+
+    @property
+    def calm_seconds(self) -> float:
+        """Virtual time within which all must have ended, once the faults have stopped."""
+        asked = sum(number for work in self.works for step in work.steps for _, number, _ in step)
+        return 6 * HOUR_SECONDS + 4 * self.skew_seconds + 100 * self.lease_seconds + 3 * asked
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    source = random.Random(f"plan {seed}")
+    lease_seconds = source.choice((30.0, 30.0, 300.0, 1800.0))
+    chaos_seconds = lease_seconds * source.uniform(2.0, 6.0)
+    worker_count = source.choice((1, 2, 2, 3, 3))
+    return Plan(
+        lease_seconds=lease_seconds,
+        worker_count=worker_count,
+        concurrency=source.choice((1, 2, 4)),
+        burst_steps=source.choice((1, 2, 200, 200)),
+        skew_seconds=source.choice((0.0, 1.0, lease_seconds, max(120.0, 2 * lease_seconds))),
+        projects_on_append=source.random() < 0.4,
+        inline_max_bytes=source.choice((1 << 20, 1 << 20, 150)),
+        sweep_seconds=tuple(lease_seconds * source.uniform(0.1, 1.5) for _ in range(worker_count)),
+        chaos_seconds=chaos_seconds,
+        works=tuple(
+            _draw_work(source, number, lease_seconds, chaos_seconds) for number in range(source.randint(1, 5))
+        ),
+        faults=_draw_faults(source, chaos_seconds),
+    )
+
+
+def _draw_work(source: random.Random, number: int, lease_seconds: float, chaos_seconds: float) -> PlannedWork:
+    def maybe(chance: float, high: float) -> float | None:
+        return source.uniform(0.0, high) if source.random() < chance else None
+
+    engine = "sim" if source.random() < 0.8 else "timed"
+    resource_count = source.choice((0, 0, 1, 1, 2))
+    return PlannedWork(
+        work_id=f"work-{number}",
+        engine=engine,
+        steps=tuple(_draw_step(source, lease_seconds) for _ in range(source.randint(1, 6))),
+        enqueue_after_seconds=source.choice((0.0, 0.0, source.uniform(0.0, chaos_seconds))),
+        resources=tuple(source.sample(RESOURCES, resource_count)),
+        delay_seconds=source.choice((0.0, 0.0, 0.0, _draw_delay(source, lease_seconds))),
+        deadline_after_seconds=source.uniform(1.0, 20 * lease_seconds) if source.random() < 0.1 else None,
+        priority=source.choice((0, 0, 1, -1)),
+        cancel_after_seconds=maybe(0.12, chaos_seconds),
+        retry_after_seconds=maybe(0.15, chaos_seconds),
+    )
+
+
+def _draw_delay(source: random.Random, lease_seconds: float) -> float:
+    """Seconds to hours; long ones only where a lease is long too, as idle time costs real time."""
+    if lease_seconds < 60:
+        return source.choice((source.uniform(0.0, 30.0), source.uniform(0.0, 300.0), 1200.0))
+    return source.choice((source.uniform(0.0, 60.0), lease_seconds, lease_seconds * source.uniform(0.0, 20.0)))
+
+
+def _draw_step(source: random.Random, lease_seconds: float) -> tuple[Operation, ...]:
+    operations: list[Operation] = []
+    for _ in range(source.choice((0, 1, 1, 2, 3))):
+        what = source.choice(("sleep", "sleep", "yield", "once", "once", "artifact", "progress"))
+        number = 0.0
+        if what == "sleep":
+            number = lease_seconds * source.choice((0.001, 0.05, 0.3, 1.2))
+        operations.append((what, number, source.choice("abc")))
+    if source.random() < 0.25:
+        trouble = source.choice(("fail", "fail", "later", "later", "raise", "refuse"))
+        position = source.randint(0, len(operations))
+        operations.insert(position, (trouble, source.choice((1, 1, 2)), ""))
+    if source.random() < 0.2:
+        operations.append(("delay", _draw_delay(source, lease_seconds), ""))
+    return tuple(operations)
+
+
+def _draw_faults(source: random.Random, chaos_seconds: float) -> Faults:
+    def chance(*of: float) -> float:
+        return source.choice((0.0, *of))
+
+    def calls(most: int) -> frozenset[int]:
+        return frozenset(source.randint(1, 400) for _ in range(source.randint(0, most)))
+
+    return Faults(
+        yields=source.choice((0.1, 0.5, 1.0)),
+        slow=chance(0.02, 0.1),
+        unavailable=chance(0.02, 0.1),
+        ambiguous=chance(0.02, 0.1),
+        heartbeat_fails=chance(0.5),
+        lost=chance(0.1, 0.5),
+        duplicated=chance(0.1, 0.5),
+        late=chance(0.1, 0.5),
+        undeleted=chance(0.2),
+        early=chance(0.2),
+        kill_at=calls(4),
+        freeze_at=calls(3),
+        drain_at=calls(1),
+        kill_after_seconds=tuple(
+            source.uniform(0.0, chaos_seconds) for _ in range(source.choice((0, 0, 1, 2)))
+        ),
+    )
