@@ -214,6 +214,9 @@ async def fetch(
 
 
 async def _follow(url: str, rules: _Rules) -> Fetched:
+    fault = url_fault(url)
+    if fault is not None:
+        raise FetchFailed(fault)
     target = _parse(url)
     for _ in range(rules.max_redirects + 1):
         answer = await _get(target, rules)

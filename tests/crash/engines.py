@@ -1,0 +1,62 @@
+"""Engines for crash tests: they write down what they do, with the fencing token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from typing import Any
+
+from roost import Snapshot, WorkItem, current_step
+
+
+def record(path: str, **fields: Any) -> None:
+    """One line, appended at once, so that lines of several processes never mix."""
+    line = json.dumps({"at": time.monotonic(), "pid": os.getpid(), **fields}) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, line.encode())
+    finally:
+        os.close(descriptor)
+
+
+class Ledger:
+    """Takes `steps` steps of `seconds` each; writes begin and end of each to `path`."""
+
+    engine_id = "ledger"
+
+    async def init_snapshot(self, item: WorkItem) -> Snapshot:
+        return Snapshot.of(item, data={"trail": []})
+
+    async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        context, payload = current_step(), item.payload
+        about = {
+            "work": item.work_id,
+            "resources": list(item.resources),
+            "token": context.token,
+            "version": snapshot.version,
+        }
+        record(payload["path"], what="begin", **about)
+        await asyncio.sleep(payload["seconds"])
+        record(payload["path"], what="end", **about)
+        trail = [*snapshot.data["trail"], snapshot.version]
+        if len(trail) >= payload["steps"]:
+            await context.artifacts.put("trail.json", json.dumps(trail), content_type="application/json")
+            return snapshot.finish(data={"trail": trail})
+        return snapshot.next("go", data={"trail": trail}, delay=payload.get("delay", 0))
+
+
+class Poison:
+    """Ends its process in the first step, every time."""
+
+    engine_id = "poison"
+
+    async def init_snapshot(self, item: WorkItem) -> Snapshot:
+        return Snapshot.of(item)
+
+    async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        record(
+            item.payload["path"], what="begin", work=item.work_id, resources=[], token=current_step().token
+        )
+        os._exit(13)

@@ -1,0 +1,157 @@
+"""Real processes, killed with signal 9 or frozen; the invariants hold all the same."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from roost.core.client import NewWork
+from roost.journal.entries import Kind
+from roost.models import State
+from tests.crash.fleet import Fleet, check_done, journal, overlaps, until
+
+pytestmark = [pytest.mark.crash, pytest.mark.slow]
+
+
+def work(
+    fleet: Fleet, *, steps: int, seconds: float, delay: float = 0.0, resources: tuple[str, ...] = ()
+) -> NewWork:
+    payload = {"path": str(fleet.ledger), "steps": steps, "seconds": seconds, "delay": delay}
+    return NewWork("ledger", payload, resources=resources)
+
+
+async def test_two_hundred_items_survive_a_worker_killed_every_300_ms(tmp_path: Path) -> None:
+    """Invariants 1 to 5 with four workers, of which one dies every 300 ms on average."""
+    rng = random.Random(7)
+    with Fleet(tmp_path, ROOST_LEASE_SECONDS="2") as fleet:
+        async with fleet.opened() as runtime:
+            works = [
+                work(
+                    fleet,
+                    steps=10,
+                    seconds=rng.uniform(0.002, 0.02),
+                    resources=(f"r{n % 20}",) if n % 4 == 0 else (),
+                )
+                for n in range(200)
+            ]
+            ids = await runtime.client.enqueue_many(works)
+            workers = [fleet.start() for _ in range(4)]
+            end, kills = time.monotonic() + 120, 0
+            while True:
+                counts = await runtime.backend.index.counts()
+                if counts.get(State.DONE, 0) + counts.get(State.FAILED, 0) == len(ids):
+                    break
+                assert time.monotonic() < end, counts
+                await runtime.parts.clock.sleep(rng.expovariate(1 / 0.3))
+                victim = rng.randrange(len(workers))
+                fleet.kill(workers[victim])
+                kills += 1
+                workers[victim] = fleet.start()
+            assert kills >= 10
+            for work_id in ids:
+                await check_done(runtime, work_id, 10)
+            assert overlaps(fleet.records(), fleet.killed_at) == []
+            executions = sum(line["what"] == "begin" for line in fleet.records())
+            assert executions <= 2000 + kills * 4, "a kill wastes at most what the worker had in hand"
+
+
+async def test_a_frozen_worker_has_its_commit_refused_and_goes_on_working(tmp_path: Path) -> None:
+    """Invariant 3: SIGSTOP beyond the lease, then SIGCONT; the other worker's commit stands."""
+    with Fleet(tmp_path) as fleet:
+        async with fleet.opened() as runtime:
+            frozen = fleet.start()
+            (work_id,) = await runtime.client.enqueue_many([work(fleet, steps=2, seconds=0.4)])
+            await until(lambda: any(line["what"] == "begin" for line in fleet.records()), runtime)
+            fleet.signal(frozen, signal.SIGSTOP)
+            other = fleet.start()
+
+            async def is_done() -> bool:
+                return (await runtime.client.status(work_id)).control.state is State.DONE
+
+            await until(is_done, runtime)
+            before = await journal(runtime, work_id)
+            fleet.signal(frozen, signal.SIGCONT)
+            await until(lambda: "lease.lost" in fleet.log(frozen), runtime)
+            assert await journal(runtime, work_id) == before
+            await check_done(runtime, work_id, 2)
+            fleet.kill(other)
+            (next_id,) = await runtime.client.enqueue_many([work(fleet, steps=1, seconds=0.0)])
+            await until(lambda: any(line["work"] == next_id for line in fleet.records()), runtime)
+            assert fleet.is_alive(frozen)
+
+
+async def test_a_drained_worker_hands_its_lease_on_at_once(tmp_path: Path) -> None:
+    """SIGTERM in a long step: another worker goes on within two seconds, not a lease later."""
+    with Fleet(tmp_path, ROOST_LEASE_SECONDS="60", ROOST_WORKER__GRACE_SECONDS="0.2") as fleet:
+        async with fleet.opened() as runtime:
+            first = fleet.start()
+            (work_id,) = await runtime.client.enqueue_many([work(fleet, steps=1, seconds=30)])
+            await until(lambda: len(fleet.records()) == 1, runtime)
+            fleet.start()
+            fleet.signal(first, signal.SIGTERM)
+            told_at = time.monotonic()
+            await until(lambda: len(fleet.records()) == 2, runtime)
+            assert time.monotonic() - told_at < 2.0
+            await until(lambda: not fleet.is_alive(first), runtime)
+            view = await runtime.client.status(work_id)
+            assert (view.control.failures, view.control.interruptions) == (0, 0), "no attempt is burned"
+            assert Kind.RELEASED in [entry.event.kind for entry in await journal(runtime, work_id)]
+
+
+async def test_a_crash_loop_ends_in_the_dead_letter_state(tmp_path: Path) -> None:
+    """Work that kills its worker every time is dead-lettered, not run for ever."""
+    with Fleet(tmp_path, ROOST_LEASE_SECONDS="0.3") as fleet:
+        async with fleet.opened() as runtime:
+            work_id = await runtime.client.enqueue("poison", {"path": str(fleet.ledger)})
+            workers = [fleet.start()]
+
+            async def has_failed() -> bool:
+                if not fleet.is_alive(workers[-1]):
+                    workers.append(fleet.start())
+                return (await runtime.client.status(work_id)).control.state is State.FAILED
+
+            await until(has_failed, runtime)
+            view = await runtime.client.status(work_id)
+            assert "CrashLoop" in view.control.reason
+            assert len(fleet.records()) == 10
+
+
+POINTS = [
+    f"{when}-{name}"
+    for name in (
+        "claimed",
+        "committed",
+        "receive",
+        "acquire",
+        "release",
+        "send",
+        "acknowledge",
+        "artifact_put",
+    )
+    for when in ("before", "after")
+] + ["after-committed:3", "before-committed:2", "before-send:2", "after-acknowledge:2"]
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_a_crash_at_this_point_loses_and_doubles_nothing(tmp_path: Path, point: str) -> None:
+    """A worker dies at a named crash point; a second one finishes the work."""
+    with Fleet(tmp_path, ROOST_LEASE_SECONDS="0.4", ROOST_WORKER__SWEEP_SECONDS="0.1") as fleet:
+        async with fleet.opened() as runtime:
+            works = [work(fleet, steps=3, seconds=0.0, delay=0.02, resources=("shared",)) for _ in range(2)]
+            ids = await runtime.client.enqueue_many(works)
+            first = fleet.start(ROOST_TESTING="1", ROOST_CRASH_AT=point)
+            await until(lambda: not fleet.is_alive(first), runtime)
+            fleet.start()
+
+            async def are_done() -> bool:
+                return (await runtime.backend.index.counts()).get(State.DONE) == len(ids)
+
+            await until(are_done, runtime, 30)
+            for work_id in ids:
+                await check_done(runtime, work_id, 3)
+            begun = sum(line["what"] == "begin" for line in fleet.records())
+            assert 6 <= begun <= 8, "one crash repeats at most the steps in hand"
