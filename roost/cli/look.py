@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,15 +25,18 @@ from roost.cli.output import (
     styled,
 )
 from roost.errors import InputError
-from roost.models import State
+from roost.models import State, check_id
 
 if TYPE_CHECKING:
     from roost.core.client import WorkView
-    from roost.journal.entries import Entry, IndexRow
+    from roost.journal.entries import Control, Entry, IndexRow
+    from roost.storage.ports import IndexQuery
     from roost.wiring import Runtime
 
 FOLLOW_SECONDS = 0.2
 WATCH_SECONDS = 0.5
+ALL_PAGE = 1000  # rows of a page with --all
+CURSOR_MAX_CHARS = 18
 DATA_MAX_CHARS = 4000
 
 
@@ -163,6 +165,7 @@ def list_work(
     engine: Annotated[str | None, typer.Option("--engine", help="Only work of this engine.")] = None,
     prefix: Annotated[str | None, typer.Option("--prefix", help="Only ids that begin so.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most so many.")] = 50,
+    everything: Annotated[bool, typer.Option("--all", help="All that match, page after page.")] = False,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Go on where a page ended.")] = None,
     as_json: options.Json = False,
     storage: options.Storage = None,
@@ -181,26 +184,41 @@ def list_work(
     """
     from roost.storage.ports import IndexQuery
 
-    if cursor is not None and not cursor.isdigit():
-        raise InputError(f"--cursor {cursor!r} is none", hint="Take the one that `roost list` printed.")
+    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= CURSOR_MAX_CHARS):
+        raise InputError(f"--cursor {cursor[:80]!r} is none", hint="Take the one that `roost list` printed.")
+    for text, what in ((engine, "--engine"), (prefix, "--prefix")):
+        if text:
+            check_id(text, what)
     query = IndexQuery(state=state, engine=engine, id_prefix=prefix)
 
     async def use(runtime: Runtime) -> int:
-        page = await runtime.client.list(query, cursor=cursor, limit=limit)
+        rows, go_on = await _rows(runtime, query, cursor, limit, everything)
         if as_json:
-            print_json({"rows": [plain(asdict(row)) for row in page.rows], "cursor": page.cursor})
+            print_json({"rows": [plain(asdict(row)) for row in rows], "cursor": go_on})
             return OK
         now = runtime.parts.clock.now()
         print_table(
             ("WORK ID", "STATE", "ENGINE", "VERSION", "STEP", "UPDATED", "WHY"),
-            [_row(row, now) for row in page.rows],
+            [_row(row, now) for row in rows],
             empty="no work items; `roost enqueue --engine demo` makes one",
         )
-        if page.cursor is not None:
-            say(f"there are more: --cursor {page.cursor}")
+        if go_on is not None:
+            say(f"there are more: --cursor {go_on}")
         return OK
 
     options.run(options.settings_of(storage, home, config), use)
+
+
+async def _rows(
+    runtime: Runtime, query: IndexQuery, cursor: str | None, limit: int, everything: bool
+) -> tuple[Sequence[IndexRow], str | None]:
+    """One page, or with `everything` the rest; and the cursor after it."""
+    page = await runtime.client.list(query, cursor=cursor, limit=limit)
+    rows = list(page.rows)
+    while everything and page.cursor is not None:
+        page = await runtime.client.list(query, cursor=page.cursor, limit=ALL_PAGE)
+        rows += page.rows
+    return rows, page.cursor
 
 
 def _row(row: IndexRow, now: float) -> tuple[object, ...]:
@@ -214,9 +232,7 @@ def _row(row: IndexRow, now: float) -> tuple[object, ...]:
 
 
 def events(
-    work_id: Annotated[
-        str | None, typer.Argument(metavar="[WORK_ID]", help="One work item; all without it.")
-    ] = None,
+    work_id: options.OptionalWorkIdArgument = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as events happen.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="The newest so many.")] = 50,
     as_json: options.Json = False,
@@ -377,31 +393,63 @@ def _short(value: Any) -> str:
 
 
 def wait(
-    work_id: options.WorkIdArgument,
+    work_ids: options.WorkIdsArgument,
     timeout: Annotated[
         str | None, typer.Option("--timeout", metavar="TIME", help="Give up after so long.")
     ] = None,
+    as_json: options.Json = False,
     storage: options.Storage = None,
     home: options.Home = None,
     config: options.Config = None,
 ) -> None:
-    """Wait until a work item has ended: exit code 0 done, 7 failed, 8 cancelled, 124 timed out.
+    """Wait until work items have ended: exit code 0 all done, 7 one failed, 8 one was cancelled,
+    124 timed out.
+
+    With --json: a list of objects with work_id, state, version and reason, as they stand at the end.
 
     Examples:
 
       roost wait "$WORK_ID" --timeout 5m
+
+      roost wait $(roost enqueue --engine demo --file items.jsonl)
     """
     limit = None if timeout is None else times.seconds(timeout, "--timeout")
 
     async def use(runtime: Runtime) -> int:
-        try:
-            async with asyncio.timeout(limit):
-                while not (view := await runtime.client.status(work_id)).control.state.is_terminal:
-                    await runtime.parts.clock.sleep(FOLLOW_SECONDS)
-        except TimeoutError:
-            say(f"{work_id} has not ended within {timeout}")
-            return TIMED_OUT
-        say(f"{work_id} is {view.control.state}{': ' + view.control.reason if view.control.reason else ''}")
-        return {State.FAILED: WORK_FAILED, State.CANCELLED: WORK_CANCELLED}.get(view.control.state, OK)
+        has_time = await _all_end(runtime, work_ids, limit)
+        controls = {work_id: (await runtime.client.status(work_id)).control for work_id in work_ids}
+        if as_json:
+            print_json([_end_document(work_id, control) for work_id, control in controls.items()])
+        for work_id, control in controls.items():
+            say(f"{work_id} is {control.state}{': ' + control.reason if control.reason else ''}")
+        states = {control.state for control in controls.values()}
+        if State.FAILED in states:
+            return WORK_FAILED
+        if State.CANCELLED in states:
+            return WORK_CANCELLED
+        return OK if has_time else TIMED_OUT
 
     options.run(options.settings_of(storage, home, config), use)
+
+
+async def _all_end(runtime: Runtime, work_ids: Sequence[str], limit_seconds: float | None) -> bool:
+    """Wait until all have ended; whether they did in time. Each is asked about at least once."""
+    clock = runtime.parts.clock
+    end = None if limit_seconds is None else clock.monotonic() + limit_seconds
+    for work_id in work_ids:
+        while not (await runtime.client.status(work_id)).control.state.is_terminal:
+            left = FOLLOW_SECONDS if end is None else end - clock.monotonic()
+            if left <= 0:
+                return False
+            await clock.sleep(min(FOLLOW_SECONDS, left))
+    return True
+
+
+def _end_document(work_id: str, control: Control) -> dict[str, Any]:
+    """One line of `wait --json`; a stable format."""
+    return {
+        "work_id": work_id,
+        "state": control.state.value,
+        "version": control.version,
+        "reason": control.reason,
+    }

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roost.models import check_id
+
 if TYPE_CHECKING:
     from roost.config import Settings
     from roost.wiring import Runtime
@@ -24,8 +26,26 @@ Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Read this settings file only.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
+
+
+def _check_ids(given: str | list[str] | None) -> str | list[str] | None:
+    """Refuse what can't be an id before a backend sees it."""
+    for text in [given] if isinstance(given, str) else given or []:
+        check_id(text, "work id")
+    return given
+
+
 WorkIdArgument = Annotated[
-    str, typer.Argument(metavar="WORK_ID", help="The id that `roost enqueue` printed.")
+    str,
+    typer.Argument(metavar="WORK_ID", help="The id that `roost enqueue` printed.", callback=_check_ids),
+]
+WorkIdsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="WORK_ID...", help="Ids that `roost enqueue` printed.", callback=_check_ids),
+]
+OptionalWorkIdArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[WORK_ID]", help="One work item; all without it.", callback=_check_ids),
 ]
 
 

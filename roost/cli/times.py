@@ -33,7 +33,10 @@ def instant(text: str, now: float, what: str) -> float:
         parsed = datetime.fromisoformat(text)
     except ValueError:
         return now + seconds(text, what)
-    return (parsed if parsed.tzinfo else parsed.astimezone()).timestamp()
+    try:
+        return (parsed if parsed.tzinfo else parsed.astimezone()).timestamp()
+    except (OverflowError, ValueError):  # local time at the ends of the calendar
+        raise InputError(f"{what}: {text!r} is out of range", hint="Give an offset or Z with it.") from None
 
 
 def span(duration: float) -> str:

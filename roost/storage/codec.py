@@ -6,10 +6,10 @@ format has a version: a reader refuses what it does not know instead of guessing
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import zstandard
 from pydantic import TypeAdapter, ValidationError
 
 from roost.errors import SchemaTooNew, StorageCorrupt
@@ -35,6 +35,11 @@ from roost.journal.entries import (
     Retried,
     Signaled,
 )
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 FORMAT = 1
 COMPRESS_MIN_BYTES = 1024  # below it zstd saves little and costs a call
@@ -167,11 +172,15 @@ def pack(raw: bytes, base: Base | None = None) -> Body:
     if len(raw) < COMPRESS_MIN_BYTES:
         return Body(Encoding.JSON, raw)
     if base is not None and base.depth < DELTA_DEPTH_MAX and len(base.raw) >= COMPRESS_MIN_BYTES:
-        dictionary = zstandard.ZstdCompressionDict(base.raw, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-        delta = zstandard.ZstdCompressor(level=_LEVEL, dict_data=dictionary).compress(raw)
+        delta = zstd.compress(raw, level=_LEVEL, zstd_dict=_prefix(base.raw))
         if len(delta) < len(raw) * DELTA_WORTH:
             return Body(Encoding.DELTA, delta, base=base.position, depth=base.depth + 1)
-    return Body(Encoding.ZSTD, zstandard.ZstdCompressor(level=_LEVEL).compress(raw))
+    return Body(Encoding.ZSTD, zstd.compress(raw, level=_LEVEL))
+
+
+def _prefix(base: bytes) -> tuple[zstd.ZstdDict, int]:
+    """The body before as a prefix: a quarter of the time that a digested dictionary takes."""
+    return zstd.ZstdDict(base, is_raw=True).as_prefix
 
 
 def unpack(body: Body, data: bytes, base: bytes | None = None) -> bytes:
@@ -185,18 +194,24 @@ def unpack(body: Body, data: bytes, base: bytes | None = None) -> bytes:
     Raises:
         StorageCorrupt: the bytes are not what was written.
     """
+    match body.encoding:
+        case Encoding.JSON:
+            return data
+        case Encoding.ZSTD:
+            return _inflate(data, None)
+        case Encoding.DELTA:
+            if base is None:
+                raise StorageCorrupt("a delta has no base")
+            return _inflate(data, _prefix(base))
+
+
+def _inflate(data: bytes, prefix: tuple[zstd.ZstdDict, int] | None) -> bytes:
+    """Unpack one whole frame of at most `_BODY_MAX_BYTES`."""
+    decompressor = zstd.ZstdDecompressor(zstd_dict=prefix)
     try:
-        match body.encoding:
-            case Encoding.JSON:
-                return data
-            case Encoding.ZSTD:
-                return zstandard.ZstdDecompressor().decompress(data, max_output_size=_BODY_MAX_BYTES)
-            case Encoding.DELTA:
-                if base is None:
-                    raise StorageCorrupt("a delta has no base")
-                dictionary = zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-                return zstandard.ZstdDecompressor(dict_data=dictionary).decompress(
-                    data, max_output_size=_BODY_MAX_BYTES
-                )
-    except zstandard.ZstdError as error:
+        raw = decompressor.decompress(data, max_length=_BODY_MAX_BYTES)
+    except zstd.ZstdError as error:
         raise StorageCorrupt(f"a body can't be unpacked: {error}") from error
+    if not decompressor.eof:
+        raise StorageCorrupt("a body is cut off, or larger than any that Roost writes")
+    return raw

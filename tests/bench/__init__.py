@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m tests.bench` prints every figure and ratio in one run."""

@@ -1,0 +1,218 @@
+"""Run the benchmarks: `python -m tests.bench [--quick]`. Everything is on this machine's disk."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from roost.config import Settings
+from roost.core.client import NewWork
+from roost.models import Lane, State
+from roost.storage.ports import IndexQuery
+from roost.wiring import Runtime, open_runtime
+from tests.bench.raw import commits_per_second
+
+ENGINE = "tests.bench.engines:Counter"
+
+
+@dataclass
+class Used:
+    """What worker processes used: wall seconds of work, CPU seconds beyond their start, peak MB."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def worker(home: Path, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "roost", "worker", "--engines", ENGINE, *arguments]
+    return subprocess.Popen(
+        command,
+        env={**os.environ, "ROOST_HOME": str(home), "ROOST_LOG_LEVEL": "error", **environ},
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@asynccontextmanager
+async def opened(home: Path) -> AsyncIterator[Runtime]:
+    async with open_runtime(Settings(home=home)) as runtime:
+        yield runtime
+
+
+def run_workers(home: Path, count: int, concurrency: int) -> Used:
+    """Run workers until nothing is left; their own figures from the operating system."""
+    processes = [worker(home, "--until-idle", "--concurrency", str(concurrency)) for _ in range(count)]
+    cpu, peak = 0.0, 0.0
+    for process in processes:
+        _, code, usage = os.wait4(process.pid, 0)
+        process.returncode = code
+        cpu += usage.ru_utime + usage.ru_stime
+        peak = max(peak, usage.ru_maxrss / 1024)
+    db = sqlite3.connect(home / "roost.db")
+    first, last = db.execute("SELECT min(at), max(at) FROM journal WHERE kind != 'enqueued'").fetchone()
+    db.close()
+    return Used((last or 0) - (first or 0), cpu, peak)
+
+
+async def steps(root: Path, *, size: int, items: int, count: int, concurrency: int, processes: int) -> Used:
+    home = root / f"steps-{size}-{concurrency}-{processes}"
+    async with opened(home) as runtime:
+        await runtime.client.enqueue_many([NewWork("counter", {"steps": count, "size": size})] * items)
+    return run_workers(home, processes, concurrency)
+
+
+async def start_cpu(root: Path) -> float:
+    """CPU seconds that a worker takes to start and stop with nothing to do."""
+    home = root / "start"
+    async with opened(home):
+        pass
+    return min(run_workers(home, 1, 8).cpu_seconds for _ in range(3))
+
+
+async def step_rates(root: Path, quick: bool) -> None:
+    raw = {
+        size: commits_per_second(root, body_bytes=size, batch=64, seconds=0.5 if quick else 2)
+        for size in (500, 20_000)
+    }
+    base = await start_cpu(root)
+    print(f"\nsteps per second (10 steps an item); raw is SQLite alone, 64 steps a commit\n{'':12}", end="")
+    print(
+        "".join(
+            f"{name:>14}"
+            for name in ("concurrency", "processes", "steps/s", "of raw", "CPU ms/step", "peak MB")
+        )
+    )
+    for size in (500, 20_000):
+        print(f"{size:>7} bytes   raw {raw[size]:,.0f}")
+        for concurrency, processes in ((1, 1), (32, 1), (256, 1), (256, 2)):
+            items = (40 if concurrency == 1 else 1000) // (5 if quick else 1) // (4 if size > 500 else 1) + 4
+            used = await steps(
+                root, size=size, items=items, count=10, concurrency=concurrency, processes=processes
+            )
+            rate = items * 10 / used.seconds
+            cpu = (used.cpu_seconds - base * processes) / (items * 10) * 1000
+            print(
+                f"{'':12}{concurrency:>14}{processes:>14}{rate:>14,.0f}{rate / raw[size]:>14.1%}{cpu:>14.3f}"
+                f"{used.peak_mb:>14.1f}"
+            )
+
+
+async def latencies(root: Path, quick: bool) -> None:
+    home, number = root / "latency", 40 if quick else 300
+    alone = commits_per_second(root, body_bytes=500, batch=1, seconds=0.5)
+    async with opened(home) as runtime:
+        process = worker(home)
+        try:
+            await finished(runtime, await runtime.client.enqueue("counter", {"steps": 1, "size": 500}))
+            waits = []
+            for _ in range(number):
+                at = time.time()
+                work_id = await runtime.client.enqueue("counter", {"steps": 1, "size": 500})
+                await finished(runtime, work_id)
+                waits.append([e async for e in runtime.client.events(work_id)][1].at - at)
+                await asyncio.sleep(0.01)
+            work_id = await runtime.client.enqueue("counter", {"steps": number, "size": 500})
+            await finished(runtime, work_id)
+            times = [entry.at async for entry in runtime.client.events(work_id)][2:]
+            gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+            idle = process_cpu(process.pid)
+            await asyncio.sleep(2 if quick else 10)
+            share = (process_cpu(process.pid) - idle) / (2 if quick else 10)
+            memory = rss_mb(process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(timeout=20)
+    print("\nlatency on an idle system, two processes")
+    print(f"  one raw commit                         {1000 / alone:8.3f} ms")
+    print(f"  enqueue -> claimed by the other, p50   {quantile(waits, 0.5) * 1000:8.3f} ms")
+    print(f"  enqueue -> claimed by the other, p99   {quantile(waits, 0.99) * 1000:8.3f} ms")
+    between = quantile(gaps, 0.5)
+    print(
+        f"  between two steps, p50                 {between * 1000:8.3f} ms = {between * alone:.1f} raw commits"
+    )
+    print(f"  idle worker: CPU {share:.2%} of a core, memory {memory:.1f} MB")
+
+
+async def finished(runtime: Runtime, work_id: str) -> None:
+    while not (await runtime.client.status(work_id)).control.state.is_terminal:
+        await asyncio.sleep(0.002)
+
+
+def process_cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def quantile(values: list[float], part: float) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[int(part * 100) - 1]
+
+
+async def backlog(root: Path, quick: bool) -> None:
+    print("\nwith many waiting items: enqueue in batches of 1,000, claim 10, list 50")
+    print(f"{'waiting':>10}{'enqueued/s':>14}{'claims/s':>14}{'list ms':>12}{'failed list ms':>16}")
+    async with opened(root / "backlog") as runtime:
+        waiting = 0
+        for target in (1_000, 10_000) if quick else (1_000, 10_000, 100_000):
+            began, before = time.perf_counter(), waiting
+            while waiting < target:
+                await runtime.client.enqueue_many([NewWork("counter", {"steps": 1, "size": 500})] * 1000)
+                waiting += 1000
+            rate = (waiting - before) / (time.perf_counter() - began)
+            print(f"{waiting:>10,}{rate:>14,.0f}{await claims(runtime):>14,.0f}", end="")
+            print(f"{await listing(runtime, None):>12.2f}{await listing(runtime, State.FAILED):>16.2f}")
+
+
+async def claims(runtime: Runtime) -> float:
+    """Deliveries taken a second, ten at a time, from a full queue; given back afterwards."""
+    began, taken = time.perf_counter(), []
+    for _ in range(50):
+        taken += await runtime.backend.queue.receive(
+            10, visibility_seconds=60, wait_seconds=0, lanes=list(Lane)
+        )
+    rate = len(taken) / (time.perf_counter() - began)
+    for delivery in taken:
+        await runtime.backend.queue.put_back(delivery, 0)
+    return rate
+
+
+async def listing(runtime: Runtime, state: State | None) -> float:
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        await runtime.client.list(IndexQuery(state=state), limit=50)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1000
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument(
+        "--quick", action="store_true", help="small numbers: shows that it runs, not how fast"
+    )
+    parser.add_argument("--only", choices=["steps", "latency", "backlog"])
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="roost-bench-") as name:
+        for part, measure in (("steps", step_rates), ("latency", latencies), ("backlog", backlog)):
+            if arguments.only in (None, part):
+                await measure(Path(name), arguments.quick)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
