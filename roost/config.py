@@ -12,13 +12,13 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from roost.errors import SettingsError
@@ -84,7 +84,13 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = "auto"
     testing: bool = False
     crash_at: str | None = None
-    clock_offset_seconds: float = 0.0
+    clock_offset_seconds: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Where each setting that is not a default comes from: `worker.concurrency` -> place."""
+        return self._sources
 
     @classmethod
     def settings_customise_sources(
@@ -145,6 +151,7 @@ def load_settings(
     except ValidationError as error:
         raise _explain(error, layers) from None
     _check_seams(settings)
+    settings._sources = _sources(layers)
     return settings
 
 
@@ -193,10 +200,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """`ROOST_WORKER__CONCURRENCY=4` as {"worker": {"concurrency": "4"}}."""
+    """`ROOST_WORKER__CONCURRENCY=4` as {"worker": {"concurrency": "4"}}; empty is not set."""
     values: dict[str, Any] = {}
     for name, text in environ.items():
-        if not name.startswith("ROOST_") or name in _EXTRA_VARIABLES:
+        if not name.startswith("ROOST_") or name in _EXTRA_VARIABLES or not text:
             continue
         path = name.removeprefix("ROOST_").lower().split("__")
         value: Any = _leaf(text) if path[0] == "engines" else text
@@ -212,6 +219,24 @@ def _leaf(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _sources(layers: Iterable[Layer]) -> dict[str, str]:
+    """The place that each setting comes from; later layers count more."""
+    found: dict[str, str] = {}
+    for layer in layers:
+        for path in _paths(layer.values):
+            is_file = layer.name not in ("environment", "command line")
+            found[path] = layer.name if is_file else f"{layer.name}: {_shown(layer, path)}"
+    return found
+
+
+def _paths(values: Mapping[str, Any], under: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{under}{key}.")
+        else:
+            yield f"{under}{key}"
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
-from roost.errors import EngineContractError, EngineNotFound, PayloadError
+from roost.errors import EngineContractError, EngineNotFound, PayloadError, RoostError
 from roost.models import Artifact, Snapshot, WorkItem, check_id
 
 ENTRY_POINTS = "roost.engines"
@@ -292,7 +292,11 @@ def load_engines(names: str, options: Options | None = None) -> EngineRegistry:
         wanted = [name for name in wanted if name != "all"] + [n for n in installed if n not in wanted]
     for name in wanted:
         keywords = dict((options or {}).get(name, {}))
-        registry.add(_build(name, _find(name, installed), keywords))
+        engine = _build(name, _find(name, installed), keywords)
+        try:
+            registry.add(engine)
+        except EngineContractError as error:
+            raise EngineContractError(f"{name!r} gives no engine: {error}", hint=error.hint) from error
     if not len(registry):
         raise EngineNotFound(
             "no engine was named", hint="Use --engines all, or name one: `roost engines` lists them."
@@ -302,7 +306,7 @@ def load_engines(names: str, options: Options | None = None) -> EngineRegistry:
 
 def _find(name: str, installed: Mapping[str, metadata.EntryPoint]) -> Any:
     if name in installed:
-        return installed[name].load()
+        return _foreign(name, installed[name].load)
     module_name, separator, attribute = name.partition(":")
     if not separator:
         known = ", ".join(sorted(installed)) or "none"
@@ -311,14 +315,17 @@ def _find(name: str, installed: Mapping[str, metadata.EntryPoint]) -> Any:
             hint=f"Installed: {known}. A file can be tried as module:attribute.",
         )
     try:
-        return getattr(import_module(module_name), attribute)
-    except ImportError as error:
-        raise EngineNotFound(
-            f"engine {name!r}: cannot import {module_name!r}: {error}",
-            hint="It must be on Python's path; the current folder is, for `roost worker`.",
-        ) from error
-    except AttributeError as error:
-        raise EngineNotFound(f"engine {name!r}: module {module_name!r} has no {attribute!r}") from error
+        module = _foreign(name, lambda: import_module(module_name))
+    except EngineContractError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == module_name:
+            raise EngineNotFound(
+                f"engine {name!r}: there is no module {module_name!r}",
+                hint="It must be on Python's path; the current folder is, for `roost worker`.",
+            ) from error
+        raise
+    if not hasattr(module, attribute):
+        raise EngineNotFound(f"engine {name!r}: module {module_name!r} has no {attribute!r}")
+    return getattr(module, attribute)
 
 
 def _build(name: str, found: Any, keywords: dict[str, Any]) -> Any:
@@ -328,9 +335,27 @@ def _build(name: str, found: Any, keywords: dict[str, Any]) -> Any:
     if not callable(found):
         raise EngineContractError(f"{name!r} is neither an engine nor a factory of one")
     try:
-        return found(**keywords)
+        inspect.signature(found).bind(**keywords)
     except TypeError as error:
         raise EngineContractError(
             f"engine {name!r} can't be made: {error}",
             hint=f"It is called with the keywords of [engines.{name}] in roost.toml.",
+        ) from error
+    return _foreign(name, lambda: found(**keywords))
+
+
+def _foreign(name: str, call: Callable[[], Any]) -> Any:
+    """Run code of an engine's package, which may do anything when it is imported or called.
+
+    Raises:
+        EngineContractError: it did anything but return.
+    """
+    try:
+        return call()
+    except RoostError:
+        raise
+    except (Exception, SystemExit) as error:  # code of somebody else, like a step
+        raise EngineContractError(
+            f"engine {name!r} can't be loaded: {type(error).__name__}: {error}",
+            hint="Its own code failed: `python -c 'import …'` of its module shows where.",
         ) from error

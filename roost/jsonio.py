@@ -150,8 +150,7 @@ def _check(value: Any, what: str) -> None:
             if kind in _PLAIN:
                 continue
             if kind is dict:
-                _check_keys(node, what)
-                deeper.extend(node.values())
+                deeper.extend(_check_keys(node, what))
             elif kind is list:
                 deeper.extend(node)
             elif not (kind in _NUMBERS and -1e300 < node < 1e300):
@@ -172,8 +171,7 @@ def _check_other(node: Any, what: str) -> Collection[Any]:
         PayloadError: it is none of these.
     """
     if isinstance(node, dict):
-        _check_keys(node, what)
-        return node.values()
+        return _check_keys(node, what)
     if isinstance(node, list | tuple):
         return node
     if isinstance(node, float) and not isfinite(node):
@@ -188,7 +186,9 @@ def _check_other(node: Any, what: str) -> Collection[Any]:
     )
 
 
-def _check_keys(node: dict[Any, Any], what: str) -> None:
+def _check_keys(node: dict[Any, Any], what: str) -> Collection[Any]:
+    """The values of a dict whose keys are all text."""
     for key in node:
         if type(key) is not str and not isinstance(key, str):
             raise PayloadError(f"{what} has the key {key!r}, a {type(key).__name__}; JSON keys are text")
+    return node.values()

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
+from codecs import getincrementaldecoder
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from roost.cli import options
-from roost.cli.output import FAILED, OK, is_terminal, plain, print_json, print_table, say
+from roost.cli.output import FAILED, OK, is_terminal, plain, print_json, print_table, safe, say
 from roost.errors import ArtifactNotFound, InputError, RoostError
 
 if TYPE_CHECKING:
     from roost.models import Artifact
     from roost.wiring import Runtime
+
+_CHUNK_BYTES = 1 << 18
+_DIGEST_START = re.compile(r"[0-9a-f]{8,64}")
 
 app = typer.Typer(no_args_is_help=True, help="List and fetch what work items produced.")
 
@@ -52,7 +58,7 @@ def list_artifacts(
 @app.command("get")
 def get_artifact(
     work_id: options.WorkIdArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, or the start of its digest.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, or 8 digits or more of its digest.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.")
     ] = None,
@@ -84,19 +90,21 @@ def get_artifact(
     options.run(options.settings_of(storage, home, config), use)
 
 
-def _find(artifacts: object, name: str, work_id: str) -> Artifact:
-    from roost.models import Artifact
-
-    assert isinstance(artifacts, list | tuple)
-    found = [
-        a for a in artifacts if isinstance(a, Artifact) and (a.name == name or a.digest.startswith(name))
-    ]
+def _find(artifacts: Sequence[Artifact], name: str, work_id: str) -> Artifact:
+    """The artifact of that name, the newest if there are several; else the one of that digest."""
+    found = [artifact for artifact in artifacts if artifact.name == name]
+    if not found and _DIGEST_START.fullmatch(name):
+        found = [artifact for artifact in artifacts if artifact.digest.startswith(name)]
+        if len({artifact.digest for artifact in found}) > 1:
+            raise InputError(
+                f"several artifacts have a digest that begins with {name}", hint="Give more of it."
+            )
     if not found:
         raise ArtifactNotFound(
             f"work item {work_id!r} has no artifact {name!r}",
             hint=f"`roost artifacts list {work_id}` lists them.",
         )
-    return found[-1]  # the newest of that name
+    return found[-1]
 
 
 async def _to_stdout(runtime: Runtime, artifact: Artifact) -> None:
@@ -105,14 +113,24 @@ async def _to_stdout(runtime: Runtime, artifact: Artifact) -> None:
         async for chunk in runtime.backend.artifacts.read(artifact.digest):
             file.write(chunk)
         file.seek(0)
-        is_text = artifact.content_type.startswith("text/") or artifact.content_type == "application/json"
-        if is_terminal() and not is_text:
-            raise InputError(
-                f"{artifact.name} is {artifact.content_type}, not text", hint="Write it to a file: -o FILE"
-            )
-        while chunk := file.read(1 << 18):
+        if is_terminal():
+            _show(artifact, file)
+            return
+        while chunk := file.read(_CHUNK_BYTES):
             sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()
+
+
+def _show(artifact: Artifact, file: BinaryIO) -> None:
+    """Text on a terminal, with nothing in it that steers the terminal."""
+    if not artifact.content_type.startswith("text/") and artifact.content_type != "application/json":
+        raise InputError(
+            f"{artifact.name} is {artifact.content_type}, not text", hint="Write it to a file: -o FILE"
+        )
+    decoder = getincrementaldecoder("utf-8")(errors="replace")
+    while chunk := file.read(_CHUNK_BYTES):
+        print(safe(decoder.decode(chunk), keep_lines=True), end="")
+    print(safe(decoder.decode(b"", final=True)))
 
 
 async def _to_file(runtime: Runtime, artifact: Artifact, output: Path) -> None:
@@ -123,6 +141,9 @@ async def _to_file(runtime: Runtime, artifact: Artifact, output: Path) -> None:
             temporary = file.name
             async for chunk in runtime.backend.artifacts.read(artifact.digest):
                 file.write(chunk)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)  # as any new file has it; temporary ones are private
         os.replace(temporary, output)
     except OSError as error:
         raise InputError(f"{output} can't be written: {error.strerror}") from None

@@ -57,7 +57,7 @@ def _installed(settings: Settings) -> list[dict[str, Any]]:
                 row["version"] = spec.engine_version
                 if spec.payload_model is not None:
                     row["payload"] = list(spec.payload_model.model_fields)
-        except (RoostError, ImportError, AttributeError) as error:
+        except RoostError as error:
             row["error"] = str(error)
         rows.append(row)
     return rows
@@ -86,6 +86,8 @@ async def _examine(settings: Settings, as_json: bool) -> int:
 
     findings = [Finding("python", sys.version_info >= (3, 11), sys.version.split()[0])]
     findings.append(Finding("storage", True, settings.storage))
+    for name, source in sorted(settings.sources.items()):
+        findings.append(Finding(f"setting {name}", True, f"from {source}"))
     findings += [
         Finding(f"engine {row['name']}", row["error"] is None, row["error"] or row["source"])
         for row in _installed(settings)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -54,11 +54,17 @@ def demo(
 
       roost demo --keep ./roost-demo && roost list --home ./roost-demo
     """
+    from roost.config import load_settings
+
     with ExitStack() as stack:
-        home = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roost-demo-")))
+        stack.enter_context(_end_on_sigterm())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roost-demo-")))
+        home = keep or folder / "home"
+        config = folder / "roost.toml"
+        config.touch()  # the demo is the same whatever is set around it
         url = stack.enter_context(_web_server())
-        workers = stack.enter_context(_workers(home))
-        settings = options.settings_of("local", home, None)
+        workers = stack.enter_context(_workers(home, config))
+        settings = load_settings({"storage": "local", "home": home}, config_file=config, environ={})
 
         async def use(runtime: Runtime) -> int:
             return await _Demo(runtime, url, workers).show()
@@ -157,6 +163,20 @@ def _is_in_step(view: WorkView, step: int) -> bool:
 
 
 @contextmanager
+def _end_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the demo as an exception does, so that what it started is cleaned up."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _web_server() -> Iterator[str]:
     """A page on a loopback port that takes its time."""
 
@@ -185,10 +205,11 @@ def _web_server() -> Iterator[str]:
 
 
 @contextmanager
-def _workers(home: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+def _workers(home: Path, config: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
     """Starts workers on `home`; none is left behind."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
     environ |= {
+        "ROOST_CONFIG": str(config),
         "ROOST_HOME": str(home.absolute()),
         "ROOST_STORAGE": "local",
         "ROOST_LEASE_SECONDS": str(LEASE_SECONDS),

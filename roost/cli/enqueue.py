@@ -75,6 +75,18 @@ def enqueue(
       roost enqueue --engine demo --file items.jsonl
     """
     settings = options.settings_of(storage, home, config)
+    if file is not None:
+        _refuse_beside_file(
+            {
+                "--payload": payload,
+                "--resource": resource,
+                "--delay": delay,
+                "--priority": priority,
+                "--deadline": deadline,
+                "--idempotency-key": idempotency_key,
+                "--work-id": work_id,
+            }
+        )
     if file is None:
         fields = {
             "engine": engine,
@@ -108,6 +120,12 @@ def enqueue(
     options.run(settings, use)
 
 
+def _refuse_beside_file(given: dict[str, object]) -> None:
+    for name, value in given.items():
+        if value:
+            raise InputError(f"{name} and --file are both given", hint="Write it into the lines of the file.")
+
+
 class _Registry:
     """Engines as payloads need them, each loaded once."""
 
@@ -122,16 +140,25 @@ class _Registry:
             EngineNotFound: it is not.
             PayloadError: the payload does not fit.
         """
-        from roost.engine import load_engines
+        from roost.engine import installed_engines, load_engines
 
         if engine not in self._loaded:
-            try:
-                self._loaded[engine] = load_engines(engine, self._options)
-            except EngineNotFound as error:
-                error.hint += " If workers elsewhere have it, add --any-engine."
-                raise
-        for spec in self._loaded[engine]:
-            spec.check_payload(payload)
+            installed = installed_engines()
+            if engine not in installed:
+                raise EngineNotFound(
+                    f"no engine {engine!r} is installed here",
+                    hint=f"Installed: {', '.join(sorted(installed)) or 'none'}. For workers "
+                    "elsewhere, or that run it as module:attribute, give its engine_id and --any-engine.",
+                )
+            self._loaded[engine] = load_engines(engine, self._options)
+        spec = self._loaded[engine].get(engine)
+        if spec is None:
+            ids = ", ".join(spec.engine_id for spec in self._loaded[engine])
+            raise EngineNotFound(
+                f"the engine installed as {engine!r} calls itself {ids!r}",
+                hint=f"Workers know it by that name: --engine {ids} --any-engine",
+            )
+        spec.check_payload(payload)
 
 
 def _payload(text: str | None) -> dict[str, Any]:
@@ -192,15 +219,19 @@ def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> 
     resources = fields.get("resources") or []
     if not isinstance(resources, list) or not all(isinstance(name, str) for name in resources):
         raise InputError("`resources` is not a list of texts")
-    if not isinstance(fields.get("priority") or 0, int):
+    priority = fields.get("priority") or 0
+    if not isinstance(priority, int) or isinstance(priority, bool):
         raise InputError("`priority` is not a whole number")
+    for name in ("idempotency_key", "work_id"):
+        if not isinstance(fields.get(name), str | None):
+            raise InputError(f"`{name}` is not text")
     delay, deadline = fields.get("delay"), fields.get("deadline")
     work = NewWork(
         engine=engine,
         payload=payload,
         resources=tuple(resources),
         delay_seconds=0.0 if delay is None else times.seconds(str(delay), "delay"),
-        priority=fields.get("priority") or 0,
+        priority=priority,
         deadline_at=None if deadline is None else times.instant(str(deadline), now, "deadline"),
         idempotency_key=fields.get("idempotency_key"),
         work_id=fields.get("work_id"),

@@ -132,7 +132,8 @@ def explain(view: WorkView, now: float) -> str:
             until = max(lease.until, (view.row.lease_until or 0.0) if view.row else 0.0)
             ends = f"lease ends {times.relative(until, now)}"
             if until < now:
-                return f"but {safe(lease.worker_id)} has gone silent; its lease ended {times.relative(until, now)}"
+                ended = times.relative(until, now)
+                return f"but {safe(lease.worker_id)} has gone silent; its lease ended {ended}"
             return f"held by {safe(lease.worker_id)} under fencing token {lease.token}, {ends}"
         case State.SCHEDULED:
             why = f": {safe(control.reason)}" if control.reason else ""

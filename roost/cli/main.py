@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -51,6 +52,9 @@ def _root(
 
 def main() -> None:
     """Run the command line; ends the process with an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the terminal lacks is shown as an escape
     try:
         app()
     except RoostError as error:

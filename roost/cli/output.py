@@ -77,13 +77,17 @@ def is_terminal() -> bool:
 
 def print_json(value: Any) -> None:
     """One JSON document, on a line of its own where nobody reads along."""
-    text = json.dumps(plain(value), ensure_ascii=False, indent=2 if is_terminal() else None)
+    text = json.dumps(plain(value), ensure_ascii=not _takes_any_text(), indent=2 if is_terminal() else None)
     print(text, flush=True)
 
 
 def print_json_line(value: Any) -> None:
     """One JSON document on one line, for streams."""
-    print(json.dumps(plain(value), ensure_ascii=False), flush=True)
+    print(json.dumps(plain(value), ensure_ascii=not _takes_any_text()), flush=True)
+
+
+def _takes_any_text() -> bool:
+    return sys.stdout.encoding.lower().replace("-", "") == "utf8"
 
 
 def plain(value: Any) -> Any:
@@ -119,6 +123,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
 
 
 def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -128,7 +133,7 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(name, no_wrap=True)
     for row in rows:
         table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
-    widths = [max(len(line[n]) for line in [list(columns), *rows]) + 2 for n in range(len(columns))]
+    widths = [max(cell_len(line[n]) for line in [list(columns), *rows]) + 2 for n in range(len(columns))]
     # Wider than the terminal rather than cut: an id that is not whole is of no use.
     console = Console(width=max(sum(widths), os.get_terminal_size().columns), highlight=False)
     console.print(table)

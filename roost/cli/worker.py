@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from roost.cli import options
-from roost.cli.output import say
+from roost.errors import StorageError
 
 if TYPE_CHECKING:
     from roost.config import Settings
     from roost.core.worker import Worker
     from roost.wiring import Runtime
 
+log = logging.getLogger("roost.worker")
+
 _IDLE_LOOK_SECONDS = 0.25
+_THREADS = "roost-step"
+_THREAD_END_SECONDS = 1.0  # what idle threads may take to end
 
 
 def worker(
@@ -39,7 +45,7 @@ def worker(
         typer.Option("--grace-seconds", metavar="SECONDS", help="How long a step may go on after SIGTERM."),
     ] = None,
     until_idle: Annotated[
-        bool, typer.Option("--until-idle", help="Stop once no work item is left that could go on.")
+        bool, typer.Option("--until-idle", help="Stop once every work item of the storage has ended.")
     ] = False,
     storage: options.Storage = None,
     home: options.Home = None,
@@ -48,7 +54,8 @@ def worker(
     """Run work items until told to stop.
 
     SIGTERM or Ctrl-C drains: no new work, running steps finish within the grace period,
-    leases are handed back at once. A second one abandons the running steps.
+    leases are handed back at once. A second one abandons the running steps. The log goes to
+    stderr, as JSON lines where no person reads it (ROOST_LOG_FORMAT, ROOST_LOG_LEVEL).
 
     Examples:
 
@@ -74,18 +81,33 @@ def worker(
         return await _work(runtime, settings, until_idle=until_idle)
 
     options.run(settings, use, engines=settings.worker.engines)
+    _leave_hung_steps()
 
 
 async def _work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int:
-    with ThreadPoolExecutor(settings.worker.concurrency, thread_name_prefix="roost-step") as executor:
-        worker = runtime.worker(executor=executor)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _drain, worker)
-        names = ", ".join(spec.engine_id for spec in runtime.engines or ())
-        say(f"roost worker {worker.worker_id}: {names} on {runtime.backend.url} (Ctrl-C stops it)")
-        watch = asyncio.create_task(_drain_when_idle(runtime, worker)) if until_idle else None
+    executor = ThreadPoolExecutor(settings.worker.concurrency, thread_name_prefix=_THREADS)
+    worker = runtime.worker(executor=executor)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _drain, worker)
+    names = [spec.engine_id for spec in runtime.engines or ()]
+    fields = {
+        "worker_id": worker.worker_id,
+        "engines": names,
+        "storage": runtime.backend.url,
+        "pid": os.getpid(),
+    }
+    log.info(
+        "serving %s on %s as process %d; Ctrl-C or SIGTERM stops it",
+        ", ".join(names),
+        runtime.backend.url,
+        os.getpid(),
+        extra={"event": "worker.started", **fields},
+    )
+    watch = asyncio.create_task(_drain_when_idle(runtime, worker)) if until_idle else None
+    try:
         await worker.run()
+    finally:
         if watch is not None:
             watch.cancel()
         executor.shutdown(wait=False, cancel_futures=True)
@@ -93,14 +115,36 @@ async def _work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> in
 
 
 def _drain(worker: Worker) -> None:
-    say("stopping: running steps may finish; once more to abandon them")
+    log.info(
+        "stopping: running steps may finish; once more to abandon them",
+        extra={"event": "worker.draining", "worker_id": worker.worker_id},
+    )
     worker.drain()
+
+
+def _leave_hung_steps() -> None:
+    """End the process if a plain function still runs in a thread.
+
+    Its lease is given back and its result would be refused; but Python itself would wait
+    for the thread at exit, for ever if it hangs.
+    """
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_THREADS)]
+    for thread in threads:
+        thread.join(_THREAD_END_SECONDS / len(threads))
+    if any(thread.is_alive() for thread in threads):
+        log.warning("a step that was abandoned still runs; ending it", extra={"event": "worker.ended_thread"})
+        logging.shutdown()
+        os._exit(0)
 
 
 async def _drain_when_idle(runtime: Runtime, worker: Worker) -> None:
     while True:
-        counts = await runtime.backend.index.counts()
-        if not any(count for state, count in counts.items() if not state.is_terminal):
-            worker.drain()
-            return
+        try:
+            counts = await runtime.backend.index.counts()
+        except StorageError as error:  # the worker itself goes on, too
+            log.warning("can't count what is left: %s", error, extra={"event": "worker.count_failed"})
+        else:
+            if not any(count for state, count in counts.items() if not state.is_terminal):
+                worker.drain()
+                return
         await runtime.parts.clock.sleep(_IDLE_LOOK_SECONDS)

@@ -362,6 +362,10 @@ def check_returned(returned: Any, version: int, item: WorkItem, stored: Sequence
     return returned
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
 def _check_directives(snapshot: Snapshot) -> None:
     faults = []
     delay = snapshot.next_step_delay_seconds
@@ -379,7 +383,8 @@ def _check_directives(snapshot: Snapshot) -> None:
         faults.append("artifacts is not a list of Artifact")
     elif len(snapshot.artifacts) > ARTIFACTS_MAX:
         faults.append(f"artifacts has {len(snapshot.artifacts)} entries, more than {ARTIFACTS_MAX}")
-    if not isinstance(snapshot.history, list) or len(snapshot.history) > HISTORY_MAX:
+    history = snapshot.history
+    if not isinstance(history, list) or len(history) > HISTORY_MAX or not all(map(_is_text, history)):
         faults.append(f"history is not a list of at most {HISTORY_MAX} texts")
     if not isinstance(snapshot.is_finished, bool):
         faults.append(f"is_finished is {snapshot.is_finished!r}, not True or False")

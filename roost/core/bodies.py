@@ -12,16 +12,19 @@ from typing import Any
 from roost import jsonio
 from roost.errors import StorageCorrupt
 from roost.journal.entries import Body, Enqueued, Entry
-from roost.models import Artifact, Snapshot, WorkItem
-from roost.storage.codec import DELTA_DEPTH_MAX, Base, pack, unpack
+from roost.models import Snapshot, WorkItem
+from roost.storage.codec import DELTA_DEPTH_MAX, pack, unpack
 from roost.storage.ports import Backend
 
 
-async def store(backend: Backend, raw: bytes, base: Base | None = None) -> Body:
+async def store(backend: Backend, raw: bytes) -> Body:
     """Make the body of a JSON document; spilled bytes are durable on return."""
-    body = pack(raw, base)
-    if len(body.data) <= backend.inline_max_bytes:
-        return body
+    body = pack(raw)
+    return body if len(body.data) <= backend.inline_max_bytes else await spill(backend, body)
+
+
+async def spill(backend: Backend, body: Body) -> Body:
+    """Move the bytes of a body into the artifact store."""
     blob = await backend.artifacts.put([body.data])
     return replace(body, data=b"", digest=blob.digest)
 
@@ -102,19 +105,20 @@ def load_snapshot(raw: bytes, *, work_id: str, engine: str, version: int) -> Sna
     """The snapshot that `dump_snapshot` wrote; a fresh copy at each call."""
     fields = jsonio.load(raw)
     finished_at = fields.get("finished_at")
-    return Snapshot.model_construct(
-        work_id=work_id,
-        engine=engine,
-        status=fields["status"],
-        version=version,
-        step=fields["step"],
-        data=fields["data"],
-        history=fields.get("history", []),
-        artifacts=[Artifact.model_construct(**artifact) for artifact in fields.get("artifacts", ())],
-        is_finished=finished_at is not None,
-        next_step_delay_seconds=fields.get("delay", 0.0),
-        created_at=fields["created_at"],
-        updated_at=fields["updated_at"],
-        finished_at=finished_at,
-        failed_at=None,
+    return Snapshot.model_validate(
+        {
+            "work_id": work_id,
+            "engine": engine,
+            "status": fields["status"],
+            "version": version,
+            "step": fields["step"],
+            "data": fields["data"],
+            "history": fields.get("history", []),
+            "artifacts": fields.get("artifacts", []),
+            "is_finished": finished_at is not None,
+            "next_step_delay_seconds": fields.get("delay", 0.0),
+            "created_at": fields["created_at"],
+            "updated_at": fields["updated_at"],
+            "finished_at": finished_at,
+        }
     )

@@ -85,7 +85,8 @@ class Heartbeat:
             row = project(session.last_entry)
             row = replace(row, lease_until=until, due_at=due_at, progress=session.take_progress())
             session.is_row_written = True
-            renewed.append(await index.put(row))
+            # Without a token the session gave its lease up meanwhile; the row is its outbox's then.
+            renewed.append(row.token is None or await index.put(row))
         return renewed
 
     async def _is_still_held(self, session: Session, token: int) -> bool:

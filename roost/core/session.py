@@ -55,7 +55,7 @@ from roost.journal.entries import (
 )
 from roost.models import Snapshot, WorkItem
 from roost.storage import ports
-from roost.storage.codec import Base
+from roost.storage.codec import Base, pack
 from roost.storage.ports import Delivery, Owner
 
 log = logging.getLogger("roost.session")
@@ -178,9 +178,11 @@ class Session:
             case decide.Claim():
                 return await self._claim(tail)
             case decide.PutBack(delay_seconds=delay):
+                await self._free_what_was_left(tail)
                 await queue.put_back(self.delivery, min(delay, MESSAGE_DELAY_MAX_SECONDS))
                 return True
             case decide.Discard():
+                await self._free_what_was_left(tail)
                 await queue.acknowledge([self.delivery])
                 return True
             case decide.Fail(error=error):
@@ -188,6 +190,15 @@ class Session:
             case decide.Cancel(reason=reason):
                 return await self._end(tail, Cancelled(reason))
         raise AssertionError(decision)
+
+    async def _free_what_was_left(self, tail: Entry) -> None:
+        """Release the claims of a lease that ended, in case its holder died before it did so.
+
+        Nothing else would wake who waits for them but their own due rows.
+        """
+        token = tail.control.last_token
+        if token is not None:
+            await claims.release(self._parts, Owner(self.work_id, token))
 
     async def _end(self, tail: Entry, event: Event) -> bool:
         """End a work item that nobody holds."""
@@ -365,7 +376,9 @@ class Session:
             engine_version=spec.engine_version,
             artifacts=tuple(artifact.digest for artifact in snapshot.artifacts[-10:]),
         )
-        body = await self._patiently(lambda: bodies.store(self._parts.backend, raw, self._base))
+        body = pack(raw, self._base)
+        if len(body.data) > self._parts.backend.inline_max_bytes:
+            body = await self._patiently(lambda: bodies.spill(self._parts.backend, body))
         entry = await self._append(event, body)
         self._raw = raw
         self._base = Base(entry.position, raw, body.depth)
@@ -429,6 +442,12 @@ class Session:
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Try again while the lease may still be ours; then it is lost."""
+        try:
+            return await call()
+        except StorageCorrupt:
+            raise
+        except StorageError as error:
+            log.warning("storage failed, trying again: %s", error)
         try:
             return await self._parts.patiently(call, until=self.held_until)
         except StorageCorrupt:

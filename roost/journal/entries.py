@@ -256,6 +256,7 @@ class Control:
         failures: failed attempts since the last commit.
         interruptions: leases since the last commit that ended without a word.
         wake_at: when scheduled work goes on.
+        last_token: of the lease that ended last, while none is held.
         sent_position: the last entry that had a delivery sent.
         signals: positions of signals that no committed step has seen.
         once: results recorded in the current step: (key, position).
@@ -272,6 +273,7 @@ class Control:
     step: str = ""
     snapshot_position: int | None = None
     lease: Lease | None = None
+    last_token: int | None = None
     failures: int = 0
     interruptions: int = 0
     wake_at: float | None = None

@@ -6,15 +6,17 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import mkstemp
+from typing import BinaryIO, TypeVar
 
-from roost.errors import ArtifactNotFound, InputError, StorageCorrupt
+from roost.errors import ArtifactNotFound, StorageCorrupt
 from roost.storage.local.schema import storage_errors
 from roost.storage.ports import Blob
 
+T = TypeVar("T")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 1 << 18
 
@@ -26,45 +28,25 @@ class LocalArtifacts:
         self._directory = directory
 
     async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
-        with storage_errors(self._directory):
-            descriptor, name = await asyncio.to_thread(self._open_temporary)
-            temporary = Path(name)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    sha256, size = hashlib.sha256(), 0
-                    async for chunk in _each(chunks):
-                        sha256.update(chunk)
-                        size += len(chunk)
-                        await asyncio.to_thread(file.write, chunk)
-                    await asyncio.to_thread(_sync, file.fileno(), file.flush)
-                blob = Blob(sha256.hexdigest(), size)
-                await asyncio.to_thread(self._place, temporary, blob)
-            finally:
-                with suppress(FileNotFoundError):
-                    temporary.unlink()
+        part = await self._on_disk(_Part, self._directory)
+        try:
+            async for pieces in _gathered(chunks):
+                await self._on_disk(part.write, pieces)
+            blob = await self._on_disk(part.finish)
+            await self._on_disk(part.place, self._directory / blob.digest[:2] / blob.digest)
+        finally:
+            part.discard()
         return blob
 
-    def _open_temporary(self) -> tuple[int, str]:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return mkstemp(prefix=".new-", dir=self._directory)
-
-    def _place(self, temporary: Path, blob: Blob) -> None:
-        """Give a synced file its name, unless the same content has it already."""
-        final = self._path(blob.digest)
-        with suppress(FileNotFoundError):
-            if final.stat().st_size == blob.size_bytes:
-                return  # a file of another size is torn; it is replaced below
-        final.parent.mkdir(mode=0o700, exist_ok=True)
-        temporary.replace(final)
-        for directory in (final.parent, self._directory):
-            descriptor = os.open(directory, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+    async def _on_disk(self, work: Callable[..., T], *given: object) -> T:
+        """Do work in a thread. Only its errors are the storage's, not those of the chunks' source."""
+        with storage_errors(self._directory):
+            return await asyncio.to_thread(work, *given)
 
     async def read(self, digest: str) -> AsyncIterator[bytes]:
         path = self._path(digest)
+        if path is None:
+            raise ArtifactNotFound(f"{digest[:80]!r} is no digest of an artifact")
         with storage_errors(path):
             try:
                 file = await asyncio.to_thread(path.open, "rb")
@@ -72,8 +54,7 @@ class LocalArtifacts:
                 raise ArtifactNotFound(f"no artifact {digest} in {self._directory}") from None
             with file:
                 sha256, held = hashlib.sha256(), b""
-                while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
-                    sha256.update(chunk)
+                while chunk := await asyncio.to_thread(_read, file, sha256):
                     if held:
                         yield held
                     held = chunk
@@ -87,16 +68,95 @@ class LocalArtifacts:
 
     async def size(self, digest: str) -> int | None:
         path = self._path(digest)
+        if path is None:
+            return None
         with storage_errors(path):
             try:
                 return path.stat().st_size
             except FileNotFoundError:
                 return None
 
-    def _path(self, digest: str) -> Path:
-        if not _DIGEST.fullmatch(digest):
-            raise InputError(f"{digest[:80]!r} is no digest", hint="A digest is 64 hexadecimal digits.")
-        return self._directory / digest[:2] / digest
+    def _path(self, digest: str) -> Path | None:
+        """Where a blob is; None if this is no digest, and so names none."""
+        return self._directory / digest[:2] / digest if _DIGEST.fullmatch(digest) else None
+
+
+class _Part:
+    """A blob that is being written. Its methods block, and run in a thread one at a time."""
+
+    def __init__(self, directory: Path) -> None:
+        _make(directory)
+        descriptor, name = mkstemp(prefix=".new-", dir=directory)  # 0600, O_EXCL and O_NOFOLLOW
+        self._path = Path(name)
+        self._file = os.fdopen(descriptor, "wb")
+        self._sha256 = hashlib.sha256()
+        self._size_bytes = 0
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        for piece in pieces:
+            self._sha256.update(piece)
+            self._size_bytes += len(piece)
+            self._file.write(piece)
+
+    def finish(self) -> Blob:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return Blob(self._sha256.hexdigest(), self._size_bytes)
+
+    def place(self, final: Path) -> None:
+        """Give the synced file its name. Where the same content has it already, this one
+        takes its place: nothing changes for a reader, and damaged bytes are healed."""
+        _make(final.parent)
+        self._path.replace(final)
+        _sync(final.parent)
+
+    def discard(self) -> None:
+        """Leave nothing behind, unless the file got its name."""
+        with suppress(OSError):  # a disk that is full can refuse the last buffered bytes again
+            self._file.close()
+        with suppress(OSError):
+            self._path.unlink()
+
+
+def _make(directory: Path) -> None:
+    """Make a directory, and make sure that its name survives a power cut."""
+    try:
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+    else:
+        _sync(directory.parent)
+
+
+def _sync(directory: Path) -> None:
+    if os.name == "nt":
+        return  # Windows can't open a directory
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(file: BinaryIO, sha256: hashlib._Hash) -> bytes:
+    chunk = file.read(_CHUNK_BYTES)
+    sha256.update(chunk)
+    return chunk
+
+
+async def _gathered(chunks: AsyncIterator[bytes] | Iterable[bytes]) -> AsyncIterator[list[bytes]]:
+    """Chunks in groups of about `_CHUNK_BYTES`, so that small ones don't cost a thread each."""
+    group: list[bytes] = []
+    group_bytes = 0
+    async for chunk in _each(chunks):
+        group.append(chunk)
+        group_bytes += len(chunk)
+        if group_bytes >= _CHUNK_BYTES:
+            yield group
+            group, group_bytes = [], 0
+    if group:
+        yield group
 
 
 async def _each(chunks: AsyncIterator[bytes] | Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -106,9 +166,3 @@ async def _each(chunks: AsyncIterator[bytes] | Iterable[bytes]) -> AsyncIterator
     else:
         for chunk in chunks:
             yield chunk
-
-
-def _sync(descriptor: int, flush: object) -> None:
-    assert callable(flush)
-    flush()
-    os.fsync(descriptor)

@@ -6,11 +6,11 @@ import asyncio
 import os
 import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from roost.clock import Clock, SystemClock
-from roost.errors import RoostError
+from roost.errors import RoostError, StorageError
 from roost.storage.local import schema
 from roost.storage.local.artifacts import LocalArtifacts
 from roost.storage.local.claims import LocalClaims
@@ -32,56 +32,80 @@ class LocalBackend:
     inline_max_bytes = 1 << 20
 
     def __init__(self, directory: Path, clock: Clock) -> None:
-        path = directory / "roost.db"
+        path = directory / schema.FILE_NAME
         self.url = f"local:{directory}"
         self._directory = directory
         self._path = path
-        self._writer = Writer(path, TurnLock(directory / "roost.lock"))
-        self._reader = schema.connect(path, is_reader=True)
         self._bell = Doorbell(directory)
+        self._reader = schema.connect(path, is_reader=True)
+        self._writer = Writer(path, TurnLock(directory / "roost.lock"), self._bell.ring)
         self.journal = LocalJournal(path, self._writer, self._reader)
         self.index = LocalIndex(path, self._writer, self._reader)
         self.claims = LocalClaims(path, self._writer, self._reader)
         self.queue = LocalQueue(path, self._writer, self._reader, self._bell, clock)
         self.artifacts = LocalArtifacts(directory / "artifacts")
+
+    def start(self) -> None:
+        """Begin to write."""
         self._writer.start()
 
     async def close(self) -> None:
         """Finish what was begun, then let go of the files; idempotent."""
         await self._writer.close()
         self._bell.close()
-        self._reader.close()
+        self._reader.close()  # the last connection of all folds the WAL into the file
 
     async def check(self) -> Sequence[Finding]:
         """What `roost doctor` shows of this directory."""
         return [
             Finding("directory", os.access(self._directory, os.W_OK), str(self._directory)),
-            await self._check_file(),
-            self._check_settings(),
-            self._check_room(),
+            await asyncio.to_thread(self._finding, "database", self._check_file),
+            self._finding("schema", self._check_version),
+            self._finding("disk", self._check_room),
+            await self._check_durability(),
             await self._check_write(),
             await self._check_artifacts(),
         ]
 
-    async def _check_file(self) -> Finding:
+    def _finding(self, name: str, look: Callable[[], Finding]) -> Finding:
+        """What `look` finds; an error is a finding too."""
         try:
-            answer = str(self._reader.execute("PRAGMA quick_check(1)").fetchone()[0])
-        except sqlite3.Error as error:
-            answer = str(error)
+            with schema.storage_errors(self._path):
+                return look()
+        except StorageError as error:
+            return Finding(name, False, str(error), error.hint)
+
+    def _check_file(self) -> Finding:
+        reader = schema.connect(self._path, is_reader=True)  # its own: this takes long, in a thread
+        try:
+            answer = str(reader.execute("PRAGMA quick_check(1)").fetchone()[0])
+        finally:
+            reader.close()
         hint = "" if answer == "ok" else "Stop the workers and restore the file from a backup."
         return Finding("database", answer == "ok", f"{self._path}: {answer}", hint)
 
-    def _check_settings(self) -> Finding:
-        mode = str(self._reader.execute("PRAGMA journal_mode").fetchone()[0])
-        level = int(self._reader.execute("PRAGMA synchronous").fetchone()[0])
-        is_full = level == 2  # SQLite documentation, "PRAGMA synchronous": 2 is FULL
-        shown = f"journal_mode={mode}, synchronous={'FULL' if is_full else level}"
-        return Finding("durability", mode == "wal" and is_full, f"{shown}, SQLite {sqlite3.sqlite_version}")
+    def _check_version(self) -> Finding:
+        schema.check_version(self._reader, self._path)
+        return Finding("schema", True, f"version {schema.VERSION}")
 
     def _check_room(self) -> Finding:
         free = shutil.disk_usage(self._directory).free
         is_enough = free >= FREE_MIN_BYTES
         return Finding("disk", is_enough, f"{free >> 20} MiB free", "" if is_enough else "Free some room.")
+
+    async def _check_durability(self) -> Finding:
+        """The settings of the connection that writes."""
+        try:
+            mode, level = await self._writer.submit(_durability)
+        except RoostError as error:
+            return Finding("durability", False, str(error), error.hint)
+        is_full = level == 2  # SQLite documentation, "PRAGMA synchronous": 2 is FULL
+        shown = f"journal_mode={mode}, synchronous={'FULL' if is_full else level}"
+        is_ok = mode == "wal" and is_full
+        hint = (
+            "" if is_ok else "Put the directory on a local disk; WAL does not work on a network file system."
+        )
+        return Finding("durability", is_ok, f"{shown}, SQLite {sqlite3.sqlite_version}", hint)
 
     async def _check_write(self) -> Finding:
         sql = "INSERT INTO meta VALUES ('doctor', '1') ON CONFLICT (key) DO UPDATE SET value = value"
@@ -110,9 +134,16 @@ async def open_local(directory: Path, *, clock: Clock | None = None) -> LocalBac
         StorageError: the file can't be opened.
     """
     directory = directory.expanduser().absolute()
-    with schema.storage_errors(directory):
+    with schema.storage_errors(directory / schema.FILE_NAME):
         await asyncio.to_thread(_prepare, directory)
-        return LocalBackend(directory, clock or SystemClock())
+        backend = LocalBackend(directory, clock or SystemClock())
+    backend.start()
+    return backend
+
+
+def _durability(db: sqlite3.Connection) -> tuple[str, int]:
+    mode = str(db.execute("PRAGMA journal_mode").fetchone()[0])
+    return mode, int(db.execute("PRAGMA synchronous").fetchone()[0])
 
 
 def _prepare(directory: Path) -> None:
@@ -121,6 +152,6 @@ def _prepare(directory: Path) -> None:
     lock = TurnLock(directory / "roost.lock")
     try:
         with lock.turn():
-            schema.create(directory / "roost.db")
+            schema.create(directory / schema.FILE_NAME)
     finally:
         lock.close()

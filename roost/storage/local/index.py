@@ -9,18 +9,12 @@ from typing import Any
 
 from roost.journal.entries import IndexRow
 from roost.models import State
-from roost.storage.local.rows import ROW_COLUMNS, dump_progress, row_of, row_values
+from roost.storage.local.rows import PUT_ROW, ROW_COLUMNS, cursor_of, dump_progress, row_of, row_values
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
 from roost.storage.ports import IndexPage, IndexQuery, Renewal
 
 _SELECT = f"SELECT {ROW_COLUMNS} FROM works"  # noqa: S608  constant text
-_COLUMNS = [name.strip() for name in ROW_COLUMNS.split(",")]
-_PUT = (
-    f"INSERT INTO works ({ROW_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (work_id) "  # noqa: S608  constant text
-    f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])} "
-    "WHERE excluded.position >= works.position"
-)
 _RENEW = """
     UPDATE works SET lease_until = max(?, lease_until), due_at = max(?, ifnull(due_at, 0)),
         progress = ifnull(?, progress)
@@ -37,7 +31,7 @@ class LocalIndex:
 
     async def put(self, row: IndexRow) -> bool:
         values = row_values(row)
-        return await self._writer.submit(lambda db: db.execute(_PUT, values).rowcount == 1)
+        return await self._writer.submit(lambda db: db.execute(PUT_ROW, values).rowcount == 1)
 
     async def get(self, work_id: str) -> IndexRow | None:
         rows = self._rows(f"{_SELECT} WHERE work_id = ?", (work_id,))
@@ -68,7 +62,7 @@ class LocalIndex:
         where, values = _where(query)
         if cursor is not None:
             where.append("id < ?")
-            values.append(int(cursor))
+            values.append(cursor_of(cursor))
         sql = (
             f"SELECT id, {ROW_COLUMNS} FROM works WHERE {' AND '.join(where) or '1'} ORDER BY id DESC LIMIT ?"  # noqa: S608  constant text
         )

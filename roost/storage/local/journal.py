@@ -11,7 +11,7 @@ from roost.journal.control import project
 from roost.journal.entries import Entry, Kind
 from roost.models import State
 from roost.storage.codec import StoredEntry, encode_entry
-from roost.storage.local.rows import ENTRY_COLUMNS, ROW_COLUMNS, entry_of, row_values
+from roost.storage.local.rows import ENTRY_COLUMNS, PUT_ROW, ROW_COLUMNS, cursor_of, entry_of, row_values
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
 from roost.storage.ports import FeedPage
@@ -19,19 +19,25 @@ from roost.storage.ports import FeedPage
 _MARKS = ", ".join("?" * (1 + len(StoredEntry._fields)))
 _INSERT_ENTRY = f"INSERT INTO journal (work, {ENTRY_COLUMNS}) VALUES ({_MARKS}) ON CONFLICT DO NOTHING"  # noqa: S608  constant text
 _SELECT_ENTRY = f"SELECT {ENTRY_COLUMNS} FROM journal WHERE work = (SELECT id FROM works WHERE work_id = ?)"  # noqa: S608  constant text
-_COLUMNS = [name.strip() for name in ROW_COLUMNS.split(",")]
+_COLUMNS = ROW_COLUMNS.split(", ")
 _INSERT_ROW = (
     f"INSERT INTO works ({ROW_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT DO NOTHING"  # noqa: S608  constant text
 )
+# Not what never changes after position 0: an UPDATE writes each index that it names a column of.
+_CONSTANT = ("work_id", "engine", "lane", "created_at")
+_CHANGING = [number for number, name in enumerate(_COLUMNS) if name not in _CONSTANT]
 _UPDATE_ROW = (
-    f"UPDATE works SET {', '.join(f'{name} = ?' for name in _COLUMNS)} WHERE work_id = ? AND position = ?"  # noqa: S608  constant text
+    f"UPDATE works SET {', '.join(f'{_COLUMNS[number]} = ?' for number in _CHANGING)} "  # noqa: S608  constant text
+    "WHERE id = ? AND position = ?"
 )
 # A commit inside a burst. State, engine and due_at stay as they are, so no index is touched:
-# a due_at that is too early only makes a sweeper look, see the live lease_until, and move it.
+# due_at is lowered by `wake` and raised by heartbeats and takes; one that is too early only
+# makes a sweeper look, see a live lease in the journal's tail, and move it.
 _UPDATE_RUNNING = """
     UPDATE works SET position = ?, version = ?, step = ?, updated_at = ?, lease_until = max(?, lease_until),
-        failures = ?, interruptions = ?, progress = NULL
+        failures = ?, interruptions = ?, reason = ?, progress = NULL
     WHERE id = ? AND position = ?"""
+_WORK = "SELECT id FROM works WHERE work_id = ?"
 _BURST_KINDS = frozenset({Kind.COMMITTED, Kind.RECORDED})
 
 
@@ -75,7 +81,7 @@ class LocalJournal:
         return [entry_of(values) for values in found]
 
     async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
-        after = int(cursor) if cursor is not None else 0
+        after = cursor_of(cursor) if cursor is not None else 0
         with storage_errors(self._path):
             if cursor is None and newest:
                 top = self._reader.execute("SELECT max(seq) FROM journal").fetchone()[0] or 0
@@ -90,25 +96,40 @@ class LocalJournal:
 def _append(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> Entry:
     """Insert an entry if its position is free, and project it; else what stands."""
     if entry.position == 0:
-        return _create(db, entry, values)
-    work = db.execute("SELECT id FROM works WHERE work_id = ?", (entry.work_id,)).fetchone()
+        row = db.execute(_INSERT_ROW, row_values(project(entry)))
+        return _enter(db, entry, values, row.lastrowid if row.rowcount else None)
+    work = db.execute(_WORK, (entry.work_id,)).fetchone()
     if work is None:
-        raise StorageError(f"there is no work item {entry.work_id} to append to")
-    inserted = db.execute(_INSERT_ENTRY, work + values)
-    if inserted.rowcount == 0:
+        raise _gap(entry)
+    if db.execute(_INSERT_ENTRY, (*work, *values)).rowcount == 0:
         return _standing(db, entry)
     if not _project(db, entry, work[0]):
-        db.execute("DELETE FROM journal WHERE seq = ?", (inserted.lastrowid,))
-        raise StorageError(f"a gap before position {entry.position} of {entry.work_id}")
+        _catch_up(db, entry, work[0])
     return entry
 
 
-def _create(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> Entry:
-    row = db.execute(_INSERT_ROW, row_values(project(entry)))
-    if row.rowcount == 0:
+def _enter(db: sqlite3.Connection, entry: Entry, values: StoredEntry, new: int | None) -> Entry:
+    """Insert an entry at position 0, whose row is new with this id, or stood before (None)."""
+    if new is not None:
+        db.execute(_INSERT_ENTRY, (new, *values))
+        return entry
+    work = db.execute(_WORK, (entry.work_id,)).fetchone()
+    if db.execute(_INSERT_ENTRY, (*work, *values)).rowcount == 0:
         return _standing(db, entry)
-    db.execute(_INSERT_ENTRY, (row.lastrowid, *values))
+    db.execute(PUT_ROW, row_values(project(entry)))  # a row without a journal, by `WorkIndex.put`
     return entry
+
+
+def _catch_up(db: sqlite3.Connection, entry: Entry, work: int) -> None:
+    """The row is not that of the entry before: a row ahead of its journal stands, a gap is refused."""
+    before = "SELECT 1 FROM journal WHERE work = ? AND position = ?"
+    if db.execute(before, (work, entry.position - 1)).fetchone() is None:
+        raise _gap(entry)  # the writer undoes the insert
+    db.execute(PUT_ROW, row_values(project(entry)))
+
+
+def _gap(entry: Entry) -> StorageError:
+    return StorageError(f"a gap before position {entry.position} of {entry.work_id}")
 
 
 def _standing(db: sqlite3.Connection, entry: Entry) -> Entry:
@@ -120,8 +141,9 @@ def _project(db: sqlite3.Connection, entry: Entry, work: int) -> bool:
     """Write the index row; False if the entry before this one is not the last."""
     control = entry.control
     if control.state is not State.RUNNING or entry.event.kind not in _BURST_KINDS:
-        values = (*row_values(project(entry)), entry.work_id, entry.position - 1)
-        return db.execute(_UPDATE_ROW, values).rowcount == 1
+        row = row_values(project(entry))
+        values = [row[number] for number in _CHANGING]
+        return db.execute(_UPDATE_ROW, (*values, work, entry.position - 1)).rowcount == 1
     assert control.lease is not None
     updated = db.execute(
         _UPDATE_RUNNING,
@@ -133,6 +155,7 @@ def _project(db: sqlite3.Connection, entry: Entry, work: int) -> bool:
             control.lease.until,
             control.failures,
             control.interruptions,
+            control.reason,
             work,
             entry.position - 1,
         ),
@@ -151,13 +174,5 @@ def _append_many(
     if inserted.rowcount == len(entries):  # none stood, and ids were given in order
         db.executemany(_INSERT_ENTRY, [(last + 1 + n, *values) for n, values in enumerate(rows)])
         return entries
-    return [_enter(db, entry, values, last) for entry, values in zip(entries, rows, strict=True)]
-
-
-def _enter(db: sqlite3.Connection, entry: Entry, values: StoredEntry, last: int) -> Entry:
-    """The first entry of a row that is new (its id is above `last`), or what stands."""
-    work = db.execute("SELECT id FROM works WHERE work_id = ?", (entry.work_id,)).fetchone()
-    if work[0] <= last:
-        return _standing(db, entry)
-    db.execute(_INSERT_ENTRY, work + values)
-    return entry
+    new = dict(db.execute("SELECT work_id, id FROM works WHERE id > ?", (last,)))
+    return [_enter(db, entry, row, new.get(entry.work_id)) for entry, row in zip(entries, rows, strict=True)]

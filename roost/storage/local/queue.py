@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from roost.clock import Clock
-from roost.errors import StorageError
+from roost.clock import Clock, Ids, SystemIds
+from roost.errors import StorageError, StorageUnavailable
 from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
 from roost.models import Lane
 from roost.storage.local.schema import storage_errors
@@ -17,11 +18,12 @@ from roost.storage.local.writer import Writer
 from roost.storage.ports import Delivery, Message
 
 _IN_HAND = "WHERE id = ? AND receipt = ?"
+_PUT_BACK = f"UPDATE deliveries SET visible_at = ?, receipt = '' {_IN_HAND}"  # noqa: S608  constant text
 
 
 class LocalQueue:
-    """`ports.WorkQueue`. A receipt is the row's id and a count that each receive and
-    put-back moves on, so an old one never matches."""
+    """`ports.WorkQueue`. A receipt is the row's id and a part that no receive ever gave
+    out before: SQLite uses the id of a deleted row again, so the id alone proves nothing."""
 
     def __init__(
         self, path: Path, writer: Writer, reader: sqlite3.Connection, bell: Doorbell, clock: Clock
@@ -31,6 +33,7 @@ class LocalQueue:
         self._reader = reader
         self._bell = bell
         self._clock = clock
+        self._ids = SystemIds()
 
     async def send(self, messages: Sequence[Message]) -> None:
         now = self._clock.now()
@@ -39,9 +42,8 @@ class LocalQueue:
             if not 0 <= message.delay_seconds <= MESSAGE_DELAY_MAX_SECONDS:
                 raise StorageError(f"a message can't be delayed by {message.delay_seconds} s")
             rows.append((message.work_id, message.cause, message.lane.value, now + message.delay_seconds))
-        sql = "INSERT INTO deliveries VALUES (NULL, ?, ?, ?, ?, 0, 0)"
-        await self._writer.submit(lambda db: db.executemany(sql, rows).rowcount)
-        self._bell.ring()
+        sql = "INSERT INTO deliveries VALUES (NULL, ?, ?, ?, ?, '', 0)"
+        await self._writer.submit(lambda db: db.executemany(sql, rows).rowcount, makes_visible=True)
 
     async def receive(
         self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]
@@ -68,24 +70,22 @@ class LocalQueue:
         return min((at for at in found if at is not None), default=None)
 
     async def _take(self, limit: int, visibility_seconds: float, lanes: Sequence[Lane]) -> Sequence[Delivery]:
-        now = self._clock.now()
-        future = self._writer.submit(lambda db: _take(db, limit, now, visibility_seconds, lanes))
+        take = _Take(limit, visibility_seconds, lanes, self._clock, self._ids)
+        future = self._writer.submit(take)
         try:
-            return await asyncio.shield(future)
+            return await future
         except asyncio.CancelledError:
-            future.add_done_callback(self._give_back)
+            self._give_back(take)
             raise
 
-    def _give_back(self, future: asyncio.Future[Sequence[Delivery]]) -> None:
-        """Who waited went away; what was taken for it becomes visible again."""
-        if future.cancelled() or future.exception() is not None or not future.result():
-            return
-        now = self._clock.now()
-        rows = [(now, *_key(delivery)) for delivery in future.result()]
-        sql = f"UPDATE deliveries SET visible_at = ?, receipt = receipt + 1 {_IN_HAND}"  # noqa: S608  constant text
-        self._writer.submit(lambda db: db.executemany(sql, rows).rowcount).add_done_callback(
-            lambda done: self._bell.ring() if not done.cancelled() and done.exception() is None else None
-        )
+    def _give_back(self, take: _Take) -> None:
+        """Who waited went away; what was taken for it becomes visible again.
+
+        The writer keeps the order, so this runs after the take, whether or not it is done.
+        """
+        with suppress(StorageUnavailable):  # closed: the visibility timeout must do
+            undone = self._writer.submit(take.undo, makes_visible=True)
+            undone.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         rows = [_key(delivery) for delivery in deliveries]
@@ -100,9 +100,7 @@ class LocalQueue:
 
     async def put_back(self, delivery: Delivery, delay_seconds: float) -> None:
         row = (self._clock.now() + delay_seconds, *_key(delivery))
-        sql = f"UPDATE deliveries SET visible_at = ?, receipt = receipt + 1 {_IN_HAND}"  # noqa: S608  constant text
-        await self._writer.submit(lambda db: db.execute(sql, row).rowcount)
-        self._bell.ring()
+        await self._writer.submit(lambda db: db.execute(_PUT_BACK, row).rowcount, makes_visible=True)
 
     async def reject(self, delivery: Delivery, reason: str) -> None:
         now = self._clock.now()
@@ -122,28 +120,52 @@ class LocalQueue:
             return sum(int(self._reader.execute(sql, (lane.value, now)).fetchone()[0]) for lane in Lane)
 
 
-def _key(delivery: Delivery) -> tuple[int, int]:
-    number, _, receipt = delivery.receipt.partition(".")
-    return int(number), int(receipt)
+def _key(delivery: Delivery) -> tuple[int, str]:
+    """The row's id and the receipt as stored; a receipt that is not of this queue names no row."""
+    number = delivery.receipt.partition(".")[0]
+    return (int(number) if number.isdecimal() and len(number) < 19 else -1), delivery.receipt
 
 
-def _take(
-    db: sqlite3.Connection, limit: int, now: float, visibility_seconds: float, lanes: Sequence[Lane]
-) -> Sequence[Delivery]:
-    taken: list[Delivery] = []
-    for lane in lanes:
+class _Take:
+    """The operation that takes visible messages, and the one that undoes it."""
+
+    def __init__(
+        self, limit: int, visibility_seconds: float, lanes: Sequence[Lane], clock: Clock, ids: Ids
+    ) -> None:
+        self._limit = limit
+        self._visibility_seconds = visibility_seconds
+        self._lanes = lanes
+        self._clock = clock
+        self._ids = ids
+        self._taken: list[Delivery] = []
+
+    def __call__(self, db: sqlite3.Connection) -> Sequence[Delivery]:
+        self._taken = []
+        now = self._clock.now()  # not when it was asked for: the wait for a turn is no part of the lease
+        for lane in self._lanes:
+            left = self._limit - len(self._taken)
+            if left > 0:
+                self._taken += self._visible(db, lane, now, left)
+        db.executemany(
+            "UPDATE deliveries SET visible_at = ?, receipt = ?, received_count = ? WHERE id = ?",
+            [
+                (now + self._visibility_seconds, delivery.receipt, delivery.received_count, _key(delivery)[0])
+                for delivery in self._taken
+            ],
+        )
+        return self._taken
+
+    def _visible(self, db: sqlite3.Connection, lane: Lane, now: float, limit: int) -> Iterable[Delivery]:
         rows = db.execute(
-            "SELECT id, work_id, cause, receipt, received_count FROM deliveries "
+            "SELECT id, work_id, cause, received_count FROM deliveries "
             "WHERE lane = ? AND visible_at <= ? ORDER BY visible_at LIMIT ?",
-            (lane.value, now, limit - len(taken)),
+            (lane.value, now, limit),
         ).fetchall()
-        taken += [
-            Delivery(work_id, cause, lane, f"{number}.{receipt + 1}", count + 1)
-            for number, work_id, cause, receipt, count in rows
+        return [
+            Delivery(work_id, cause, lane, f"{number}.{self._ids.unique()}", count + 1)
+            for number, work_id, cause, count in rows
         ]
-    db.executemany(
-        "UPDATE deliveries SET visible_at = ?, receipt = receipt + 1, received_count = received_count + 1 "
-        "WHERE id = ?",
-        [(now + visibility_seconds, _key(delivery)[0]) for delivery in taken],
-    )
-    return taken
+
+    def undo(self, db: sqlite3.Connection) -> int:
+        now = self._clock.now()
+        return db.executemany(_PUT_BACK, [(now, *_key(delivery)) for delivery in self._taken]).rowcount

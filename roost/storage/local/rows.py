@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from roost.errors import InputError
 from roost.journal.entries import Entry, IndexRow
 from roost.models import Lane, State
 from roost.storage.codec import StoredEntry, decode_entry
@@ -13,6 +14,13 @@ ENTRY_COLUMNS = ", ".join(StoredEntry._fields)
 ROW_COLUMNS = (
     "work_id, engine, state, lane, position, version, step, created_at, updated_at, since, due_at, "
     "token, worker_id, lease_until, wake_at, deadline_at, failures, interruptions, reason, progress"
+)
+
+_COLUMNS = ROW_COLUMNS.split(", ")
+PUT_ROW = (  # unless a newer one stands
+    f"INSERT INTO works ({ROW_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (work_id) "  # noqa: S608  constant text
+    f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])} "
+    "WHERE excluded.position >= works.position"
 )
 
 
@@ -60,3 +68,16 @@ def row_of(values: tuple[Any, ...]) -> IndexRow:
 def dump_progress(progress: tuple[float, str] | None) -> str | None:
     """Progress as a column."""
     return None if progress is None else json.dumps(progress)
+
+
+def cursor_of(text: str) -> int:
+    """The number in a cursor.
+
+    Raises:
+        InputError: no page of this backend gave it out.
+    """
+    if not text.isdecimal() or len(text) > 18:  # what SQLite's integers hold
+        raise InputError(
+            f"{text[:80]!r} is no cursor", hint="Use the one that the page before gave, or none."
+        )
+    return int(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from roost.errors import (
     StorageUnavailable,
 )
 
+FILE_NAME = "roost.db"
 VERSION = 1
 BUSY_SECONDS = 30.0  # how long to wait for somebody outside Roost who holds the file
+READ_BUSY_SECONDS = 2.0  # reads run on the event loop, and WAL readers wait for almost nothing
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -81,7 +84,7 @@ CREATE TABLE deliveries (
     cause INTEGER NOT NULL,
     lane TEXT NOT NULL,
     visible_at REAL NOT NULL,
-    receipt INTEGER NOT NULL,
+    receipt TEXT NOT NULL,
     received_count INTEGER NOT NULL
 );
 CREATE INDEX deliveries_visible ON deliveries (lane, visible_at);
@@ -131,18 +134,22 @@ def translate(error: sqlite3.Error, path: Path) -> StorageError:
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StorageUnavailable(text, hint="Another program holds the file; try again.")
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return StorageCorrupt(text, hint="`roost doctor` checks the file; restore it from a backup.")
+        return StorageCorrupt(text, hint=f"`roost doctor` checks {path}; restore it from a backup.")
     return StorageUnavailable(text, hint="`roost doctor` checks the storage.")
 
 
 def translate_os(error: OSError, path: Path) -> StorageError:
     """The error of Roost that an error of the file system stands for."""
-    import errno
-
     text = f"{error.filename or path}: {error.strerror or error}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFull(text, hint="The disk is full; free some room. What was acknowledged is kept.")
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+    if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return StorageReadOnly(text, hint="ROOST_HOME must name a directory, with Roost's own files in it.")
+    if error.errno == errno.ELOOP:
+        return StorageReadOnly(
+            text, hint="It is a symbolic link; Roost writes through none. Name its target."
+        )
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StorageReadOnly(text, hint="Make the directory writable, or set ROOST_HOME to one that is.")
     return StorageUnavailable(text, hint="`roost doctor` checks the storage.")
 
@@ -152,18 +159,26 @@ def connect(path: Path, *, is_reader: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
-        timeout=BUSY_SECONDS,
+        timeout=READ_BUSY_SECONDS if is_reader else BUSY_SECONDS,
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
     )
+    try:
+        _configure(connection, is_reader)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _configure(connection: sqlite3.Connection, is_reader: bool) -> None:
     # Only FULL survives a power cut in WAL mode (SQLite documentation, "PRAGMA synchronous").
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA cache_size = -4096")
     connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: 16 MiB between two checkpoints
     if is_reader:
         connection.execute("PRAGMA query_only = ON")
-    return connection
 
 
 def create(path: Path) -> None:
@@ -172,13 +187,15 @@ def create(path: Path) -> None:
     Raises:
         SchemaTooNew: a newer Roost made it.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600))
     connection = connect(path, is_reader=False)
     try:
+        is_made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
+        if is_made:
+            check_version(connection, path)  # before anything is changed
         connection.execute("PRAGMA journal_mode = WAL")
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        if not is_made:
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
-        check_version(connection, path)
     finally:
         connection.close()
 

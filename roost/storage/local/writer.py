@@ -11,20 +11,25 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from roost.errors import RoostError, StorageError, StorageUnavailable
+from roost.errors import StorageUnavailable
 from roost.storage.local import schema
 from roost.storage.local.lock import TurnLock
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
-"""Runs inside the transaction of its batch; it must raise before it writes, or not at all."""
+"""Runs inside the transaction of its batch. It may run twice (what the first run wrote is
+undone), so its only effects are on the connection and on what it returns."""
 
 BATCH_MAX = 512
+
+# What is wrong with one operation, not with the file; anything else of SQLite fails the batch.
+_OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 
 
 @dataclass(slots=True)
@@ -32,11 +37,12 @@ class _Task:
     operation: Operation[Any]
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+    makes_visible: bool
     result: Any = None
     error: Exception | None = None
 
     def resolve(self) -> None:
-        if self.future.cancelled():
+        if self.future.done():
             return  # who waited went away; what was written stays written
         if self.error is not None:
             self.future.set_exception(self.error)
@@ -50,12 +56,14 @@ class Writer:
     Args:
         path: the SQLite file.
         lock: gives the writers of all processes their turns; closed with the writer.
+        ring: called in the writer's thread after a commit that made messages visible.
     """
 
-    def __init__(self, path: Path, lock: TurnLock) -> None:
+    def __init__(self, path: Path, lock: TurnLock, ring: Callable[[], None]) -> None:
         self._path = path
-        self._connection = schema.connect(path, is_reader=False)
+        self._connection: sqlite3.Connection | None = None
         self._lock = lock
+        self._ring = ring
         self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="roost-writer", daemon=True)
         self._is_closed = False
@@ -64,8 +72,11 @@ class Writer:
         """Begin to write."""
         self._thread.start()
 
-    def submit(self, operation: Operation[T]) -> asyncio.Future[T]:
+    def submit(self, operation: Operation[T], *, makes_visible: bool = False) -> asyncio.Future[T]:
         """Ask for an operation; the future is done once its transaction is durable.
+
+        Args:
+            makes_visible: whoever waits for a message should look after the commit.
 
         Raises:
             StorageUnavailable: the writer is closed.
@@ -74,7 +85,7 @@ class Writer:
             raise StorageUnavailable(f"{self._path} is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Task(operation, loop, future))
+        self._queue.put(_Task(operation, loop, future, makes_visible))
         return future
 
     async def close(self) -> None:
@@ -84,56 +95,85 @@ class Writer:
         self._is_closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
         self._lock.close()
 
     def _work(self) -> None:
-        is_open = True
-        while is_open:
-            task = self._queue.get()
-            batch: list[_Task] = []
-            while task is not None:
-                batch.append(task)
-                if len(batch) >= BATCH_MAX:
-                    break
-                try:
-                    task = self._queue.get_nowait()
-                except Empty:
-                    break
-            is_open = task is not None
-            if batch:
-                self._commit(batch)
-                _deliver(batch)
+        while batch := self._next_batch():
+            self._run(batch)
+            _deliver(batch)
+
+    def _next_batch(self) -> list[_Task]:
+        """Wait for an operation, and take what else is there; nothing: the writer is closed."""
+        batch: list[_Task] = []
+        task = self._queue.get()
+        while task is not None:
+            batch.append(task)
+            if len(batch) == BATCH_MAX:
+                return batch
+            try:
+                task = self._queue.get_nowait()
+            except Empty:
+                return batch
+        if batch:
+            self._queue.put(None)  # seen too early: the batch comes first
+        return batch
+
+    def _run(self, batch: list[_Task]) -> None:
+        """Commit a batch, or leave each of its operations with its error and nothing written.
+
+        If one operation is at fault, all are undone and run again, each by itself: that
+        is rare, and costs the usual case nothing.
+        """
+        try:
+            self._commit(batch)
+        except Exception as error:  # noqa: BLE001  it goes to whoever asked; the thread must live on
+            self._roll_back()
+            if len(batch) > 1 and not _is_of_the_file(error):
+                for task in batch:
+                    self._run([task])
+                return
+            for task in batch:
+                task.error = self._translate(error)
+        else:
+            if any(task.makes_visible for task in batch):
+                self._ring()
 
     def _commit(self, batch: list[_Task]) -> None:
-        """Run a batch in one transaction; on an error of the file all of it is undone."""
-        try:
-            with self._lock.turn():
-                self._connection.execute("BEGIN IMMEDIATE")
-                for task in batch:
-                    try:
-                        task.result = task.operation(self._connection)
-                    except RoostError as error:
-                        task.error = error
-                self._connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            self._undo(batch, error)
-
-    def _undo(self, batch: list[_Task], error: sqlite3.Error | OSError) -> None:
-        failure: StorageError
-        if isinstance(error, OSError):
-            failure = schema.translate_os(error, self._path)
-        else:
-            failure = schema.translate(error, self._path)
-        for task in batch:
-            task.error = failure
-        if self._connection.in_transaction:
-            try:
-                self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                # SQLite has rolled back by itself; a new connection forgets the rest.
-                self._connection.close()
+        with self._lock.turn():
+            if self._connection is None:
                 self._connection = schema.connect(self._path, is_reader=False)
+            db = self._connection
+            db.execute("BEGIN IMMEDIATE")
+            for task in batch:
+                task.result = task.operation(db)
+            db.execute("COMMIT")
+
+    def _roll_back(self) -> None:
+        db = self._connection
+        if db is None or not db.in_transaction:
+            return  # not begun, or SQLite has rolled back by itself
+        try:
+            db.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._connection = None  # the next batch opens the file again
+            with suppress(sqlite3.Error):
+                db.close()
+
+    def _translate(self, error: Exception) -> Exception:
+        if isinstance(error, sqlite3.Error):
+            return schema.translate(error, self._path)
+        if isinstance(error, OSError):
+            return schema.translate_os(error, self._path)
+        return error
+
+
+def _is_of_the_file(error: Exception) -> bool:
+    """Whether every operation would meet this error, not only the one that raised it."""
+    if isinstance(error, sqlite3.Error):
+        return not isinstance(error, _OWN_FAULTS)
+    return isinstance(error, OSError | StorageUnavailable)
 
 
 def _deliver(batch: list[_Task]) -> None:
@@ -142,10 +182,8 @@ def _deliver(batch: list[_Task]) -> None:
     for task in batch:
         by_loop.setdefault(task.loop, []).append(task)
     for loop, tasks in by_loop.items():
-        try:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(_resolve, tasks)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            continue
 
 
 def _resolve(tasks: list[_Task]) -> None:
