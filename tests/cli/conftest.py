@@ -1,0 +1,146 @@
+"""The command line under test: in this process where that is enough, else as a program.
+
+Every result is checked for tracebacks: a user's mistake never shows one.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roost.cli import main as program
+
+PROCESS_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """Stdout as the one JSON document that it must be."""
+        return json.loads(self.out)
+
+    @property
+    def documents(self) -> list[Any]:
+        """Stdout as JSON Lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def ok(self) -> Result:
+        """Itself, if the command succeeded."""
+        assert self.code == 0, self
+        return self
+
+
+class Roost:
+    """Runs `roost` with a home of its own and no settings of the machine's.
+
+    Attributes:
+        home: where `local` keeps its files.
+        folder: the current directory of every command.
+    """
+
+    def __init__(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self._monkeypatch = monkeypatch
+        self._capfd = capfd
+
+    def __call__(self, *args: str, stdin: bytes = b"") -> Result:
+        """Run a command in this process."""
+        self._capfd.readouterr()
+        with self._monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", ["roost", *args])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            patch.setattr(sys, "path", list(sys.path))
+            code = 0
+            try:
+                program.main()
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        out, err = self._capfd.readouterr()
+        return _checked(Result(code, out, err))
+
+    def process(self, *args: str, stdin: bytes = b"", **env: str) -> Result:
+        """Run a command as a program of its own, to its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "roost", *args],
+            input=stdin,
+            capture_output=True,
+            timeout=PROCESS_SECONDS,
+            check=False,
+            cwd=self.folder,
+            env={**os.environ, **env},
+        )
+        return _checked(Result(done.returncode, done.stdout.decode(), done.stderr.decode()))
+
+    def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
+        """Start a command as a program; its caller ends it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "roost", *args],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env={**os.environ, **env},
+        )
+
+    def enqueue(self, payload: dict[str, Any] | None = None, *options: str) -> str:
+        """Enqueue demo work and return its id."""
+        body = json.dumps({"count": 3} if payload is None else payload)
+        return self("enqueue", "--engine", "demo", "--payload", body, *options).ok().out.strip()
+
+    def work(self) -> Result:
+        """Run a worker until nothing is left to do."""
+        return self("worker", "--engines", "demo", "--until-idle").ok()
+
+    def ids(self) -> list[str]:
+        """The ids of all work items, newest first."""
+        return [row["work_id"] for row in self("list", "--json").ok().document["rows"]]
+
+    def write(self, name: str, text: str | bytes) -> Path:
+        """A file in the current directory of the commands."""
+        path = self.folder / name
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+
+def _checked(result: Result) -> Result:
+    assert "Traceback" not in result.out + result.err, result
+    assert "bug in Roost" not in result.err, result
+    return result
+
+
+@pytest.fixture
+def roost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Roost]:
+    for name in os.environ:
+        if name.startswith("ROOST_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("ROOST_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.chdir(tmp_path)
+    logger = logging.getLogger("roost")
+    before = logger.handlers, logger.propagate, logger.level
+    yield Roost(tmp_path, monkeypatch, capfd)
+    logger.handlers, logger.propagate, logger.level = before

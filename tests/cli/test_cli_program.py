@@ -1,0 +1,137 @@
+"""The program itself: help, exit codes, what it imports, and errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.conftest import Roost
+
+COMMANDS = ("worker", "enqueue", "status", "list", "events", "history", "wait", "engines", "doctor", "demo")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_has_an_example(roost: Roost, command: str) -> None:
+    shown = roost(command, "--help").ok().out
+    assert f"roost {command}" in shown.split("Examples", 1)[1]
+
+
+@pytest.mark.parametrize("command", ["list", "get", "verify"])
+def test_help_of_artifacts_has_examples(roost: Roost, command: str) -> None:
+    shown = roost("artifacts", command, "--help").ok().out
+    assert f"roost artifacts {command}" in shown.split("Examples", 1)[1]
+
+
+def test_help_documents_the_exit_codes(roost: Roost) -> None:
+    shown = " ".join(roost("--help").ok().out.split())
+    for code in ("0", "1", "2", "3", "5", "6", "7", "8", "124", "130"):
+        assert f" {code} " in shown.split("Exit codes", 1)[1]
+
+
+def test_help_imports_no_heavy_module() -> None:
+    """Completion and help must answer at once."""
+    code = (
+        "import sys; sys.argv = ['roost', '--help']\n"
+        "from roost.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    heavy = {"pydantic_settings", "aiobotocore", "aioboto3", "starlette", "httpx2", "sqlite3", "zstandard"}
+    assert not loaded & heavy
+    assert not [name for name in loaded if name.startswith(("roost.storage.local", "roost.engines."))]
+
+
+def test_version_is_said(roost: Roost) -> None:
+    assert roost("--version").ok().out.startswith("roost ")
+
+
+@pytest.mark.parametrize(
+    "args", [["nonsense"], ["status"], ["list", "--state", "odd"], ["list", "--limit", "x"]]
+)
+def test_wrong_usage_is_exit_code_2(roost: Roost, args: list[str]) -> None:
+    result = roost(*args)
+    assert result.code == 2
+    assert result.out == ""
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["status", "nobody"],
+        ["events", "nobody"],
+        ["history", "nobody"],
+        ["wait", "nobody"],
+        ["artifacts", "list", "nobody"],
+        ["artifacts", "get", "nobody", "x"],
+        ["artifacts", "verify", "nobody"],
+    ],
+)
+def test_unknown_work_is_exit_code_3(roost: Roost, args: list[str]) -> None:
+    result = roost(*args)
+    assert result.code == 3
+    assert "nobody" in result.err
+    assert result.out == ""
+
+
+@pytest.mark.parametrize("work_id", ["", "a/../b", "\udcff", "x" * 5000, "%", "a\nb"])
+def test_an_id_that_can_not_be_is_not_found_or_refused(roost: Roost, work_id: str) -> None:
+    assert roost("status", work_id).code in (2, 3)
+    assert roost("list", "--prefix", work_id, "--json").code in (0, 2)
+    assert roost("list", "--engine", work_id, "--json").code in (0, 2)
+
+
+def test_unknown_storage_names_those_that_there_are(roost: Roost) -> None:
+    result = roost("list", "--storage", "carrier-pigeon://here")
+    assert result.code == 2
+    assert "carrier-pigeon" in result.err
+    assert "local" in result.err
+
+
+def test_a_file_in_place_of_home_is_one_clear_error(roost: Roost) -> None:
+    roost.write("taken", "not a directory")
+    result = roost("list", "--home", str(roost.folder / "taken"))
+    assert result.code in (1, 6)
+    assert "taken" in result.err
+
+
+def test_module_runs_as_program(roost: Roost) -> None:
+    assert roost.process("list", "--json").ok().document == {"rows": [], "cursor": None}
+
+
+def test_a_reader_that_leaves_is_no_traceback(roost: Roost) -> None:
+    for _ in range(3):
+        roost.enqueue()
+    command = f"{sys.executable} -m roost events --json -n 1000 | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, cwd=roost.folder)
+    assert json.loads(done.stdout)["kind"] == "enqueued"
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.slow
+def test_interrupt_is_exit_code_130(roost: Roost) -> None:
+    work_id = roost.enqueue()
+    process = roost.start("events", work_id, "--follow", "--json")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["kind"] == "enqueued"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_output_of_any_encoding_holds_any_text(roost: Roost) -> None:
+    """A terminal or pipe set to ASCII must not turn a payload into an error."""
+    work_id = "umlaut"
+    roost(
+        "enqueue", "--engine", "x", "--any-engine", "--work-id", work_id, "--payload", '{"name": "Jörg 鳥"}'
+    ).ok()
+    shown = roost.process("status", work_id, "--json", PYTHONIOENCODING="ascii").ok()
+    assert json.loads(shown.out)["item"]["payload"] == {"name": "Jörg 鳥"}

@@ -1,0 +1,168 @@
+"""`roost worker`: starting, draining, logs, and engines from a file."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+
+import pytest
+
+from tests.cli.conftest import Result, Roost
+
+SECONDS = 20.0
+
+SLOW = """
+import threading
+from roost import Snapshot
+
+class Slow:
+    engine_id = "slow"
+
+    def init_snapshot(self, item):
+        return Snapshot.of(item)
+
+    def step(self, snapshot, item):
+        threading.Event().wait(600)
+        return snapshot.finish()
+"""
+
+
+def _end(process: subprocess.Popen[str]) -> Result:
+    try:
+        out, err = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+    assert "Traceback" not in err
+    return Result(process.returncode, out, err)
+
+
+def _started(process: subprocess.Popen[str]) -> str:
+    """The line on stderr that says that the worker works."""
+    assert process.stderr is not None
+    while line := process.stderr.readline():
+        if "demo" in line or "slow" in line:
+            return line
+    raise AssertionError("the worker did not start")
+
+
+def test_works_until_idle(roost: Roost) -> None:
+    ids = [roost.enqueue({"count": 2}) for _ in range(5)]
+    roost.enqueue({"count": 1}, "--delay", "0.3s")
+    roost.work()
+    states = {row["work_id"]: row["state"] for row in roost("list", "--json").document["rows"]}
+    assert set(states.values()) == {"done"}
+    assert set(ids) < set(states)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains(roost: Roost, number: signal.Signals) -> None:
+    process = roost.start("worker", "--engines", "demo")
+    _started(process)
+    process.send_signal(number)
+    assert _end(process).code == 0
+
+
+@pytest.mark.slow
+def test_a_second_signal_abandons_a_step_that_hangs(roost: Roost) -> None:
+    """Also one that is a plain function, whose thread can't be interrupted."""
+    roost.write("slow_engine.py", SLOW)
+    work_id = roost("enqueue", "--engine", "slow", "--any-engine").ok().out.strip()
+    process = roost.start("worker", "--engines", "slow_engine:Slow")
+    _started(process)
+    follow = roost.start("events", work_id, "--follow", "--json")
+    assert follow.stdout is not None
+    while json.loads(follow.stdout.readline())["kind"] != "claimed":
+        pass
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr is not None
+    while "stop" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    try:
+        while json.loads(follow.stdout.readline())["kind"] != "released":
+            pass
+    finally:
+        follow.kill()
+        follow.communicate()
+    assert _end(process).code == 0
+    assert roost("status", work_id, "--json").document["control"]["state"] == "queued"
+
+
+@pytest.mark.slow
+def test_piped_log_is_json_lines(roost: Roost) -> None:
+    roost.enqueue({"count": 1})
+    result = roost.process("worker", "--engines", "demo", "--until-idle").ok()
+    assert result.out == ""
+    lines = [json.loads(line) for line in result.err.splitlines()]
+    for line in lines:
+        assert {"ts", "level", "event", "msg"} <= set(line)
+
+
+@pytest.mark.slow
+def test_console_log_is_for_people(roost: Roost) -> None:
+    result = roost.process("worker", "--engines", "demo", "--until-idle", ROOST_LOG_FORMAT="console").ok()
+    assert "demo" in result.err
+    assert not result.err.startswith("{")
+
+
+@pytest.mark.parametrize(
+    "engines", ["nope", "", "demo,nope", "demo,demo", "nowhere:Engine", "roost.errors:Nope"]
+)
+def test_engines_that_can_not_be_are_named(roost: Roost, engines: str) -> None:
+    result = roost("worker", "--engines", engines, "--until-idle")
+    assert result.code in (1, 2, 3)
+    assert result.err.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--concurrency", "0"],
+        ["--concurrency", "99999"],
+        ["--concurrency", "many"],
+        ["--lease-seconds", "0.01"],
+        ["--lease-seconds", "never"],
+        ["--lease-seconds", "nan"],
+        ["--grace-seconds", "-1"],
+    ],
+)
+def test_a_wrong_option_is_named(roost: Roost, options: list[str]) -> None:
+    result = roost("worker", "--engines", "demo", "--until-idle", *options)
+    assert result.code == 2
+    assert options[0] in result.err
+
+
+@pytest.mark.slow
+def test_crash_point_ends_the_process_as_sigkill_does(roost: Roost) -> None:
+    work_id = roost.enqueue({"count": 3})
+    args = ("worker", "--engines", "demo", "--until-idle")
+    crashed = roost.process(
+        *args, ROOST_TESTING="1", ROOST_CRASH_AT="after-committed:2", ROOST_LEASE_SECONDS="1"
+    )
+    assert crashed.code == -signal.SIGKILL
+    assert roost("status", work_id, "--json").document["control"]["version"] == 2
+    roost.process(*args, ROOST_LEASE_SECONDS="1").ok()
+    assert roost("status", work_id, "--json").document["control"]["state"] == "done"
+    versions = [version["version"] for version in roost("history", work_id, "--json").document]
+    assert versions == [1, 2, 3]
+
+
+def test_clock_offset_wakes_what_sleeps_for_long(roost: Roost) -> None:
+    work_id = roost.enqueue({"count": 1}, "--delay", "30d")
+    roost.process(
+        "worker", "--engines", "demo", "--until-idle",
+        ROOST_TESTING="1", ROOST_CLOCK_OFFSET_SECONDS=str(31 * 86400), ROOST_WORKER__SWEEP_SECONDS="0.1",
+    ).ok()  # fmt: skip
+    assert roost("status", work_id, "--json").document["control"]["state"] == "done"
+
+
+@pytest.mark.parametrize("name", ["ROOST_CRASH_AT", "ROOST_CLOCK_OFFSET_SECONDS"])
+def test_seams_are_refused_outside_of_tests(roost: Roost, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "3" if "CLOCK" in name else "after-append:3")
+    for args in (("list",), ("enqueue", "--engine", "demo"), ("worker", "--until-idle"), ("doctor",)):
+        result = roost(*args)
+        assert result.code == 2
+        assert name in result.err
+        assert "ROOST_TESTING" in result.err
