@@ -137,7 +137,7 @@ def load_settings(
     """
     environ = os.environ if environ is None else environ
     layers = [
-        *_files(config_file or _named(environ), directory or Path.cwd()),
+        *_files(config_file or _named(environ), directory or _here()),
         Layer("environment", _from_environment(environ)),
         Layer("command line", _without_none(overrides or {})),
     ]
@@ -157,6 +157,14 @@ def load_settings(
 
 def _named(environ: Mapping[str, str]) -> Path | None:
     return Path(environ["ROOST_CONFIG"]) if environ.get("ROOST_CONFIG") else None
+
+
+def _here() -> Path:
+    """The current directory; the root where it was removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path("/")
 
 
 def _files(named: Path | None, directory: Path) -> list[Layer]:
@@ -180,7 +188,7 @@ def _files(named: Path | None, directory: Path) -> list[Layer]:
 
 def _project(directory: Path) -> Layer | None:
     own, shared = directory / FILE_NAME, directory / "pyproject.toml"
-    table = _read(shared).get("tool", {}).get("roost") if shared.is_file() else None
+    table = _table(_table(_read(shared), "tool", shared) or {}, "roost", shared) if shared.is_file() else None
     if own.is_file():
         if table is not None:
             raise SettingsError(
@@ -188,6 +196,13 @@ def _project(directory: Path) -> Layer | None:
             )
         return Layer(str(own), _read(own))
     return None if table is None else Layer(f"{shared} [tool.roost]", table)
+
+
+def _table(values: Mapping[str, Any], name: str, path: Path) -> dict[str, Any] | None:
+    found = values.get(name)
+    if found is not None and not isinstance(found, dict):
+        raise SettingsError(f"{path}: `{name}` is {found!r:.80}, not a table", hint="Write [tool.roost].")
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def worker(
         worker={"engines": engines, "concurrency": concurrency, "grace_seconds": grace},
     )
     logs.set_up(settings.log_level, settings.log_format)
-    sys.path.insert(0, os.getcwd())  # so that a file can be tried as module:attribute
+    sys.path.insert(0, "")  # so that a file can be tried as module:attribute
 
     async def use(runtime: Runtime) -> int:
         return await _work(runtime, settings, until_idle=until_idle)

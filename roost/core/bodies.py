@@ -6,7 +6,7 @@ the artifact store above the backend's `inline_max_bytes`.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from roost import jsonio
@@ -77,8 +77,26 @@ async def load_item(backend: Backend, entry: Entry) -> WorkItem:
     )
 
 
-def dump_snapshot(snapshot: Snapshot, *, created_at: float, now: float) -> bytes:
-    """The JSON of a snapshot that is committed at `now`; what the entry says is left out.
+@dataclass(slots=True)
+class Dumped:
+    """A snapshot as stored.
+
+    Attributes:
+        raw: its JSON.
+        fields: a copy of what `raw` holds, for the first who loads it.
+    """
+
+    raw: bytes
+    fields: dict[str, Any] | None = None
+
+    def take_fields(self) -> dict[str, Any]:
+        """What `raw` holds, as a copy that nobody else has."""
+        fields, self.fields = self.fields, None
+        return jsonio.load(self.raw) if fields is None else fields
+
+
+def dump_snapshot(snapshot: Snapshot, *, created_at: float, now: float) -> Dumped:
+    """A snapshot that is committed at `now`; what the entry says is left out.
 
     Raises:
         PayloadError: something in it is not JSON.
@@ -98,12 +116,12 @@ def dump_snapshot(snapshot: Snapshot, *, created_at: float, now: float) -> bytes
         fields["finished_at"] = now
     elif snapshot.next_step_delay_seconds:
         fields["delay"] = snapshot.next_step_delay_seconds
-    return jsonio.dump(fields, what="snapshot", max_bytes=jsonio.SNAPSHOT_MAX_BYTES)
+    return Dumped(*jsonio.dump_and_load(fields, what="snapshot", max_bytes=jsonio.SNAPSHOT_MAX_BYTES))
 
 
-def load_snapshot(raw: bytes, *, work_id: str, engine: str, version: int) -> Snapshot:
+def load_snapshot(dumped: Dumped, *, work_id: str, engine: str, version: int) -> Snapshot:
     """The snapshot that `dump_snapshot` wrote; a fresh copy at each call."""
-    fields = jsonio.load(raw)
+    fields = dumped.take_fields()
     finished_at = fields.get("finished_at")
     return Snapshot.model_validate(
         {

@@ -256,7 +256,7 @@ class Client:
     async def _snapshot_at(self, entry: Entry, control: Control) -> Snapshot:
         assert isinstance(entry.event, Committed)
         snapshot = bodies.load_snapshot(
-            await bodies.load(self._parts.backend, entry),
+            bodies.Dumped(await bodies.load(self._parts.backend, entry)),
             work_id=entry.work_id,
             engine=control.engine,
             version=entry.event.version,

@@ -101,7 +101,8 @@ class Session:
         self._first: Entry | None = None
         self._item: WorkItem
         self._created_at = 0.0  # of the snapshot
-        self._raw = b""  # the JSON of the last committed snapshot; empty before the first
+        self._known_digests: set[str] = set()  # artifacts that the snapshot named before the step
+        self._snapshot: bodies.Dumped | None = None  # the last committed one; None before the first
         self._base: Base | None = None
         self._holds_claims = False
 
@@ -282,24 +283,26 @@ class Session:
         if position is None:
             return
         entry = await self._get(position)
-        self._raw = await self._patiently(lambda: bodies.load(self._parts.backend, entry))
-        self._base = Base(entry.position, self._raw, entry.body.depth if entry.body else 0)
+        raw: bytes = await self._patiently(lambda: bodies.load(self._parts.backend, entry))
+        self._snapshot = bodies.Dumped(raw)
+        self._base = Base(entry.position, raw, entry.body.depth if entry.body else 0)
 
     async def _attempt(self, spec: EngineSpec) -> Outcome:
-        if not self._raw:
+        if self._snapshot is None:
             outcome = await run_init(spec, self._item, self._limits(spec))
             if not isinstance(outcome, Stepped):
                 return outcome
             now = self._parts.clock.now()
             try:
-                self._raw = bodies.dump_snapshot(outcome.snapshot, created_at=now, now=now)
+                self._snapshot = bodies.dump_snapshot(outcome.snapshot, created_at=now, now=now)
             except PayloadError as error:
                 return Refused(describe_contract(error))
         control = self._control
         snapshot = bodies.load_snapshot(
-            self._raw, work_id=self.work_id, engine=self._item.engine, version=control.version
+            self._snapshot, work_id=self.work_id, engine=self._item.engine, version=control.version
         )
         self._created_at = snapshot.created_at
+        self._known_digests = {artifact.digest for artifact in snapshot.artifacts}
         assert self.token is not None
         context = Context(
             snapshot=snapshot,
@@ -361,7 +364,7 @@ class Session:
         delay = 0.0 if snapshot.is_finished else snapshot.next_step_delay_seconds
         goes_on = goes_on and delay == 0 and not snapshot.is_finished
         try:
-            raw = bodies.dump_snapshot(snapshot, created_at=self._created_at, now=now)
+            dumped = bodies.dump_snapshot(snapshot, created_at=self._created_at, now=now)
             await self._check_artifacts(snapshot)
         except (PayloadError, ArtifactNotFound) as error:
             await self._append(Failed(describe_contract(error)))
@@ -376,25 +379,19 @@ class Session:
             engine_version=spec.engine_version,
             artifacts=tuple(artifact.digest for artifact in snapshot.artifacts[-10:]),
         )
-        body = pack(raw, self._base)
+        body = pack(dumped.raw, self._base)
         if len(body.data) > self._parts.backend.inline_max_bytes:
             body = await self._patiently(lambda: bodies.spill(self._parts.backend, body))
         entry = await self._append(event, body)
-        self._raw = raw
-        self._base = Base(entry.position, raw, body.depth)
+        self._snapshot = dumped
+        self._base = Base(entry.position, dumped.raw, body.depth)
         self._progress, self.has_progress = None, False
 
     async def _check_artifacts(self, snapshot: Snapshot) -> None:
         """Refuse a snapshot that names an artifact which isn't stored."""
-        if not snapshot.artifacts:
-            return
-        before = bodies.load_snapshot(
-            self._raw, work_id=self.work_id, engine=snapshot.engine, version=0
-        ).artifacts
-        known = {artifact.digest for artifact in before}
         for artifact in snapshot.artifacts:
             if (
-                artifact.digest not in known
+                artifact.digest not in self._known_digests
                 and await self._parts.backend.artifacts.size(artifact.digest) is None
             ):
                 raise ArtifactNotFound(

@@ -158,8 +158,9 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         Raises:
             Deadlock, Livelock, OutOfTime: it makes no sense to go on.
         """
-        self._take_from_threads()
-        if is_idle and not self._ready and not self._await_thread():
+        if self._from_threads:
+            self._take_from_threads()
+        if is_idle and not self._ready and not (self._jobs and self._await_thread()):
             self._jump()
         self._passes += 1
         if self._passes > _PASSES_AT_ONE_INSTANT_MAX:
