@@ -11,10 +11,11 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -60,6 +61,7 @@ class Roost:
     ) -> None:
         self.folder = folder
         self.home = folder / "home"
+        self._started: list[tuple[subprocess.Popen[str], threading.Timer]] = []
         self._monkeypatch = monkeypatch
         self._capfd = capfd
 
@@ -92,8 +94,8 @@ class Roost:
         return _checked(Result(done.returncode, done.stdout.decode(), done.stderr.decode()))
 
     def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
-        """Start a command as a program; its caller ends it."""
-        return subprocess.Popen(
+        """Start a command as a program; killed at the end of the test, or when it takes too long."""
+        process = subprocess.Popen(
             [sys.executable, "-m", "roost", *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -102,6 +104,17 @@ class Roost:
             cwd=self.folder,
             env={**os.environ, **env},
         )
+        watch = threading.Timer(PROCESS_SECONDS, process.kill)
+        watch.start()
+        self._started.append((process, watch))
+        return process
+
+    def end(self) -> None:
+        """Kill what was started and still runs."""
+        for process, watch in self._started:
+            watch.cancel()
+            process.kill()
+            process.communicate()
 
     def enqueue(self, payload: dict[str, Any] | None = None, *options: str) -> str:
         """Enqueue demo work and return its id."""
@@ -123,6 +136,21 @@ class Roost:
         return path
 
 
+def read_until(stream: IO[str] | None, text: str) -> str:
+    """The first line that has `text` in it.
+
+    Raises:
+        AssertionError: the stream ended before.
+    """
+    assert stream is not None
+    seen = []
+    while line := stream.readline():
+        if text in line:
+            return line
+        seen.append(line)
+    raise AssertionError(f"{text!r} never came, but: {seen}")
+
+
 def _checked(result: Result) -> Result:
     assert "Traceback" not in result.out + result.err, result
     assert "bug in Roost" not in result.err, result
@@ -142,5 +170,7 @@ def roost(
     monkeypatch.chdir(tmp_path)
     logger = logging.getLogger("roost")
     before = logger.handlers, logger.propagate, logger.level
-    yield Roost(tmp_path, monkeypatch, capfd)
+    made = Roost(tmp_path, monkeypatch, capfd)
+    yield made
+    made.end()
     logger.handlers, logger.propagate, logger.level = before

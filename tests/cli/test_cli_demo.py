@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Roost
+from tests.cli.conftest import Roost, read_until
 
 
 @pytest.mark.slow
@@ -32,10 +31,7 @@ def test_demo_does_not_depend_on_settings_around_it(roost: Roost) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_demo_that_is_stopped_leaves_nothing_behind(roost: Roost, number: signal.Signals) -> None:
     process = roost.start("demo")
-    assert process.stdout is not None
-    worker = ""
-    while not worker:
-        worker = "".join(re.findall(r"worker 1 is process (\d+)", process.stdout.readline()))
+    worker = read_until(process.stdout, "worker 1 is process").split()[-1]
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode != 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from tests.cli.conftest import Roost
+from tests.cli.conftest import Roost, read_until
 
 COMMANDS = ("worker", "enqueue", "status", "list", "events", "history", "wait", "engines", "doctor", "demo")
 
@@ -101,6 +102,18 @@ def test_a_file_in_place_of_home_is_one_clear_error(roost: Roost) -> None:
     assert "taken" in result.err
 
 
+@pytest.mark.parametrize("args", [["list"], ["worker", "--engines", "demo", "--until-idle"]])
+def test_a_current_directory_that_is_gone_is_no_matter(roost: Roost, args: list[str]) -> None:
+    gone = roost.folder / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    try:
+        assert roost(*args).code == 0
+    finally:
+        os.chdir(roost.folder)
+
+
 def test_module_runs_as_program(roost: Roost) -> None:
     assert roost.process("list", "--json").ok().document == {"rows": [], "cursor": None}
 
@@ -119,8 +132,7 @@ def test_a_reader_that_leaves_is_no_traceback(roost: Roost) -> None:
 def test_interrupt_is_exit_code_130(roost: Roost) -> None:
     work_id = roost.enqueue()
     process = roost.start("events", work_id, "--follow", "--json")
-    assert process.stdout is not None
-    assert json.loads(process.stdout.readline())["kind"] == "enqueued"
+    read_until(process.stdout, "enqueued")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.cli.conftest import Result, Roost
+from tests.cli.conftest import Result, Roost, read_until
 
 SECONDS = 20.0
 
@@ -37,15 +37,6 @@ def _end(process: subprocess.Popen[str]) -> Result:
     return Result(process.returncode, out, err)
 
 
-def _started(process: subprocess.Popen[str]) -> str:
-    """The line on stderr that says that the worker works."""
-    assert process.stderr is not None
-    while line := process.stderr.readline():
-        if "demo" in line or "slow" in line:
-            return line
-    raise AssertionError("the worker did not start")
-
-
 def test_works_until_idle(roost: Roost) -> None:
     ids = [roost.enqueue({"count": 2}) for _ in range(5)]
     roost.enqueue({"count": 1}, "--delay", "0.3s")
@@ -59,7 +50,7 @@ def test_works_until_idle(roost: Roost) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(roost: Roost, number: signal.Signals) -> None:
     process = roost.start("worker", "--engines", "demo")
-    _started(process)
+    read_until(process.stderr, "serving demo")
     process.send_signal(number)
     assert _end(process).code == 0
 
@@ -70,22 +61,13 @@ def test_a_second_signal_abandons_a_step_that_hangs(roost: Roost) -> None:
     roost.write("slow_engine.py", SLOW)
     work_id = roost("enqueue", "--engine", "slow", "--any-engine").ok().out.strip()
     process = roost.start("worker", "--engines", "slow_engine:Slow")
-    _started(process)
+    read_until(process.stderr, "serving slow")
     follow = roost.start("events", work_id, "--follow", "--json")
-    assert follow.stdout is not None
-    while json.loads(follow.stdout.readline())["kind"] != "claimed":
-        pass
+    read_until(follow.stdout, '"claimed"')
     process.send_signal(signal.SIGTERM)
-    assert process.stderr is not None
-    while "stop" not in process.stderr.readline():
-        pass
+    read_until(process.stderr, "stopping")
     process.send_signal(signal.SIGTERM)
-    try:
-        while json.loads(follow.stdout.readline())["kind"] != "released":
-            pass
-    finally:
-        follow.kill()
-        follow.communicate()
+    read_until(follow.stdout, '"released"')
     assert _end(process).code == 0
     assert roost("status", work_id, "--json").document["control"]["state"] == "queued"
 

@@ -415,6 +415,7 @@ async def test_a_gzip_stream_that_inflates_to_nothing_is_cut(site: Site) -> None
         ("gzip", b"no gzip at all", "gzip body is damaged"),
         ("gzip", gzip.compress(b"x" * 1000)[:-9], "gzip body ends early"),
     ],
+    ids=["another", "twice", "damaged", "cut"],
 )
 async def test_a_body_that_can_not_be_read_fails(site: Site, encoding: str, body: bytes, fault: str) -> None:
     site.pages["/"] = answer(body, Content_Encoding=encoding)
