@@ -288,12 +288,11 @@ class Client:
     async def _act(
         self, work_id: str, event: CancelRequested | Retried, verb: str, *, is_for_terminal: bool
     ) -> None:
-        """Append as an outsider: due row first, so that a crash before the send is found."""
+        """Append as an outsider, after what stands."""
         for _ in range(_TRIES):
             tail = await self._tail(work_id)
             if tail.control.state.is_terminal is not is_for_terminal:
                 raise ConflictError(f"work item {work_id!r} is {tail.control.state}; it can't be {verb}")
-            await self._parts.backend.index.wake(work_id, self._parts.clock.now())
             if await outside.append(self._parts, tail, event, actor=self._actor) is not None:
                 return
         raise ConflictError(f"work item {work_id!r} moves too fast to be {verb}", hint="Try again.")

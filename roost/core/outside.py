@@ -29,14 +29,19 @@ async def append(
 ) -> Entry | None:
     """Append `event` after `tail`, and do what follows from it.
 
+    The index row goes with the append: work that waits for ever, or has ended, has a row
+    that no sweeper would look at, and who appends may die before the delivery is sent.
+    While a lease is held, its end brings somebody; the row is then its holder's.
+
     Returns:
         The entry, or None if the position was taken: the caller reads the tail and
         decides anew.
     """
     entry = follow(parts, tail, event, actor=actor, body=body)
-    standing = await parts.backend.journal.append(entry)
+    is_held = entry.control.lease is not None
+    standing = await parts.backend.journal.append(entry, with_row=not is_held)
     if standing.entry_id != entry.entry_id:
         return None
-    if entry.control.lease is None:
+    if not is_held:
         await outbox.after(parts, entry)
     return entry

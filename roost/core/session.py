@@ -124,8 +124,22 @@ class Session:
             )
         else:
             await self._settle()
-        finally:
-            self.token = None
+
+    async def record_bug(self, error: Exception) -> None:
+        """Put an error of Roost itself on record as a failed attempt, if the lease is held.
+
+        Else the work item would wait for the lease's end, again and again, and end as one
+        that kills its workers, which is not what happened.
+        """
+        spec = self._engines.get(self._last.control.engine) if self.token is not None else None
+        if spec is None or self._control.lease is None:
+            return
+        await self._append(self._failure(spec, describe(error), self._parts.clock.now()))
+        await self._settle()
+
+    def close(self) -> None:
+        """The lease is no longer held, or left to its end."""
+        self.token = None
 
     @property
     def work_id(self) -> str:

@@ -128,11 +128,19 @@ class Worker:
                 error,
                 extra={"event": "session.failed", "work_id": session.work_id},
             )
-        except Exception:  # place 2 of 3: a bug in one session must not stop the others
+        except Exception as error:  # place 2 of 3: a bug in one session must not stop the others
             log.exception("%s: session failed", session.work_id, extra={"event": "session.bug"})
+            await self._record_bug(session, error)
         finally:
+            session.close()
             del self.sessions[session]
             self._lane_free.set()
+
+    async def _record_bug(self, session: Session, error: Exception) -> None:
+        try:
+            await session.record_bug(error)
+        except RoostError as failure:
+            log.warning("%s: the error could not be recorded: %s", session.work_id, failure)
 
     async def _finish(self) -> None:
         """Wait for the sessions, then abandon their steps, then leave them to their leases."""

@@ -249,6 +249,8 @@ def due_at(control: Control, at: float) -> float | None:
     """
     if control.state.is_terminal:
         return None
+    if control.cancel_requested and control.lease is None:
+        return at + LOST_DELIVERY_SECONDS
     due = _due_in_state(control, at)
     if control.deadline_at is None:
         return due

@@ -65,8 +65,10 @@ class InstrumentedJournal(_Calls):
         super().__init__(hook)
         self._inner = inner
 
-    async def append(self, entry: Entry) -> Entry:
-        return await self._call("append", self._inner.append(entry), entry.event.kind.value)
+    async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
+        return await self._call(
+            "append", self._inner.append(entry, with_row=with_row), entry.event.kind.value
+        )
 
     async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         return await self._call("append_many", self._inner.append_many(entries))
@@ -109,9 +111,6 @@ class InstrumentedIndex(_Calls):
 
     async def take_due(self, row: IndexRow, due_at: float | None) -> bool:
         return await self._call("take_due", self._inner.take_due(row, due_at))
-
-    async def wake(self, work_id: str, due_at: float) -> None:
-        await self._call("wake", self._inner.wake(work_id, due_at))
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         return await self._call("list", self._inner.list(query, cursor=cursor, limit=limit))

@@ -41,7 +41,7 @@ class MemoryJournal:
         self._entries: dict[str, list[Entry]] = {}
         self._feed: list[Entry] = []
 
-    async def append(self, entry: Entry) -> Entry:
+    async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
         entries = self._entries.setdefault(entry.work_id, [])
         if entry.position < len(entries):
             return entries[entry.position]
@@ -49,7 +49,7 @@ class MemoryJournal:
             raise StorageError(f"a gap before position {entry.position} of {entry.work_id}")
         entries.append(entry)
         self._feed.append(entry)
-        if entry.position == 0:
+        if with_row or entry.position == 0:
             await self._index.put(project(entry))
         return entry
 
@@ -131,11 +131,6 @@ class MemoryIndex:
             return False
         self._rows[row.work_id] = replace(standing, due_at=due_at)
         return True
-
-    async def wake(self, work_id: str, due_at: float) -> None:
-        row = self._rows.get(work_id)
-        if row is not None and (row.due_at is None or row.due_at > due_at):
-            self._rows[work_id] = replace(row, due_at=due_at)
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         before = int(cursor) if cursor is not None else len(self._order)

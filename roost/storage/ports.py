@@ -23,11 +23,12 @@ DELIVERY_BATCH_MAX = 10  # Amazon SQS Developer Guide, "Batch actions": 10 messa
 class Journal(Protocol):
     """The journals of all work items: entries at positions 0, 1, 2, …"""
 
-    async def append(self, entry: Entry) -> Entry:
+    async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
         """Append at `entry.position` if that position is still free; atomic, durable.
 
-        The entry at position 0 creates the work item: its index row (`control.project`)
-        is written in the same transaction, so that whoever dies next, a sweeper finds it.
+        Args:
+            with_row: write the index row (`control.project`) in the same transaction, so
+                that whoever dies next, a sweeper finds the work. Always so at position 0.
 
         Returns:
             The entry that stands at the position afterwards. If its `entry_id` is that of
@@ -139,9 +140,6 @@ class WorkIndex(Protocol):
 
         Compare-and-swap: of several that try with the same `row`, one gets True.
         """
-
-    async def wake(self, work_id: str, due_at: float) -> None:
-        """Lower a row's `due_at` to `due_at`, if it is later or None; no row: nothing."""
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         """Rows that match, newest work first."""

@@ -12,7 +12,10 @@ from roost.journal.entries import Entry
 from roost.models import Lane
 from roost.storage.memory import MemoryBackend, MemoryIndex, MemoryJournal
 from roost.storage.ports import Delivery, Message, WorkQueue
-from tests.simulation.plan import Plan
+
+from .plan import Plan
+
+Strikes = Callable[[str, float], bool]
 
 
 class RecordingJournal(MemoryJournal):
@@ -25,8 +28,8 @@ class RecordingJournal(MemoryJournal):
         self._appended = appended
         self._seen: set[str] = set()
 
-    async def append(self, entry: Entry) -> Entry:
-        standing = await super().append(entry)
+    async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
+        standing = await super().append(entry, with_row=with_row)
         if standing.entry_id == entry.entry_id and entry.entry_id not in self._seen:
             self._seen.add(entry.entry_id)
             self._appended(entry)
@@ -39,30 +42,27 @@ class FaultyQueue:
     """Loses, repeats, delays and reorders deliveries, as `WorkQueue` allows a queue to do.
 
     Args:
-        is_chaos: whether faults happen now.
+        strikes: whether a fault happens now; called with its name and its likelihood.
     """
 
-    def __init__(self, inner: WorkQueue, plan: Plan, source: random.Random, is_chaos: Callable[[], bool]):
+    def __init__(self, inner: WorkQueue, plan: Plan, source: random.Random, strikes: Strikes) -> None:
         self._inner = inner
         self._faults = plan.faults
         self._lease_seconds = plan.lease_seconds
         self._random = source
-        self._is_chaos = is_chaos
-
-    def _strikes(self, chance: float) -> bool:
-        return chance > 0 and self._is_chaos() and self._random.random() < chance
+        self._strikes = strikes
 
     async def send(self, messages: Sequence[Message]) -> None:
         sent = []
         for message in messages:
-            if self._strikes(self._faults.lost):
+            if self._strikes("lost", self._faults.lost):
                 continue
-            copies = 2 if self._strikes(self._faults.duplicated) else 1
+            copies = 2 if self._strikes("duplicated", self._faults.duplicated) else 1
             sent += [self._delayed(message) for _ in range(copies)]
         await self._inner.send(sent)
 
     def _delayed(self, message: Message) -> Message:
-        if not self._strikes(self._faults.late):
+        if not self._strikes("late", self._faults.late):
             return message
         late = message.delay_seconds + self._random.uniform(0.0, self._lease_seconds)
         return replace(message, delay_seconds=min(late, MESSAGE_DELAY_MAX_SECONDS))
@@ -70,15 +70,17 @@ class FaultyQueue:
     async def receive(
         self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]
     ) -> Sequence[Delivery]:
-        if self._strikes(self._faults.early):
+        if self._strikes("early", self._faults.early):
             visibility_seconds *= self._random.random()
         received = await self._inner.receive(
             limit, visibility_seconds=visibility_seconds, wait_seconds=wait_seconds, lanes=lanes
         )
-        return self._random.sample(received, len(received)) if self._is_chaos() else received
+        return self._random.sample(received, len(received)) if len(received) > 1 else received
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        await self._inner.acknowledge([d for d in deliveries if not self._strikes(self._faults.undeleted)])
+        await self._inner.acknowledge(
+            [delivery for delivery in deliveries if not self._strikes("undeleted", self._faults.undeleted)]
+        )
 
     async def extend(self, deliveries: Sequence[Delivery], visibility_seconds: float) -> Sequence[bool]:
         return await self._inner.extend(deliveries, visibility_seconds)
@@ -102,10 +104,10 @@ class SharedBackend(MemoryBackend):
         plan: Plan,
         source: random.Random,
         *,
-        is_chaos: Callable[[], bool],
+        strikes: Strikes,
         appended: Callable[[Entry], None],
     ) -> None:
         super().__init__(clock, inline_max_bytes=plan.inline_max_bytes)
         self.projects_on_append = plan.projects_on_append
         self.journal = RecordingJournal(self.index, plan.projects_on_append, appended)
-        self.queue: FaultyQueue = FaultyQueue(self.queue, plan, source, is_chaos)  # type: ignore[assignment]
+        self.queue: FaultyQueue = FaultyQueue(self.queue, plan, source, strikes)  # type: ignore[assignment]

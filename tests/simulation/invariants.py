@@ -8,11 +8,24 @@ well. None of them trusts the code it checks for more than `apply` and `project`
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from roost.journal.control import InvalidTransition, apply, project
-from roost.journal.entries import Committed, Control, Entry, Evicted, IndexRow, Kind, Lease, Recorded
+from roost.journal.entries import (
+    AttemptFailed,
+    Committed,
+    Control,
+    Entry,
+    Evicted,
+    Failed,
+    IndexRow,
+    Kind,
+    Lease,
+    Recorded,
+)
+from roost.models import State
 from roost.storage.ports import Owner
 
 HOLDER_KINDS = frozenset(
@@ -27,13 +40,13 @@ HOLDER_KINDS = frozenset(
 )
 """Kinds of entries that only the holder of the lease may write."""
 
-ENDING_KINDS = frozenset({Kind.CLAIMED, Kind.EVICTED})
+TAKING_KINDS = frozenset({Kind.CLAIMED, Kind.EVICTED})
 """Kinds that take a lease from its holder: only once it has run out, by the taker's clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """An invariant (by its number in DESIGN.md) that does not hold."""
+    """An invariant (by its number in DESIGN.md; 0: none of them) that does not hold."""
 
     invariant: int
     where: str
@@ -67,9 +80,10 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """It ended, or the process in which it ran was killed."""
+    """It ended (with `owners` as then), or the process in which it ran was killed."""
 
     attempt: int
+    owners: tuple[tuple[str, Owner | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +140,15 @@ def check_snapshots(trails: Mapping[tuple[str, int], Sequence[int]]) -> list[Vio
     ]
 
 
+def check_done(tails: Iterable[Entry], step_counts: Mapping[str, int]) -> list[Violation]:
+    """2: work that is done has committed every one of its steps."""
+    return [
+        Violation(2, _at(tail), f"is done at version {tail.control.version}")
+        for tail in tails
+        if tail.control.state is State.DONE and tail.control.version < step_counts[tail.work_id]
+    ]
+
+
 def check_fencing(entries: Sequence[Entry]) -> list[Violation]:
     """3: only the worker of the latest claim writes a holder's entry, and only on what it knows."""
     found: list[Violation] = []
@@ -154,9 +177,19 @@ def _check_holder(entry: Entry, lease: Lease | None) -> list[Violation]:
         return []
     if isinstance(entry.event, Evicted) and entry.event.token != lease.token:
         return [Violation(3, _at(entry), f"evicts {entry.event.token}, while {lease.token} is the holder")]
-    if kind in ENDING_KINDS and entry.at < lease.until:
-        return [Violation(3, _at(entry), f"takes a lease that lasts for {lease.until - entry.at} s more")]
     return []
+
+
+def check_leases(entries: Sequence[Entry]) -> list[Violation]:
+    """A lease is left to its holder until it has run out, by the clock of who takes it.
+
+    Safety does not rest on it, so no number; but nobody would get anything done without.
+    """
+    return [
+        Violation(0, _at(after), f"takes a lease that lasts for {lease.until - after.at} s more")
+        for before, after in pairwise(entries)
+        if (lease := before.control.lease) and after.event.kind in TAKING_KINDS and after.at < lease.until
+    ]
 
 
 def check_owners(history: Iterable[Record]) -> list[Violation]:
@@ -172,22 +205,24 @@ def check_owners(history: Iterable[Record]) -> list[Violation]:
         match record:
             case Appended(entry):
                 leases[entry.work_id] = entry.control.lease.token if entry.control.lease else None
-            case Ended(attempt):
-                running.pop(attempt, None)
+            case Ended(attempt, owners):
+                began = running.pop(attempt, None)
+                if began is not None and live(began):
+                    found += _check_claims(began, owners)
             case Began() if live(record):
                 others = [other for other in running.values() if live(other)]
-                found += _check_claims(record) + _check_alone(record, others)
+                found += _check_claims(record, record.owners) + _check_alone(record, others)
                 running[record.attempt] = record
             case Began():
                 running[record.attempt] = record
     return found
 
 
-def _check_claims(began: Began) -> list[Violation]:
+def _check_claims(began: Began, owners: Iterable[tuple[str, Owner | None]]) -> list[Violation]:
     """The claims port names the step that runs as owner."""
     return [
         Violation(4, f"{began.work_id} under {began.token}", f"runs without {name}, which {owner} owns")
-        for name, owner in began.owners
+        for name, owner in owners
         if owner != Owner(began.work_id, began.token)
     ]
 
@@ -219,7 +254,7 @@ def check_final(entries: Sequence[Entry]) -> list[Violation]:
     """6: nothing but an operator's retry follows a terminal state."""
     return [
         Violation(6, _at(after), f"{after.event.kind} follows a state that is {before.control.state}")
-        for before, after in zip(entries, entries[1:], strict=False)
+        for before, after in pairwise(entries)
         if before.control.state.is_terminal and after.event.kind is not Kind.RETRIED
     ]
 
@@ -244,18 +279,24 @@ def check_once(history: Iterable[Record]) -> list[Violation]:
 
 
 def check_index(tails: Iterable[Entry], rows: Mapping[str, IndexRow]) -> list[Violation]:
-    """9: each index row shows its journal's tail, save when to look next and how far a step is."""
+    """9: each index row shows its journal's tail.
+
+    Save, while the work goes on, when to look next and how far heartbeats moved the lease.
+    """
     found = []
     for tail in tails:
         row = rows.get(tail.work_id)
         if row is None:
             found.append(Violation(9, _at(tail), "has no index row"))
         elif _plain(row) != _plain(project(tail)):
-            found.append(Violation(9, _at(tail), f"the index row shows {row.state} at {row.position}"))
+            text = f"the index row shows {row.state} at {row.position}, due at {row.due_at}"
+            found.append(Violation(9, _at(tail), text))
     return found
 
 
 def _plain(row: IndexRow) -> IndexRow:
+    if row.state.is_terminal:
+        return replace(row, progress=None)
     return replace(row, due_at=None, lease_until=None, progress=None)
 
 
@@ -273,12 +314,25 @@ def check_artifacts(put: Mapping[str, bytes], read: Mapping[str, bytes | Excepti
     ]
 
 
-def check_history(history: Sequence[Record]) -> list[Violation]:
+def check_reasons(history: Iterable[Record], expected: Collection[str]) -> list[Violation]:
+    """No attempt failed, and no work, of anything but what the run had in store for it."""
+    return [
+        Violation(0, _at(record.entry), f"failed of {event.error.type}: {event.error.message}")
+        for record in history
+        if isinstance(record, Appended)
+        and isinstance(event := record.entry.event, AttemptFailed | Failed)
+        and event.error.type not in expected
+    ]
+
+
+def check_history(history: Sequence[Record], *, are_clocks_steady: bool = True) -> list[Violation]:
     """All that can be said of a run while it still goes on."""
     found: list[Violation] = []
     for entries in journals(history).values():
         for check in (check_positions, check_versions, check_fencing, check_final):
             found += check(entries)
+        if are_clocks_steady:
+            found += check_leases(entries)
     return found + check_owners(history) + check_once(history)
 
 

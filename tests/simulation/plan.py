@@ -29,12 +29,54 @@ class PlannedWork:
 
 
 @dataclass(frozen=True, slots=True)
-class Faults:
-    """How likely each fault is, per call, while chaos lasts; and at which calls the heavy ones strike.
+class Strike:
+    """A heavy fault that strikes the worker which makes a certain call, and when it makes it.
 
     Attributes:
-        kill_at, freeze_at, drain_at: numbers of backend calls (all workers counted
-            together, before and after each) at which the worker that makes it is struck.
+        fault: `kill`, `freeze` (longer than a lease, then it goes on), `outage` (all its calls
+            fail for a while), `jump` (its wall clock is set anew) or `drain`.
+        when: `before` or `after` the call.
+        call: its name, or the kind of an appended entry; "" counts calls of any name.
+        number: strikes at so many such calls, all workers counted together.
+    """
+
+    fault: str
+    when: str
+    call: str
+    number: int
+
+
+FAULTS = (*("kill", "freeze") * 3, "outage", "outage", "drain")
+
+STRIKE_CALLS = (
+    *("", "", "", "", "", "", "tail", "tail", "index_get", "receive", "acknowledge", "put_back", "extend"),
+    *(
+        "acquire",
+        "acquire",
+        "acquire",
+        "acquire",
+        "acquire",
+        "release",
+        "show",
+        "send",
+        "index_put",
+        "take_due",
+        "due",
+        "append",
+        "renew",
+    ),
+    *("claimed", "claimed", "committed", "committed", "recorded", "attempt_failed", "deferred", "blocked"),
+    *("released", "evicted", "failed", "cancelled", "artifact_put", "artifact_size"),
+    *("append_many", "cancel_requested", "retried", "retried"),
+)
+"""What a strike may wait for; rare calls are named, so that each is struck often enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How likely each fault is, per call, while chaos lasts; and where the heavy ones strike.
+
+    Attributes:
         kill_after_seconds: virtual instants at which some worker is killed, wherever it is.
     """
 
@@ -48,27 +90,36 @@ class Faults:
     late: float = 0.0
     undeleted: float = 0.0
     early: float = 0.0
-    kill_at: frozenset[int] = frozenset()
-    freeze_at: frozenset[int] = frozenset()
-    drain_at: frozenset[int] = frozenset()
+    strikes: tuple[Strike, ...] = ()
     kill_after_seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything about one run that is decided before it starts."""
+    """Everything about one run that is decided before it starts.
+
+    Attributes:
+        skew_seconds: how far a worker's wall clock may be off, in either direction.
+        drift: by which part its clocks may run faster or slower than they should.
+    """
 
     lease_seconds: float
     worker_count: int
     concurrency: int
     burst_steps: int
     skew_seconds: float
+    drift: float
     projects_on_append: bool
     inline_max_bytes: int
     sweep_seconds: tuple[float, ...]
     chaos_seconds: float
     works: tuple[PlannedWork, ...]
     faults: Faults = field(default_factory=Faults)
+
+    @property
+    def are_clocks_steady(self) -> bool:
+        """Whether no wall clock is ever set anew."""
+        return all(strike.fault != "jump" for strike in self.faults.strikes)
 
     @property
     def calm_seconds(self) -> float:
@@ -80,18 +131,21 @@ class Plan:
 def draw(seed: int) -> Plan:
     """The plan of a seed."""
     source = random.Random(f"plan {seed}")
-    lease_seconds = source.choice((30.0, 30.0, 300.0, 1800.0))
-    chaos_seconds = lease_seconds * source.uniform(2.0, 6.0)
+    lease_seconds = source.choice((30.0, 30.0, 300.0, 900.0, 1800.0))
+    chaos_seconds = lease_seconds * source.uniform(3.0, 8.0)
     worker_count = source.choice((1, 2, 2, 3, 3))
     return Plan(
         lease_seconds=lease_seconds,
         worker_count=worker_count,
         concurrency=source.choice((1, 2, 4)),
         burst_steps=source.choice((1, 2, 200, 200)),
-        skew_seconds=source.choice((0.0, 1.0, lease_seconds, max(120.0, 2 * lease_seconds))),
+        skew_seconds=source.choice(
+            (0.0, 1.0, lease_seconds, 3 * lease_seconds, HOUR_SECONDS if lease_seconds > 60 else 300.0)
+        ),
+        drift=source.choice((0.0, 0.0, 0.01, 0.2)),
         projects_on_append=source.random() < 0.4,
         inline_max_bytes=source.choice((1 << 20, 1 << 20, 150)),
-        sweep_seconds=tuple(lease_seconds * source.uniform(0.1, 1.5) for _ in range(worker_count)),
+        sweep_seconds=tuple(lease_seconds * source.uniform(0.2, 1.5) for _ in range(worker_count)),
         chaos_seconds=chaos_seconds,
         works=tuple(
             _draw_work(source, number, lease_seconds, chaos_seconds) for number in range(source.randint(1, 5))
@@ -105,26 +159,31 @@ def _draw_work(source: random.Random, number: int, lease_seconds: float, chaos_s
         return source.uniform(0.0, high) if source.random() < chance else None
 
     engine = "sim" if source.random() < 0.8 else "timed"
-    resource_count = source.choice((0, 0, 1, 1, 2))
+    resource_count = source.choice((0, 0, 1, 1, 1, 2))
+    wanted = RESOURCES[: max(1, resource_count)] if source.random() < 0.5 else RESOURCES
     return PlannedWork(
         work_id=f"work-{number}",
         engine=engine,
         steps=tuple(_draw_step(source, lease_seconds) for _ in range(source.randint(1, 6))),
         enqueue_after_seconds=source.choice((0.0, 0.0, source.uniform(0.0, chaos_seconds))),
-        resources=tuple(source.sample(RESOURCES, resource_count)),
+        resources=tuple(source.sample(wanted, resource_count)),
         delay_seconds=source.choice((0.0, 0.0, 0.0, _draw_delay(source, lease_seconds))),
         deadline_after_seconds=source.uniform(1.0, 20 * lease_seconds) if source.random() < 0.1 else None,
         priority=source.choice((0, 0, 1, -1)),
-        cancel_after_seconds=maybe(0.12, chaos_seconds),
-        retry_after_seconds=maybe(0.15, chaos_seconds),
+        cancel_after_seconds=maybe(0.15, chaos_seconds),
+        retry_after_seconds=maybe(0.3, chaos_seconds),
     )
 
 
 def _draw_delay(source: random.Random, lease_seconds: float) -> float:
     """Seconds to hours; long ones only where a lease is long too, as idle time costs real time."""
     if lease_seconds < 60:
-        return source.choice((source.uniform(0.0, 30.0), source.uniform(0.0, 300.0), 1200.0))
-    return source.choice((source.uniform(0.0, 60.0), lease_seconds, lease_seconds * source.uniform(0.0, 20.0)))
+        return source.choice(
+            (*(source.uniform(0.0, high) for high in (5.0, 10.0, 30.0, 30.0, 120.0)), 1000.0)
+        )
+    return source.choice(
+        (source.uniform(0.0, 60.0), lease_seconds, lease_seconds * source.uniform(0.0, 10.0))
+    )
 
 
 def _draw_step(source: random.Random, lease_seconds: float) -> tuple[Operation, ...]:
@@ -133,7 +192,7 @@ def _draw_step(source: random.Random, lease_seconds: float) -> tuple[Operation, 
         what = source.choice(("sleep", "sleep", "yield", "once", "once", "artifact", "progress"))
         number = 0.0
         if what == "sleep":
-            number = lease_seconds * source.choice((0.001, 0.05, 0.3, 1.2))
+            number = lease_seconds * source.choice((0.001, 0.1, 0.4, 1.2))
         operations.append((what, number, source.choice("abc")))
     if source.random() < 0.25:
         trouble = source.choice(("fail", "fail", "later", "later", "raise", "refuse"))
@@ -148,11 +207,8 @@ def _draw_faults(source: random.Random, chaos_seconds: float) -> Faults:
     def chance(*of: float) -> float:
         return source.choice((0.0, *of))
 
-    def calls(most: int) -> frozenset[int]:
-        return frozenset(source.randint(1, 400) for _ in range(source.randint(0, most)))
-
     return Faults(
-        yields=source.choice((0.1, 0.5, 1.0)),
+        yields=source.choice((0.1, 0.3, 0.7)),
         slow=chance(0.02, 0.1),
         unavailable=chance(0.02, 0.1),
         ambiguous=chance(0.02, 0.1),
@@ -162,10 +218,26 @@ def _draw_faults(source: random.Random, chaos_seconds: float) -> Faults:
         late=chance(0.1, 0.5),
         undeleted=chance(0.2),
         early=chance(0.2),
-        kill_at=calls(4),
-        freeze_at=calls(3),
-        drain_at=calls(1),
+        strikes=_draw_strikes(source),
         kill_after_seconds=tuple(
             source.uniform(0.0, chaos_seconds) for _ in range(source.choice((0, 0, 1, 2)))
         ),
+    )
+
+
+def _draw_strikes(source: random.Random) -> tuple[Strike, ...]:
+    """Some, of which many strike at the same call, so that rare moments are met often enough."""
+    focus, may_jump = source.choice(STRIKE_CALLS), source.random() < 0.2
+    return tuple(
+        _draw_strike(source, focus if source.random() < 0.5 else source.choice(STRIKE_CALLS), may_jump)
+        for _ in range(source.randint(0, 9))
+    )
+
+
+def _draw_strike(source: random.Random, call: str, may_jump: bool) -> Strike:
+    return Strike(
+        fault=source.choice((*FAULTS, "jump" if may_jump else "kill")),
+        when=source.choice(("before", "after")),
+        call=call,
+        number=source.randint(1, 5 if call else 150),
     )

@@ -54,10 +54,6 @@ class LocalIndex:
         sql = "UPDATE works SET due_at = ? WHERE work_id = ? AND due_at IS ? AND position = ?"
         return await self._writer.submit(lambda db: db.execute(sql, values).rowcount == 1)
 
-    async def wake(self, work_id: str, due_at: float) -> None:
-        sql = "UPDATE works SET due_at = ? WHERE work_id = ? AND ifnull(due_at, 1e300) > ?"
-        await self._writer.submit(lambda db: db.execute(sql, (due_at, work_id, due_at)).rowcount)
-
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         where, values = _where(query)
         if cursor is not None:

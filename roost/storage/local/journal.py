@@ -31,7 +31,7 @@ _UPDATE_ROW = (
     "WHERE id = ? AND position = ?"
 )
 # A commit inside a burst. State, engine and due_at stay as they are, so no index is touched:
-# due_at is lowered by `wake` and raised by heartbeats and takes; one that is too early only
+# due_at is raised by heartbeats and takes; one that is too early only
 # makes a sweeper look, see a live lease in the journal's tail, and move it.
 _UPDATE_RUNNING = """
     UPDATE works SET position = ?, version = ?, step = ?, updated_at = ?, lease_until = max(?, lease_until),
@@ -49,7 +49,7 @@ class LocalJournal:
         self._writer = writer
         self._reader = reader
 
-    async def append(self, entry: Entry) -> Entry:
+    async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
         values = encode_entry(entry)
         return await self._writer.submit(lambda db: _append(db, entry, values))
 

@@ -1,0 +1,126 @@
+"""The simulation bites: with a safeguard taken out of the core, some seed fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from roost.core import claims
+from roost.core.session import Session
+from roost.core.sweeper import Sweeper
+from roost.journal import decide
+from roost.journal.entries import Entry
+from roost.storage import memory, ports
+from roost.storage.memory import MemoryJournal
+
+from .world import simulate
+
+SEEDS_MAX = 1000  # the rarest, an older claim that replaces a newer one, shows at about 1 in 300
+
+Mutation = Callable[[pytest.MonkeyPatch], None]
+
+
+def without_fencing(patch: pytest.MonkeyPatch) -> None:
+    """A holder appends after whatever took its position, be it a newer claim."""
+    patch.setattr(decide, "can_take_in", lambda standing, token: True)
+
+
+def without_append_condition(patch: pytest.MonkeyPatch) -> None:
+    """An append replaces what stands at its position."""
+    append = MemoryJournal.append
+
+    async def overwrite(self: MemoryJournal, entry: Entry, *, with_row: bool = False) -> Entry:
+        entries = self._entries.setdefault(entry.work_id, [])
+        if entry.position >= len(entries):
+            return await append(self, entry, with_row=with_row)
+        entries[entry.position] = entry
+        return entry
+
+    patch.setattr(MemoryJournal, "append", overwrite)
+
+
+def without_sweeper(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks at due rows."""
+
+    async def sweep(self: Sweeper) -> int:
+        return 0
+
+    patch.setattr(Sweeper, "sweep", sweep)
+
+
+def without_eviction(patch: pytest.MonkeyPatch) -> None:
+    """A dead owner's resources are taken, but not its lease."""
+
+    async def free(parts: Any, other: ports.Owner) -> bool:
+        tail = await parts.backend.journal.tail(other.work_id)
+        lease = tail.control.lease
+        if lease is not None and lease.token == other.token and lease.until > parts.clock.now():
+            return False
+        await claims.release(parts, other)
+        return True
+
+    patch.setattr(claims, "_free_if_dead", free)
+
+
+def without_claim_tokens(patch: pytest.MonkeyPatch) -> None:
+    """A claim is replaced by any other claim of the same work item, be it an older one."""
+    patch.setattr(memory, "_may_replace", lambda standing, owner: standing.work_id == owner.work_id)
+
+
+def without_claims(patch: pytest.MonkeyPatch) -> None:
+    """Resources go to whoever asks."""
+
+    async def acquire(parts: Any, owner: ports.Owner, resources: Sequence[str]) -> ports.Acquired:
+        return ports.Acquired()
+
+    patch.setattr(claims, "acquire", acquire)
+
+
+def without_record(patch: pytest.MonkeyPatch) -> None:
+    """`once` forgets that it has done the effect."""
+
+    async def recorded(self: Session, key: str) -> tuple[bool, None]:
+        return False, None
+
+    patch.setattr(Session, "recorded", recorded)
+
+
+def without_lease(patch: pytest.MonkeyPatch) -> None:
+    """A worker takes work whose lease has not run out."""
+    patch.setattr(decide, "lease_until", lambda control, row: None)
+
+
+def without_verification(patch: pytest.MonkeyPatch) -> None:
+    """An artifact is read without a look at its digest."""
+
+    async def read(self: memory.MemoryArtifacts, digest: str) -> Any:
+        yield self._blobs[digest]
+
+    patch.setattr(memory.MemoryArtifacts, "read", read)
+
+
+MUTATIONS: dict[Mutation, int] = {
+    without_fencing: 3,
+    without_append_condition: 1,
+    without_sweeper: 5,
+    without_eviction: 4,
+    without_claim_tokens: 4,
+    without_claims: 4,
+    without_record: 8,
+    without_lease: 0,
+    without_verification: 10,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_mutation_is_found(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some seed within a bounded number breaks the invariant that the safeguard is for."""
+    mutation(monkeypatch)
+    for seed in range(SEEDS_MAX):
+        broken = {violation.invariant for violation in simulate(seed).violations}
+        if MUTATIONS[mutation] in broken:
+            return
+    pytest.fail(f"{SEEDS_MAX} seeds passed {mutation.__name__}")

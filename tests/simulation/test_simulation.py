@@ -1,0 +1,214 @@
+"""The whole runtime under faults, over many seeds; and without faults, where all goes smoothly.
+
+`ROOST_SIM_SEEDS=N` tries seeds 0 to N-1 instead of the usual 2,000; `ROOST_SIM_SEED=K` tries K alone.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from roost.core.sweeper import Sweeper
+from roost.journal.entries import Kind
+from roost.models import State
+
+from .__main__ import main
+from .invariants import Appended, journals
+from .plan import Faults, Plan, PlannedWork, Strike, draw
+from .world import Report, simulate
+
+SEED_COUNT = int(os.environ.get("ROOST_SIM_SEEDS", "2000"))
+ONLY_SEED = os.environ.get("ROOST_SIM_SEED")
+PARTS = 20
+
+SHORT_DELAY_SECONDS = 800.0  # travels with a message; longer delays are the sweeper's work
+
+
+def seeds_of(part: int) -> range:
+    """Each part takes its share of the seeds."""
+    if ONLY_SEED is not None:
+        return range(int(ONLY_SEED), int(ONLY_SEED) + 1) if part == 0 else range(0)
+    return range(part, SEED_COUNT, PARTS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_invariants_hold_under_faults(part: int) -> None:
+    for seed in seeds_of(part):
+        report = simulate(seed)
+        assert report.is_good, str(report)
+
+
+@pytest.mark.slow
+def test_every_fault_strikes_and_every_kind_of_entry_is_written() -> None:
+    """A fault that never happens protects from nothing."""
+    counts = sum((simulate(seed).counts for seed in range(150)), start=type(Report(0, draw(0)).counts)())
+    faults = {"kill", "killed by the clock", "freeze", "outage", "drain", "jump"}
+    faults |= {"call failed", "reply lost", "heartbeat failed", "took over"}
+    faults |= {
+        "delivery lost",
+        "delivery duplicated",
+        "delivery late",
+        "delivery undeleted",
+        "delivery early",
+    }
+    kinds = set(Kind) - {Kind.SIGNALED}  # nobody sends signals yet
+    assert not (faults | kinds) - set(counts)
+
+
+# --- a seed is a run -----------------------------------------------------------
+
+
+def test_same_seed_is_the_same_run() -> None:
+    assert simulate(11).digest == simulate(11).digest != simulate(12).digest
+
+
+def test_trace_does_not_change_the_run() -> None:
+    assert simulate(11).digest == simulate(11, is_traced=True).digest
+
+
+@pytest.mark.slow
+def test_seed_is_the_same_run_in_another_process() -> None:
+    """Neither string hashes nor addresses nor what ran before may matter."""
+    command = [sys.executable, "-m", "tests.simulation", "--seed", "17"]
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(root)}
+    done = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, check=False)
+    assert simulate(17).digest in done.stdout, done.stdout + done.stderr
+
+
+def test_replay_shows_plan_and_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--seed", "11", "--trace"]) == 0
+    shown = capsys.readouterr().out
+    assert "lease_seconds" in shown
+    assert "Claimed(worker_id=" in shown
+    assert "seed 11 is good" in shown
+
+
+# --- without faults ------------------------------------------------------------
+
+
+def smooth(seed: int, *, resource_count: int) -> Plan:
+    """The plan of a seed, but nothing goes wrong, and there is room for all work at once."""
+    plan = draw(seed)
+    return replace(
+        plan,
+        concurrency=8,
+        skew_seconds=0.0,
+        drift=0.0,
+        chaos_seconds=1.0,
+        faults=Faults(yields=plan.faults.yields),
+        works=tuple(_smooth_work(work, resource_count) for work in plan.works),
+    )
+
+
+def _smooth_work(work: PlannedWork, resource_count: int) -> PlannedWork:
+    return replace(
+        work,
+        steps=tuple(
+            tuple(
+                (what, min(number, SHORT_DELAY_SECONDS) if what == "delay" else number, text)
+                for what, number, text in step
+            )
+            for step in work.steps
+        ),
+        delay_seconds=min(work.delay_seconds, SHORT_DELAY_SECONDS),
+        resources=work.resources[:resource_count],
+    )
+
+
+@pytest.fixture
+def no_sweeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sweep(self: Sweeper) -> int:
+        return 0
+
+    monkeypatch.setattr(Sweeper, "sweep", sweep)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_sweeper")
+@pytest.mark.parametrize("resource_count", [0, 1, 2])
+def test_without_faults_nobody_needs_the_sweeper(resource_count: int) -> None:
+    """The sweeper repairs what went wrong; all else is woken by what it waits for."""
+    for seed in range(50):
+        report = simulate(seed, plan=smooth(seed, resource_count=resource_count))
+        assert report.is_good, str(report)
+
+
+@pytest.mark.slow
+def test_without_faults_no_lease_is_lost() -> None:
+    """Also under steps that outlast a lease, since heartbeats keep it."""
+    for seed in range(50):
+        report = simulate(seed, plan=smooth(seed, resource_count=2))
+        assert not report.counts["took over"], f"seed {seed}"
+        assert not report.counts[Kind.EVICTED], f"seed {seed}"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_sweeper")
+def test_without_faults_work_goes_on_the_moment_it_can() -> None:
+    """Nothing waits for a poll: each claim comes at the instant from which on there was work to do."""
+    for seed in range(50):
+        report = simulate(seed, plan=smooth(seed, resource_count=0))
+        for entries in journals(report.history).values():
+            for before, after in pairwise(entries):
+                if after.event.kind is Kind.CLAIMED:
+                    is_asleep = before.control.state is State.SCHEDULED
+                    ready_at = before.control.wake_at if is_asleep else before.at
+                    assert after.at == pytest.approx(ready_at, abs=0.001), f"seed {seed}: {after}"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_sweeper")
+def test_without_faults_a_resource_is_never_idle_while_work_waits_for_it() -> None:
+    for seed in range(50):
+        report = simulate(seed, plan=smooth(seed, resource_count=1))
+        resources = {work.work_id: set(work.resources) for work in report.plan.works}
+        states: dict[str, State] = {}
+        last_at = 0.0
+        for entry in (record.entry for record in report.history if isinstance(record, Appended)):
+            if entry.at > last_at + 0.001:
+                running = [resources[work] for work in states if states[work] is State.RUNNING]
+                waiting = [resources[work] for work in states if states[work] is State.BLOCKED]
+                assert all(any(wanted & held for held in running) for wanted in waiting), (
+                    f"seed {seed} at {last_at}"
+                )
+            states[entry.work_id], last_at = entry.control.state, entry.at
+
+
+# --- single moments ------------------------------------------------------------
+
+
+def moment(*strikes: Strike, retry_after_seconds: float | None = None) -> Plan:
+    """One worker, one work item with one empty step, and faults at exact moments."""
+    return Plan(
+        lease_seconds=30.0,
+        worker_count=1,
+        concurrency=2,
+        burst_steps=200,
+        skew_seconds=0.0,
+        drift=0.0,
+        projects_on_append=False,
+        inline_max_bytes=1 << 20,
+        sweep_seconds=(10.0,),
+        chaos_seconds=200.0,
+        works=(PlannedWork("work-0", "sim", ((),), 0.0, retry_after_seconds=retry_after_seconds),),
+        faults=Faults(strikes=strikes),
+    )
+
+
+def test_retry_outlives_a_slow_client_that_dies() -> None:
+    """Before the append it hangs, and it dies before it sends.
+
+    With a due row written before the append, a sweep in between took it, and nobody came.
+    """
+    strikes = Strike("freeze", "before", "retried", 1), Strike("kill", "after", "retried", 1)
+    report = simulate(0, plan=moment(*strikes, retry_after_seconds=50.0))
+    assert report.counts["freeze"] == report.counts["kill"] == 1
+    assert report.is_good, str(report)

@@ -1,0 +1,663 @@
+"""A world in virtual time: one storage, some workers with wrong clocks, and everything going wrong.
+
+For a bounded time there is chaos: workers are killed between any two awaits, freeze beyond
+their leases and come back as zombies, calls fail before or after they were done, and
+deliveries are lost, repeated, delayed and reordered. Then the faults stop, and all work
+must end within a bounded time. What was written down on the way is checked against the
+invariants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+import traceback
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from roost.core import bodies, heartbeat
+from roost.core.client import Client
+from roost.core.parts import CoreSettings, Parts
+from roost.core.worker import Worker
+from roost.engine import EngineRegistry, RetryPolicy, StepContext, current_step
+from roost.errors import (
+    ConflictError,
+    FailWork,
+    RetryLater,
+    RoostError,
+    StorageError,
+    StorageUnavailable,
+    WorkNotFound,
+)
+from roost.journal.entries import Committed, Entry, IndexRow, Kind
+from roost.models import Snapshot, WorkItem
+from roost.storage.instrument import InstrumentedBackend
+from roost.storage.ports import Owner
+from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, run
+
+from . import invariants
+from .faulty import SharedBackend
+from .invariants import Appended, Began, Effect, Ended, Record, Violation
+from .plan import Plan, PlannedWork, Strike, draw
+
+EXPECTED_ERRORS = frozenset(
+    {
+        *("ValueError", "CancelledError", "FailWork", "StepTimeout"),  # the engine's own trouble
+        *("DeadlineExceeded", "CrashLoop"),  # the core's verdict on it
+        "StorageUnavailable",  # met by the engine itself, where it put an artifact
+    }
+)
+"""All that work may fail of here; anything else is a bug that the core took for the engine's."""
+
+_ENQUEUE_TRIES = 5
+_BUG_LINES = 8  # of a traceback, in a report
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of one seed.
+
+    Attributes:
+        violations: invariants that did not hold.
+        bugs: errors that nobody expected, as text.
+        counts: how often each fault struck, and each kind of entry was written.
+        digest: of all that happened; the same for the same seed, anywhere.
+        ended_seconds: virtual seconds that it took.
+        history: what the invariants were checked on.
+        trace: one line for each thing that happened, if asked for.
+    """
+
+    seed: int
+    plan: Plan
+    violations: list[Violation] = field(default_factory=list)
+    bugs: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    digest: str = ""
+    ended_seconds: float = 0.0
+    history: list[Record] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.violations and not self.bugs
+
+    def __str__(self) -> str:
+        replay = f"python -m tests.simulation --seed {self.seed} --trace"
+        found = [str(violation) for violation in self.violations[:10]]
+        found += ["\n  ".join(bug.splitlines()[-_BUG_LINES:]) for bug in self.bugs[:2]]
+        return "\n  ".join([f"seed {self.seed} failed; replay it with: {replay}", *found])
+
+
+def simulate(seed: int, *, plan: Plan | None = None, is_traced: bool = False) -> Report:
+    """Run one seed and check all invariants."""
+    report = Report(seed, plan or draw(seed))
+    with _surroundings(report):
+        try:
+            run(World(report, is_traced).run, seed=seed, until_seconds=1000 * DAY_SECONDS)
+        except Exception as error:  # deadlock, livelock, out of time, or a bug outside the workers
+            report.bugs.append("".join(traceback.format_exception(error)))
+    return report
+
+
+class ClientDied(RoostError):
+    """The program that talked to Roost ended in the middle of a call."""
+
+
+class World:
+    """One run."""
+
+    def __init__(self, report: Report, is_traced: bool = False) -> None:
+        self.report = report
+        self.plan = report.plan
+        self.random = random.Random(f"world {report.seed}")
+        self.history = report.history
+        self.tails: dict[str, Entry] = {}
+        self.put: dict[str, bytes] = {}
+        self.troubles: Counter[tuple[str, int, int]] = Counter()
+        self.is_chaos = True
+        self.attempt_count = 0
+        self.works = {work.work_id: work for work in self.plan.works}
+        self.processes: dict[int, Process] = {}
+        self.is_traced = is_traced
+        self._calls: Counter[tuple[str, str]] = Counter()
+        self._strikes: dict[tuple[str, str, int], list[Strike]] = {}
+        for strike in self.plan.faults.strikes:
+            self._strikes.setdefault((strike.when, strike.call, strike.number), []).append(strike)
+        self._generations: Counter[int] = Counter()
+        self._group: asyncio.TaskGroup
+        self.shared: SharedBackend
+        self.now: Callable[[], float]
+
+    # --- the run -------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Chaos, calm, and the checks."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unexpected)
+        self.now = loop.time
+        self.shared = SharedBackend(
+            VirtualClock(loop),
+            self.plan,
+            self.random,
+            strikes=self._strikes_queue,
+            appended=self._appended,
+        )
+        for slot in range(self.plan.worker_count):
+            self.start(slot)
+        async with asyncio.TaskGroup() as self._group:
+            outsiders = self._start_outsiders()
+            await asyncio.sleep(self.plan.chaos_seconds)
+            self._calm_down()
+            await asyncio.wait(outsiders)
+            await self._settle()
+        for process in self.processes.values():
+            process.kill()
+        await self._check()
+
+    def _start_outsiders(self) -> list[asyncio.Task[None]]:
+        outsider = Process(self, -1, 0)
+        actions = []
+        for work in self.plan.works:
+            actions.append(outsider.enqueue(work))
+            if work.cancel_after_seconds is not None:
+                actions.append(outsider.cancel(work.work_id, work.cancel_after_seconds))
+            if work.retry_after_seconds is not None:
+                actions.append(outsider.retry(work.work_id, work.retry_after_seconds))
+        actions += [self._kill_after(seconds) for seconds in self.plan.faults.kill_after_seconds]
+        return [self._group.create_task(action) for action in actions]
+
+    async def _kill_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        if self.is_chaos:
+            victim = self.random.choice(list(self.processes.values()))
+            if not victim.is_dead:
+                self.tell(victim, "killed by the clock")
+                self.replace(victim)
+
+    def _calm_down(self) -> None:
+        """No more faults: who is frozen comes back, who is dead is replaced at once."""
+        self.is_chaos = False
+        self.note("calm")
+        for process in self.processes.values():
+            process.thaw()
+
+    async def _settle(self) -> None:
+        """Wait until all has ended and the index shows it, or the time for it is over."""
+        until = self.now() + self.plan.calm_seconds
+        while not self._is_settled() and self.now() < until:
+            await asyncio.sleep(self.plan.lease_seconds / 2)
+
+    def _is_settled(self) -> bool:
+        tails = self.tails.values()
+        return not invariants.check_ended(tails) and not invariants.check_index(tails, self._rows())
+
+    def _rows(self) -> dict[str, IndexRow]:
+        return self.shared.index._rows
+
+    async def _check(self) -> None:
+        report, tails = self.report, self.tails.values()
+        report.violations = [
+            *invariants.check_history(self.history, are_clocks_steady=self.plan.are_clocks_steady),
+            *invariants.check_ended(tails),
+            *invariants.check_done(tails, {work.work_id: len(work.steps) for work in self.plan.works}),
+            *invariants.check_index(tails, self._rows()),
+            *invariants.check_snapshots(await self._trails()),
+            *invariants.check_artifacts(self.put, await self._read_artifacts()),
+            *invariants.check_reasons(self.history, EXPECTED_ERRORS),
+        ]
+        report.ended_seconds = self.now()
+        report.digest = _digest(self.history)
+
+    async def _trails(self) -> dict[tuple[str, int], list[int]]:
+        trails = {}
+        for record in self.history:
+            if isinstance(record, Appended) and isinstance(record.entry.event, Committed):
+                entry, version = record.entry, record.entry.event.version
+                raw = await bodies.load(self.shared, entry)
+                snapshot = bodies.load_snapshot(
+                    bodies.Dumped(raw), work_id=entry.work_id, engine="", version=version
+                )
+                trails[entry.work_id, version] = snapshot.data["trail"]
+        return trails
+
+    async def _read_artifacts(self) -> dict[str, bytes | Exception]:
+        """Every artifact that a snapshot names, and one of them again after its bytes have rotted."""
+        read: dict[str, bytes | Exception] = {}
+        for digest in self.put:
+            read[digest] = await self._read_artifact(digest)
+        for digest in list(self.put)[:1]:
+            self.shared.artifacts._blobs[digest] += b"rot"
+            rotten = await self._read_artifact(digest)
+            if not isinstance(rotten, Exception):
+                read[digest] = rotten
+        return read
+
+    async def _read_artifact(self, digest: str) -> bytes | Exception:
+        try:
+            return b"".join([chunk async for chunk in self.shared.artifacts.read(digest)])
+        except RoostError as error:
+            return error
+
+    # --- processes -----------------------------------------------------------
+
+    def start(self, slot: int) -> None:
+        """Start a worker, the next that lives in this slot."""
+        self._generations[slot] += 1
+        self.processes[slot] = Process(self, slot, self._generations[slot])
+        self.processes[slot].start()
+
+    def replace(self, process: Process) -> None:
+        """Kill a worker; some time later there is another."""
+        process.kill()
+        pause = self.random.uniform(0.0, 1.5 * self.plan.lease_seconds) if self.is_chaos else 0.0
+        self._group.create_task(self._start_later(process.slot, pause))
+
+    async def _start_later(self, slot: int, seconds: float) -> None:
+        until = self.now() + seconds
+        while self.is_chaos and self.now() < until:
+            await asyncio.sleep(seconds / 4)
+        self.start(slot)
+
+    def strikes(self, chance: float) -> bool:
+        """Whether a fault of this likelihood happens now."""
+        return chance > 0 and self.is_chaos and self.random.random() < chance
+
+    def _strikes_queue(self, fault: str, chance: float) -> bool:
+        """Whether a fault of the queue happens now."""
+        if not self.strikes(chance):
+            return False
+        self.report.counts[f"delivery {fault}"] += 1
+        return True
+
+    def struck(self, when: str, call: str, detail: str) -> list[Strike]:
+        """Count a call, and find what strikes at it."""
+        found = []
+        for name in ("", call, detail) if detail else ("", call):
+            self._calls[when, name] += 1
+            found += self._strikes.get((when, name, self._calls[when, name]), [])
+        return found
+
+    # --- what happened -------------------------------------------------------
+
+    def _appended(self, entry: Entry) -> None:
+        before = self.tails.get(entry.work_id)
+        if before and before.control.lease and entry.event.kind is Kind.CLAIMED:
+            self.report.counts["took over"] += 1
+        self.report.counts[entry.event.kind] += 1
+        self.history.append(Appended(entry))
+        self.tails[entry.work_id] = entry
+        self.note(f"{entry.work_id}@{entry.position} {entry.event} by {entry.actor} -> {entry.control.state}")
+
+    async def owners(self, resources: Iterable[str]) -> tuple[tuple[str, Owner | None], ...]:
+        """Who holds each resource, by the claims port; does not yield, so it is of this instant."""
+        found = []
+        for resource in resources:
+            views = await self.shared.claims.show(resource=resource)
+            found.append((resource, views[0].owners[0] if views and views[0].owners else None))
+        return tuple(found)
+
+    def begin(self, context: StepContext, owners: tuple[tuple[str, Owner | None], ...]) -> int:
+        """A step begins to run."""
+        self.attempt_count += 1
+        self.history.append(Began(self.attempt_count, context.work_id, context.token, owners))
+        return self.attempt_count
+
+    def note(self, text: str) -> None:
+        """Add a line to the trace."""
+        if self.is_traced:
+            self.report.trace.append(f"{self.now():12.3f}  {text}")
+
+    def tell(self, process: Process, fault: str) -> None:
+        """A fault struck."""
+        self.report.counts[fault] += 1
+        self.note(f"{process.name} {fault}")
+
+    def _unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.report.bugs.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+
+def _digest(history: Iterable[Record]) -> str:
+    """Of everything that happened, ids and times included."""
+    lines = []
+    for record in history:
+        if isinstance(record, Appended):
+            entry = record.entry
+            lines.append(f"{entry.work_id} {entry.position} {entry.entry_id} {entry.at!r} {entry.actor}")
+        else:
+            lines.append(repr(record))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class Process:
+    """A process with its own clock and its own way to the storage: a worker, or a program outside.
+
+    Args:
+        slot: in which place of the world it lives; -1 for the program outside.
+        generation: counts the processes of a slot.
+    """
+
+    def __init__(self, world: World, slot: int, generation: int) -> None:
+        plan = world.plan
+        self.world = world
+        self.slot = slot
+        self.name = f"w{slot}.{generation}" if slot >= 0 else "client"
+        self.is_dead = False
+        self.heartbeats_fail = world.strikes(plan.faults.heartbeat_fails)
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+        self._attempts: dict[int, None] = {}
+        self._outage_until = 0.0
+        self.clock = _ProcessClock(
+            self,
+            world.random.uniform(-plan.skew_seconds, plan.skew_seconds),
+            1.0 + world.random.uniform(-plan.drift, plan.drift),
+        )
+        self.backend = InstrumentedBackend(world.shared, self._hook)
+        settings = CoreSettings(
+            lease_seconds=plan.lease_seconds,
+            concurrency=plan.concurrency,
+            burst_steps=plan.burst_steps,
+            burst_seconds=plan.lease_seconds * 0.7,
+            sweep_seconds=plan.sweep_seconds[slot],
+            grace_seconds=plan.lease_seconds / 5,
+            wait_seconds=plan.lease_seconds * 2,
+        )
+        self.parts = Parts(self.backend, self.clock, SeededIds(world.random), settings)
+        self._client = Client(self.parts)
+        self._worker: Worker
+        self._task: asyncio.Task[None]
+
+    # --- life and death ------------------------------------------------------
+
+    def start(self) -> None:
+        """Run a worker in this process."""
+        engines = EngineRegistry([SimEngine(self), TimedEngine(self)])
+        self._worker = Worker(self.parts, engines, self.name)
+        self.world.note(f"{self.name} starts, its clock is {self.clock.offset_seconds:+.1f} s off")
+        self._task = asyncio.create_task(self._worker.run(), name=self.name)
+        self._task.add_done_callback(self._stopped)
+
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        if self.is_dead:
+            return
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.world.report.bugs.append(f"worker {self.name} ended: {error!r}")
+        self.world.replace(self)  # it drained
+
+    def kill(self) -> None:
+        """End now, as by SIGKILL: nothing that this process still does has an effect."""
+        if self.is_dead:
+            return
+        self.is_dead = True
+        self._thawed.set()
+        self.world.history.extend(Ended(attempt) for attempt in self._attempts)
+        self._attempts.clear()
+        for task in self._worker.sessions.values():
+            task.cancel()
+        self._task.cancel()
+
+    def freeze(self) -> None:
+        """Hang for longer than a lease, then go on as if nothing had been."""
+        lease_seconds = self.world.plan.lease_seconds
+        self._thawed.clear()
+        loop = asyncio.get_running_loop()
+        loop.call_later(lease_seconds * self.world.random.uniform(1.1, 3.0), self.thaw)
+
+    def thaw(self) -> None:
+        """Go on."""
+        if not self._thawed.is_set():
+            self.world.note(f"{self.name} thaws")
+            self._thawed.set()
+
+    async def pass_gate(self) -> None:
+        """Wait while this process is frozen."""
+        while not self._thawed.is_set():
+            await self._thawed.wait()
+        if self.is_dead:
+            raise asyncio.CancelledError
+
+    # --- calls ---------------------------------------------------------------
+
+    async def _hook(self, when: str, call: str, detail: str) -> None:
+        """Before and after each call of the storage; any fault may strike here."""
+        world, faults = self.world, self.world.plan.faults
+        if self.is_dead:
+            raise asyncio.CancelledError
+        if world.is_traced:
+            world.note(f"{self.name} {when} {call} {detail}")
+        if not world.is_chaos:
+            if world.random.random() < faults.yields:
+                await asyncio.sleep(0)
+            return
+        for strike in world.struck(when, call, detail):
+            self._strike(strike.fault)
+        if world.strikes(faults.slow):
+            await asyncio.sleep(world.random.uniform(0.0, world.plan.lease_seconds / 10))
+        elif world.strikes(faults.yields):
+            await asyncio.sleep(0)
+        await self.pass_gate()
+        if world.now() < self._outage_until:
+            self._fail("call failed" if when == "before" else "reply lost", call, detail)
+        if world.strikes(faults.unavailable if when == "before" else faults.ambiguous):
+            self._fail("call failed" if when == "before" else "reply lost", call, detail)
+        if call == "extend" and self.heartbeats_fail and world.is_chaos:
+            self._fail("heartbeat failed", call, detail)
+
+    def _strike(self, fault: str) -> None:
+        world, plan = self.world, self.world.plan
+        world.tell(self, fault)
+        match fault:
+            case "kill" if self.slot < 0:
+                raise ClientDied("killed")
+            case "kill":
+                world.replace(self)
+                raise asyncio.CancelledError
+            case "freeze":
+                self.freeze()
+            case "outage":
+                self._outage_until = world.now() + plan.lease_seconds * world.random.uniform(0.2, 2.0)
+            case "jump":
+                self.clock.offset_seconds = world.random.uniform(-plan.skew_seconds, plan.skew_seconds)
+            case "drain" if self.slot >= 0:
+                self._worker.drain()
+
+    def _fail(self, fault: str, call: str, detail: str) -> None:
+        self.world.tell(self, fault)
+        raise StorageUnavailable(f"{fault}: {call} {detail}")
+
+    # --- the program outside -------------------------------------------------
+
+    async def enqueue(self, work: PlannedWork) -> None:
+        """Enqueue, again and again while the storage fails, as a careful program does."""
+        await asyncio.sleep(work.enqueue_after_seconds)
+        deadline = work.deadline_after_seconds
+        for _ in range(_ENQUEUE_TRIES):
+            if not await self._try(
+                lambda: self._client.enqueue(
+                    work.engine,
+                    {"work": work.work_id},
+                    work_id=work.work_id,
+                    resources=work.resources,
+                    delay_seconds=work.delay_seconds,
+                    priority=work.priority,
+                    deadline_at=None if deadline is None else self.clock.now() + deadline,
+                )
+            ):
+                return
+            await asyncio.sleep(1.0)
+
+    async def cancel(self, work_id: str, after_seconds: float) -> None:
+        """Ask for a work item to end, some time into the run."""
+        await asyncio.sleep(after_seconds)
+        await self._try(lambda: self._client.cancel(work_id, "enough"))
+
+    async def retry(self, work_id: str, after_seconds: float) -> None:
+        """Put a work item back to life, if it has ended by then."""
+        await asyncio.sleep(after_seconds)
+        await self._try(lambda: self._client.retry(work_id, "once more"))
+
+    async def _try(self, act: Callable[[], Awaitable[object]]) -> bool:
+        """Act; whether it is worth to try again."""
+        try:
+            await act()
+        except StorageError:
+            return True
+        except RoostError as error:
+            if not isinstance(error, ConflictError | ClientDied | WorkNotFound):
+                raise
+        return False
+
+    # --- steps ---------------------------------------------------------------
+
+    async def begin(self, context: StepContext, item: WorkItem) -> int:
+        """An engine's step begins to run in this process."""
+        attempt = self.world.begin(context, await self.world.owners(item.resources))
+        self._attempts[attempt] = None
+        return attempt
+
+    async def end(self, attempt: int, item: WorkItem) -> None:
+        """It has ended."""
+        if attempt in self._attempts:
+            del self._attempts[attempt]
+            self.world.history.append(Ended(attempt, await self.world.owners(item.resources)))
+
+
+class _ProcessClock(VirtualClock):
+    """The clock of a process: as wrong as it may be, and standing still while it is frozen."""
+
+    def __init__(self, process: Process, offset_seconds: float, rate: float) -> None:
+        super().__init__(asyncio.get_running_loop(), offset_seconds, rate)
+        self._process = process
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(seconds)
+        await self._process.pass_gate()
+
+
+class SimEngine:
+    """Does what the plan says, step for step, and writes down that it did."""
+
+    engine_id = "sim"
+    retry = RetryPolicy(max_attempts=3, first_delay_seconds=2.0, max_delay_seconds=60.0)
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._world = process.world
+
+    async def init_snapshot(self, item: WorkItem) -> Snapshot:
+        await asyncio.sleep(0)
+        return Snapshot.of(item, data={"trail": []})
+
+    async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        context = current_step()
+        attempt = await self._process.begin(context, item)
+        try:
+            return await self._step(snapshot, item, context)
+        finally:
+            await self._process.end(attempt, item)
+
+    async def _step(self, snapshot: Snapshot, item: WorkItem, context: StepContext) -> Snapshot:
+        steps = self._world.works[item.work_id].steps
+        delay = 0.0
+        todo = steps[snapshot.version] if snapshot.version < len(steps) else ()  # done before, and retried
+        for place, (what, number, text) in enumerate(todo):
+            if what == "delay":
+                delay = number
+            else:
+                await self._do(what, number, text, context, (item.work_id, snapshot.version, place))
+        version = snapshot.version + 1
+        after = snapshot.next(
+            f"step-{version}", data={"trail": [*snapshot.data["trail"], version]}, delay=delay
+        )
+        return after.finish() if version >= len(steps) else after
+
+    async def _do(
+        self, what: str, number: float, text: str, context: StepContext, place: tuple[str, int, int]
+    ) -> None:
+        match what:
+            case "sleep":
+                await self._process.clock.sleep(number)
+            case "yield":
+                await asyncio.sleep(0)
+            case "progress":
+                context.progress(0.5, text)
+            case "once":
+                await self._once(text, context)
+            case "artifact":
+                content = f"{place} {text}".encode() * 3
+                artifact = await context.artifacts.put(f"{text}.txt", content)
+                self._world.put[artifact.digest] = content
+            case _:
+                self._trouble(what, number, place)
+
+    async def _once(self, key: str, context: StepContext) -> None:
+        async def effect() -> str:
+            self._world.history.append(Effect(context.work_id, context.token, key))
+            await asyncio.sleep(0)
+            return context.idempotency_key
+
+        result = await context.once(key, effect)
+        if result != context.idempotency_key:
+            raise AssertionError(f"once gave {result!r} to {context.idempotency_key!r}")
+
+    def _trouble(self, what: str, number: float, place: tuple[str, int, int]) -> None:
+        """Raise, the first `number` times that this is met."""
+        self._world.troubles[place] += 1
+        if self._world.troubles[place] > number:
+            return
+        self._world.report.counts[f"engine: {what}"] += 1
+        match what:
+            case "fail":
+                raise ValueError("the engine's own trouble")
+            case "later":
+                raise RetryLater(self._world.plan.lease_seconds / 3, "busy")
+            case "refuse":
+                raise FailWork("never")
+            case "raise":
+                raise asyncio.CancelledError
+        raise AssertionError(what)
+
+
+class TimedEngine(SimEngine):
+    """The same, with a limit to how long a step may take."""
+
+    engine_id = "timed"
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process)
+        self.step_timeout_seconds = process.world.plan.lease_seconds / 2
+
+
+# --- surroundings ------------------------------------------------------------
+
+
+@contextmanager
+def _surroundings(report: Report) -> Iterator[None]:
+    """Keep logs out of the way, but errors in the report; beat no faster than leases need."""
+    logger, keeper = logging.getLogger("roost"), _Keeper(report)
+    before = logger.level, logger.propagate, heartbeat.PROGRESS_SECONDS
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(keeper)
+    heartbeat.PROGRESS_SECONDS = report.plan.lease_seconds  # so that idle hours cost little real time
+    try:
+        yield
+    finally:
+        logger.level, logger.propagate, heartbeat.PROGRESS_SECONDS = before
+        logger.setLevel(logger.level)
+        logger.removeHandler(keeper)
+
+
+class _Keeper(logging.Handler):
+    def __init__(self, report: Report) -> None:
+        super().__init__(logging.ERROR)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._report.bugs.append(logging.Formatter().format(record))
