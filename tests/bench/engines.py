@@ -6,7 +6,7 @@ from functools import cache
 
 from roost import Snapshot, WorkItem
 
-WORDS = "roost keeps agents going through crashes and waits and human hands ".split()
+WORDS = ["roost", "keeps", "agents", "going", "through", "crashes", "and", "waits", "and", "human", "hands"]
 
 
 class Counter:

@@ -13,11 +13,6 @@ import sys
 
 
 def main() -> None:
-    import roost.cli.logs
-    import roost.cli.main
-    import roost.config
-    import roost.storage.local
-    import roost.wiring
     import tests.crash.engines  # noqa: F401  imported once, for all
 
     for line in sys.stdin:

@@ -56,7 +56,11 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 def test_every_shell_block_of_the_readme_runs(tmp_path: Path, environ: dict[str, str], page: str) -> None:
     """All blocks in order, in one shell, as a reader would type them."""
-    lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT", f"cp -r {ROOT}/examples ."]
+    lines = [
+        "set -euo pipefail",
+        "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT",
+        f"cp -r {ROOT}/examples .",
+    ]
     for language, mark, text in BLOCK.findall(README):
         if language == "bash":
             command = text.replace("https://example.com", page).rstrip()

@@ -1,0 +1,49 @@
+"""The contract suite: what every storage backend has to do, as tests.
+
+A backend is done when this suite is green on it. Bind it in a test module of your own:
+
+    from roost.testing.contract import *
+
+    @pytest.fixture
+    def harness(tmp_path):
+        return MyHarness(tmp_path)  # a BackendHarness
+
+    class TestJournal(JournalContract): ...
+    class TestIndex(IndexContract): ...
+    class TestClaims(ClaimsContract): ...
+    class TestQueue(QueueContract): ...
+    class TestArtifacts(ArtifactsContract): ...
+    class TestBackend(BackendContract): ...
+    class TestModel(ModelContract): ...
+
+No test is skipped: where backends may differ, the harness declares it, and the test reads
+that. It needs pytest, pytest-asyncio and hypothesis.
+"""
+
+import pytest
+
+_MODULES = ("harness", "journal", "index", "claims", "queue", "artifacts", "backend", "model")
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _MODULES))
+
+from roost.testing.clock import ManualClock  # noqa: E402  after the line that shows asserts in full
+from roost.testing.contract.artifacts import ArtifactsContract  # noqa: E402
+from roost.testing.contract.backend import BackendContract  # noqa: E402
+from roost.testing.contract.claims import ClaimsContract  # noqa: E402
+from roost.testing.contract.harness import BackendHarness, ManualHarness  # noqa: E402
+from roost.testing.contract.index import IndexContract  # noqa: E402
+from roost.testing.contract.journal import JournalContract  # noqa: E402
+from roost.testing.contract.model import ModelContract  # noqa: E402
+from roost.testing.contract.queue import QueueContract  # noqa: E402
+
+__all__ = [
+    "ArtifactsContract",
+    "BackendContract",
+    "BackendHarness",
+    "ClaimsContract",
+    "IndexContract",
+    "JournalContract",
+    "ManualClock",
+    "ManualHarness",
+    "ModelContract",
+    "QueueContract",
+]
