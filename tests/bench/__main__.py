@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import signal
 import sqlite3
@@ -127,7 +128,7 @@ async def latencies(root: Path, quick: bool) -> None:
             work_id = await runtime.client.enqueue("counter", {"steps": number, "size": 500})
             await finished(runtime, work_id)
             times = [entry.at async for entry in runtime.client.events(work_id)][2:]
-            gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+            gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
             idle = process_cpu(process.pid)
             await asyncio.sleep(2 if quick else 10)
             share = (process_cpu(process.pid) - idle) / (2 if quick else 10)
@@ -141,7 +142,8 @@ async def latencies(root: Path, quick: bool) -> None:
     print(f"  enqueue -> claimed by the other, p99   {quantile(waits, 0.99) * 1000:8.3f} ms")
     between = quantile(gaps, 0.5)
     print(
-        f"  between two steps, p50                 {between * 1000:8.3f} ms = {between * alone:.1f} raw commits"
+        f"  between two steps, p50                 {between * 1000:8.3f} ms"
+        f" = {between * alone:.1f} raw commits"
     )
     print(f"  idle worker: CPU {share:.2%} of a core, memory {memory:.1f} MB")
 

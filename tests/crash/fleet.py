@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -55,14 +56,16 @@ class Fleet:
             if pid not in self.killed_at:
                 self.signal(pid, signal.SIGCONT)
                 self.kill(pid)
-        assert self._zygote.stdin is not None and self._zygote.stdout is not None
+        assert self._zygote.stdin is not None
+        assert self._zygote.stdout is not None
         self._zygote.stdin.close()
         self._zygote.wait(timeout=10)
         self._zygote.stdout.close()
 
     def start(self, **environ: str) -> int:
         """A new worker; returns its process id."""
-        assert self._zygote.stdin is not None and self._zygote.stdout is not None
+        assert self._zygote.stdin is not None
+        assert self._zygote.stdout is not None
         number = len(self.pids)
         order = {"environ": {**self._environ, **environ}, "log": str(self.home / f"worker-{number}.log")}
         self._zygote.stdin.write(json.dumps(order).encode() + b"\n")
@@ -161,5 +164,5 @@ def overlaps(records: list[dict[str, Any]], killed_at: dict[int, float]) -> list
     found = []
     for held in spans.values():
         held.sort()
-        found += [(a, b) for a, b in zip(held, held[1:], strict=False) if b[0] < a[1] and a[2] != b[2]]
+        found += [(a, b) for a, b in itertools.pairwise(held) if b[0] < a[1] and a[2] != b[2]]
     return found

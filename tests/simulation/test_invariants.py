@@ -101,7 +101,7 @@ def test_version_committed_twice_or_left_out_is_found() -> None:
         ("a", Committed(1, "one", lease_until=33.0)),
     )
     assert numbers(check_versions(again)) == [2]
-    assert numbers(check_versions(again[:2] + [replace(again[2], event=Committed(2, "two"))])) == [2]
+    assert numbers(check_versions([*again[:2], replace(again[2], event=Committed(2, "two"))])) == [2]
 
 
 def test_snapshot_that_skipped_a_step_is_found() -> None:

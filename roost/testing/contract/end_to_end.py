@@ -16,7 +16,8 @@ from roost.engine import EngineRegistry, RetryPolicy, current_step
 from roost.errors import EnqueueConflict, FailWork, RetryLater
 from roost.journal.entries import Kind
 from roost.models import Lane, Snapshot, State, WorkItem
-from roost.testing.contract.harness import BackendHarness
+from roost.storage.ports import Backend
+from roost.testing.contract.harness import BackendHarness, Contract
 
 Script = Callable[[Snapshot], Awaitable[Snapshot]]
 
@@ -46,13 +47,14 @@ async def count_to_three(snapshot: Snapshot) -> Snapshot:
 class Fleet:
     """A client, and workers that run until nothing is left to do now."""
 
-    def __init__(self, harness: BackendHarness, script: Script) -> None:
+    def __init__(self, harness: BackendHarness, backend: Backend, script: Script) -> None:
         self._harness = harness
+        self._backend: Backend | None = backend
         self._engines = EngineRegistry([Scripted(script)])
 
     async def parts(self) -> Parts:
         """The backend as one process sees it."""
-        backend = await self._harness.open()
+        backend, self._backend = self._backend or await self._harness.reopen(), None
         return Parts(
             backend, self._harness.clock, SystemIds(), CoreSettings(wait_seconds=0.0, lease_seconds=30)
         )
@@ -79,11 +81,21 @@ async def kinds(client: Client, work_id: str) -> list[Kind]:
     return [entry.event.kind async for entry in client.events(work_id)]
 
 
-class EndToEndContract:
+Fleets = Callable[[Script], Fleet]
+
+
+class EndToEndContract(Contract):
     """Bind it in a class of your own, with a fixture `harness` that gives a `BackendHarness`."""
 
-    async def test_an_engine_runs_to_its_end_under_one_lease(self, harness: BackendHarness) -> None:
-        fleet = Fleet(harness, count_to_three)
+    @pytest.fixture
+    def fleets(self, harness: BackendHarness, backend: Backend) -> Fleets:
+        """Makes fleets that follow a script."""
+        return lambda script: Fleet(harness, backend, script)
+
+    async def test_an_engine_runs_to_its_end_under_one_lease(
+        self, harness: BackendHarness, fleets: Fleets
+    ) -> None:
+        fleet = fleets(count_to_three)
         client = await fleet.client()
         work_id = await client.enqueue("scripted", {"deep": {"ü": [1, 2.5, None, True, 10**30]}})
         await fleet.work()
@@ -97,14 +109,16 @@ class EndToEndContract:
         assert row is not None
         assert (row.state, row.due_at) == (State.DONE, None)
 
-    async def test_a_delay_of_months_is_kept_to_the_second(self, harness: BackendHarness) -> None:
+    async def test_a_delay_of_months_is_kept_to_the_second(
+        self, harness: BackendHarness, fleets: Fleets
+    ) -> None:
         async def twice(snapshot: Snapshot) -> Snapshot:
             n = snapshot.data["n"] + 1
             return (
                 snapshot.finish(data={"n": n}) if n == 2 else snapshot.next(data={"n": n}, delay=100 * 86400)
             )
 
-        fleet = Fleet(harness, twice)
+        fleet = fleets(twice)
         client = await fleet.client()
         work_id = await client.enqueue("scripted")
         await fleet.work()
@@ -119,12 +133,12 @@ class EndToEndContract:
         assert (await client.status(work_id)).control.state is State.DONE
 
     async def test_a_failing_step_is_tried_again_and_then_dead_lettered(
-        self, harness: BackendHarness
+        self, harness: BackendHarness, fleets: Fleets
     ) -> None:
         async def fail(snapshot: Snapshot) -> Snapshot:
             raise ValueError(f"attempt {current_step().attempt}")
 
-        fleet = Fleet(harness, fail)
+        fleet = fleets(fail)
         client = await fleet.client()
         work_id = await client.enqueue("scripted")
         for _ in range(5):
@@ -138,7 +152,7 @@ class EndToEndContract:
         assert (await client.status(work_id)).control.state is State.QUEUED
 
     async def test_retry_later_burns_no_attempt_and_fail_work_ends_at_once(
-        self, harness: BackendHarness
+        self, harness: BackendHarness, fleets: Fleets
     ) -> None:
         async def later(snapshot: Snapshot) -> Snapshot:
             assert current_step().attempt == 1
@@ -147,7 +161,7 @@ class EndToEndContract:
             raise FailWork("hopeless")
 
         started = harness.clock.now()
-        fleet = Fleet(harness, later)
+        fleet = fleets(later)
         client = await fleet.client()
         work_id = await client.enqueue("scripted")
         for _ in range(4):
@@ -158,7 +172,9 @@ class EndToEndContract:
         assert found[-1] is Kind.FAILED
         assert "hopeless" in (await client.status(work_id)).control.reason
 
-    async def test_work_of_a_dead_worker_is_taken_over_after_its_lease(self, harness: BackendHarness) -> None:
+    async def test_work_of_a_dead_worker_is_taken_over_after_its_lease(
+        self, harness: BackendHarness, fleets: Fleets
+    ) -> None:
         died = False
 
         async def die_once(snapshot: Snapshot) -> Snapshot:
@@ -171,7 +187,7 @@ class EndToEndContract:
                 await asyncio.Event().wait()
             return await count_to_three(snapshot)
 
-        fleet = Fleet(harness, die_once)
+        fleet = fleets(die_once)
         client = await fleet.client()
         work_id = await client.enqueue("scripted")
         await fleet.work("first")
@@ -182,7 +198,7 @@ class EndToEndContract:
         view = await client.status(work_id)
         assert (view.control.state, view.control.version) == (State.DONE, 3)
 
-    async def test_resources_are_handed_over_in_order(self, harness: BackendHarness) -> None:
+    async def test_resources_are_handed_over_in_order(self, harness: BackendHarness, fleets: Fleets) -> None:
         order: list[str] = []
         gate = asyncio.Event()
 
@@ -192,7 +208,7 @@ class EndToEndContract:
                 await gate.wait()
             return snapshot.finish()
 
-        fleet = Fleet(harness, hold)
+        fleet = fleets(hold)
         client = await fleet.client()
         ids = [await client.enqueue("scripted", resources=("shared",)) for _ in range(3)]
         first = asyncio.create_task(fleet.work("one"))
@@ -209,9 +225,9 @@ class EndToEndContract:
         assert list(await (await fleet.parts()).backend.claims.show()) == []
 
     async def test_a_key_gives_one_work_item_and_other_content_is_refused(
-        self, harness: BackendHarness
+        self, harness: BackendHarness, fleets: Fleets
     ) -> None:
-        fleet = Fleet(harness, count_to_three)
+        fleet = fleets(count_to_three)
         client, other = await fleet.client(), await fleet.client()
         ids = await asyncio.gather(
             *(
@@ -226,11 +242,13 @@ class EndToEndContract:
             await client.enqueue("scripted", {"a": 2}, idempotency_key="k")
         assert caught.value.work_id == ids[0]
 
-    async def test_cancelled_work_ends_before_its_next_step(self, harness: BackendHarness) -> None:
+    async def test_cancelled_work_ends_before_its_next_step(
+        self, harness: BackendHarness, fleets: Fleets
+    ) -> None:
         async def sleepy(snapshot: Snapshot) -> Snapshot:
             return snapshot.next(delay=3600)
 
-        fleet = Fleet(harness, sleepy)
+        fleet = fleets(sleepy)
         client = await fleet.client()
         work_id = await client.enqueue("scripted")
         await fleet.work()
@@ -239,11 +257,13 @@ class EndToEndContract:
         view = await client.status(work_id)
         assert (view.control.state, view.control.reason) == (State.CANCELLED, "not wanted")
 
-    async def test_a_deadline_ends_work_that_nobody_works_on(self, harness: BackendHarness) -> None:
+    async def test_a_deadline_ends_work_that_nobody_works_on(
+        self, harness: BackendHarness, fleets: Fleets
+    ) -> None:
         async def sleepy(snapshot: Snapshot) -> Snapshot:
             return snapshot.next(delay=3600)
 
-        fleet = Fleet(harness, sleepy)
+        fleet = fleets(sleepy)
         client = await fleet.client()
         work_id = await client.enqueue("scripted", deadline_at=harness.clock.now() + 60)
         await fleet.work()
@@ -253,7 +273,9 @@ class EndToEndContract:
         assert view.control.state is State.FAILED
         assert "DeadlineExceeded" in view.control.reason
 
-    async def test_a_recorded_effect_and_an_artifact_survive_a_retry(self, harness: BackendHarness) -> None:
+    async def test_a_recorded_effect_and_an_artifact_survive_a_retry(
+        self, harness: BackendHarness, fleets: Fleets
+    ) -> None:
         effects: list[int] = []
 
         def charge() -> dict[str, int]:
@@ -268,7 +290,7 @@ class EndToEndContract:
                 raise OSError("after the effect")
             return snapshot.finish(data=value)
 
-        fleet = Fleet(harness, effect)
+        fleet = fleets(effect)
         client = await fleet.client()
         work_id = await client.enqueue("scripted")
         for _ in range(3):
@@ -281,7 +303,7 @@ class EndToEndContract:
         assert view.snapshot.data["receipt"] == 7
         assert [artifact.name for artifact in view.artifacts] == ["receipt.json"]
 
-    async def test_a_big_state_is_stored_whole(self, harness: BackendHarness) -> None:
+    async def test_a_big_state_is_stored_whole(self, harness: BackendHarness, fleets: Fleets) -> None:
         async def grow(snapshot: Snapshot) -> Snapshot:
             n = snapshot.data["n"] + 1
             text = [*snapshot.data.get("text", []), f"{n} " * 60_000]
@@ -292,7 +314,7 @@ class EndToEndContract:
                 else snapshot.next(data={"n": n, "text": text})
             )
 
-        fleet = Fleet(harness, grow)
+        fleet = fleets(grow)
         client = await fleet.client()
         work_id = await client.enqueue("scripted")
         await fleet.work()

@@ -67,10 +67,10 @@ class BackendHarness(ABC):
     async def damage(self, digest: str) -> None:
         """Flip a bit of a stored blob, behind the back of the port."""
 
-    def run_clock(self) -> None:
+    def run_clock(self) -> None:  # noqa: B027  there may be nothing to do
         """Let `clock` go on with the real time from here; nothing to do where it does."""
 
-    async def settle(self) -> None:
+    async def settle(self) -> None:  # noqa: B027  there may be nothing to do
         """Wait until lists, due rows, counts and the feed show all that was written."""
 
     def keep(self, backend: Backend) -> Backend:
