@@ -273,7 +273,8 @@ class JournalContract(Contract):
     async def test_read_pages_forward_from_after(self, backend: Backend) -> None:
         entries = chain("w", 23)
         await append_all(backend, entries)
-        read, after = [], -1
+        read: list[Entry] = []
+        after = -1
         while page := await backend.journal.read("w", after=after, limit=5):
             assert len(page) <= 5
             read += page
@@ -285,7 +286,8 @@ class JournalContract(Contract):
     async def test_read_pages_backward_newest_first(self, backend: Backend) -> None:
         entries = chain("w", 23)
         await append_all(backend, entries)
-        read, after = [], -1
+        read: list[Entry] = []
+        after = -1
         while page := await backend.journal.read("w", after=after, limit=5, newest_first=True):
             assert len(page) <= 5
             read += page

@@ -1,0 +1,80 @@
+"""The local backend (SQLite and files) passes the contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from roost.storage.local import open_local
+from roost.storage.ports import Backend
+from roost.testing.contract import (
+    ArtifactsContract,
+    BackendContract,
+    BackendHarness,
+    ClaimsContract,
+    IndexContract,
+    JournalContract,
+    ManualHarness,
+    ModelContract,
+    QueueContract,
+)
+
+
+class LocalHarness(ManualHarness):
+    """A directory for each store; a second backend on it is what another process opens."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._directory = directory
+        self._count = 0
+
+    @property
+    def _home(self) -> Path:
+        return self._directory / str(self._count)
+
+    async def open(self) -> Backend:
+        self._count += 1
+        return await self.reopen()
+
+    async def reopen(self) -> Backend:
+        return self.keep(await open_local(self._home, clock=self.clock))
+
+    async def damage(self, digest: str) -> None:
+        [path] = (self._home / "artifacts").rglob(digest)
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> BackendHarness:
+    return LocalHarness(tmp_path)
+
+
+class TestJournal(JournalContract):
+    pass
+
+
+class TestIndex(IndexContract):
+    pass
+
+
+class TestClaims(ClaimsContract):
+    pass
+
+
+class TestQueue(QueueContract):
+    pass
+
+
+class TestArtifacts(ArtifactsContract):
+    pass
+
+
+class TestBackend(BackendContract):
+    pass
+
+
+class TestModel(ModelContract):
+    pass

@@ -1,0 +1,70 @@
+"""The memory backend passes the contract; so it may stand in for the others."""
+
+from __future__ import annotations
+
+import pytest
+
+from roost.storage.memory import MemoryBackend
+from roost.storage.ports import Backend
+from roost.testing.contract import (
+    ArtifactsContract,
+    BackendContract,
+    BackendHarness,
+    ClaimsContract,
+    IndexContract,
+    JournalContract,
+    ManualHarness,
+    ModelContract,
+    QueueContract,
+)
+
+
+class MemoryHarness(ManualHarness):
+    """One process' memory: a second look is at the same object."""
+
+    _last: MemoryBackend
+
+    async def open(self) -> Backend:
+        self._last = MemoryBackend(self.clock)
+        return self.keep(self._last)
+
+    async def reopen(self) -> Backend:
+        return self._last
+
+    async def damage(self, digest: str) -> None:
+        content = bytearray(self._last.artifacts._blobs[digest])
+        content[len(content) // 2] ^= 1
+        self._last.artifacts._blobs[digest] = bytes(content)
+
+
+@pytest.fixture
+def harness() -> BackendHarness:
+    return MemoryHarness()
+
+
+class TestJournal(JournalContract):
+    pass
+
+
+class TestIndex(IndexContract):
+    pass
+
+
+class TestClaims(ClaimsContract):
+    pass
+
+
+class TestQueue(QueueContract):
+    pass
+
+
+class TestArtifacts(ArtifactsContract):
+    pass
+
+
+class TestBackend(BackendContract):
+    pass
+
+
+class TestModel(ModelContract):
+    pass
