@@ -354,11 +354,26 @@ class Backend(Protocol):
     url: str
     projects_on_append: bool
     inline_max_bytes: int
-    journal: Journal
-    index: WorkIndex
-    claims: ResourceClaims
-    queue: WorkQueue
-    artifacts: ArtifactStore
+
+    @property
+    def journal(self) -> Journal:
+        """The journals."""
+
+    @property
+    def index(self) -> WorkIndex:
+        """The work index."""
+
+    @property
+    def claims(self) -> ResourceClaims:
+        """The resource claims."""
+
+    @property
+    def queue(self) -> WorkQueue:
+        """The work queue."""
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """The artifact store."""
 
     async def check(self) -> Sequence[Finding]:
         """Look at every part of the backend, as `roost doctor` shows it. Never raises

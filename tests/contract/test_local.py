@@ -13,6 +13,7 @@ from roost.testing.contract import (
     BackendContract,
     BackendHarness,
     ClaimsContract,
+    EndsContract,
     IndexContract,
     JournalContract,
     ManualHarness,
@@ -74,6 +75,10 @@ class TestArtifacts(ArtifactsContract):
 
 class TestBackend(BackendContract):
     pass
+
+
+class TestEnds(EndsContract):
+    """See `EndsContract`."""
 
 
 class TestModel(ModelContract):

@@ -11,6 +11,7 @@ from roost.testing.contract import (
     BackendContract,
     BackendHarness,
     ClaimsContract,
+    EndsContract,
     IndexContract,
     JournalContract,
     ManualHarness,
@@ -64,6 +65,10 @@ class TestArtifacts(ArtifactsContract):
 
 class TestBackend(BackendContract):
     pass
+
+
+class TestEnds(EndsContract):
+    """See `EndsContract`."""
 
 
 class TestModel(ModelContract):

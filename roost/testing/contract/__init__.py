@@ -13,7 +13,9 @@ A backend is done when this suite is green on it. Bind it in a test module of yo
     class TestClaims(ClaimsContract): ...
     class TestQueue(QueueContract): ...
     class TestArtifacts(ArtifactsContract): ...
-    class TestEndToEnd(EndToEndContract): ...
+    class TestBackend(BackendContract): ...
+    class TestEnds(EndsContract): ...
+    class TestModel(ModelContract): ...
 
 No test is skipped: where backends may differ, the harness declares it, and the test reads
 that. It needs pytest, pytest-asyncio and hypothesis.
@@ -21,26 +23,41 @@ that. It needs pytest, pytest-asyncio and hypothesis.
 
 import pytest
 
-_MODULES = ("harness", "journal", "index", "claims", "queue", "artifacts", "end_to_end")
+_MODULES = (
+    "harness",
+    "journal",
+    "index",
+    "claims",
+    "queue",
+    "artifacts",
+    "backend",
+    "ends",
+    "model",
+    "process",
+)
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _MODULES))
 
 from roost.testing.clock import ManualClock  # noqa: E402  after the line that shows asserts in full
 from roost.testing.contract.artifacts import ArtifactsContract  # noqa: E402
+from roost.testing.contract.backend import BackendContract  # noqa: E402
 from roost.testing.contract.claims import ClaimsContract  # noqa: E402
-from roost.testing.contract.end_to_end import EndToEndContract  # noqa: E402
+from roost.testing.contract.ends import EndsContract  # noqa: E402
 from roost.testing.contract.harness import BackendHarness, ManualHarness  # noqa: E402
 from roost.testing.contract.index import IndexContract  # noqa: E402
 from roost.testing.contract.journal import JournalContract  # noqa: E402
+from roost.testing.contract.model import ModelContract  # noqa: E402
 from roost.testing.contract.queue import QueueContract  # noqa: E402
 
 __all__ = [
     "ArtifactsContract",
+    "BackendContract",
     "BackendHarness",
     "ClaimsContract",
-    "EndToEndContract",
+    "EndsContract",
     "IndexContract",
     "JournalContract",
     "ManualClock",
     "ManualHarness",
+    "ModelContract",
     "QueueContract",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from functools import cache
 
 import pytest
 
@@ -34,6 +35,7 @@ def blob_of(content: bytes) -> Blob:
     return Blob(hashlib.sha256(content).hexdigest(), len(content))
 
 
+@cache
 def large() -> bytes:
     """5 MB that no compression helps, the same at each call."""
     return b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(_LARGE // 32))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -304,7 +304,7 @@ class IndexMachine(Machine):
 class ClaimsMachine(Machine):
     """Work items with resources of their own, under growing tokens."""
 
-    wants: dict[str, tuple[str, ...]] = {
+    wants: ClassVar[dict[str, tuple[str, ...]]] = {
         "a": ("r1", "r2"),
         "b": ("r2", "r3"),
         "c.1": ("r3",),
@@ -464,7 +464,7 @@ class ModelContract:
 
     def _run(self, machine: Callable[[BackendHarness], Machine], harness: BackendHarness) -> None:
         run_state_machine_as_test(
-            lambda: machine(harness),
+            lambda: machine(harness),  # type: ignore[arg-type]  # called only, as its documentation says
             settings=settings(
                 max_examples=self.examples,
                 stateful_step_count=self.calls,
