@@ -38,6 +38,26 @@ WATCH_SECONDS = 0.5
 ALL_PAGE = 1000  # rows of a page with --all
 CURSOR_MAX_CHARS = 18
 DATA_MAX_CHARS = 4000
+CONTROL_FIELDS = (
+    "state",
+    "reason",
+    "since",
+    "engine",
+    "lane",
+    "position",
+    "version",
+    "step",
+    "snapshot_position",
+    "lease",
+    "failures",
+    "interruptions",
+    "wake_at",
+    "waits",
+    "deadline_at",
+    "cancel_requested",
+    "created_at",
+)
+"""What `status --json` shows of the control state; `entries.Control` says what each is."""
 
 
 def status(
@@ -81,7 +101,7 @@ def status_document(view: WorkView) -> dict[str, Any]:
     snapshot = None if view.snapshot is None else view.snapshot.model_dump(mode="json")
     return {
         "item": view.item.model_dump(mode="json"),
-        "control": plain(asdict(view.control)),
+        "control": {name: plain(getattr(view.control, name)) for name in CONTROL_FIELDS},
         "snapshot": snapshot,
         "artifacts": [artifact.model_dump(mode="json") for artifact in view.artifacts],
     }

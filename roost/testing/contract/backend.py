@@ -13,8 +13,9 @@ from roost.core.client import NewWork
 from roost.engine import current_step
 from roost.errors import WorkNotFound
 from roost.journal.entries import Kind
-from roost.models import Snapshot, State, WorkItem
-from roost.storage.ports import Backend, Owner
+from roost.models import Artifact, Snapshot, State, WorkItem
+from roost.storage.instrument import InstrumentedBackend
+from roost.storage.ports import Backend
 from roost.testing.contract.artifacts import read
 from roost.testing.contract.harness import BackendHarness, Contract, soon
 from roost.testing.contract.process import (
@@ -305,21 +306,38 @@ class BackendContract(Contract):
         await later.work()
         check_done(await process.client.status(work_id), version=1)
 
-    async def test_a_storage_that_fails_for_a_moment_delays_nothing_but_the_step(
+    async def test_a_storage_that_fails_for_a_moment_only_delays(
         self, backend: Backend, harness: BackendHarness
     ) -> None:
-        """Each call of the core fails once; an append fails after it was done, too."""
+        """Each call that a session makes after its claim fails once; an append after it was done.
+
+        Nothing is done twice, no attempt is burned, and the lease is not given up for it.
+        """
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            assert current_step().attempt == 1
+            await current_step().once("effect", lambda: 1)
+            blob = await backend.artifacts.put([b"%d" % snapshot.version])
+            artifact = Artifact(name="a", digest=blob.digest, size_bytes=blob.size_bytes)
+            after = counts_to(3)(snapshot, item)
+            assert isinstance(after, Snapshot)
+            return after.model_copy(update={"artifacts": [*after.artifacts, artifact]})
+
         flaky = Flaky(backend)
-        process = Process(harness, flaky.backend, Scripted(counts_to(3)))
+        process = Process(harness, flaky.backend, Scripted(step))
         process.parts = replace(process.parts, clock=Hasty(harness.clock))
-        work_id = await Process(harness, backend, Scripted(finishes)).client.enqueue("demo")
+        work_id = await process.client.enqueue("demo", resources=("db",))
         [delivery] = await process.receive()
         flaky.is_on = True
         await soon(process.session(delivery).run())
         flaky.is_on = False
+        assert await process.kinds(work_id) == ["enqueued", "claimed", *["recorded", "committed"] * 3]
         check_sound(await process.entries(work_id))
         check_done(await process.client.status(work_id), version=3)
-        assert flaky.failures >= 3
+        assert await backend.claims.show() == []
+        assert await process.receive() == []
+        expected = {"append claimed", "append committed", "acquire", "artifact_size", "acknowledge"}
+        assert expected <= flaky.failed
 
     # --- resources -----------------------------------------------------------
 
@@ -380,12 +398,29 @@ class BackendContract(Contract):
         self, backend: Backend, harness: BackendHarness
     ) -> None:
         """It was paused between its claim and its acquire, while another took the work over."""
-        process = Process(harness, backend, Scripted(finishes))
-        work_id = await process.client.enqueue("demo", resources=("db",))
-        tail = await process.tail(work_id)
-        newer = Owner(work_id, tail.position + 5)
-        await backend.claims.acquire(newer, ["db"], now=0.0, overtake_before=0.0)
-        await process.work()
-        views = await backend.claims.show()
-        assert [owner for view in views for owner in view.owners] in ([], [newer])
-        assert views or await process.state(work_id) is State.DONE
+        reached, thawed, entered, leave = (asyncio.Event() for _ in range(4))
+
+        async def pause(when: str, call: str, detail: str) -> None:
+            if (when, call) == ("before", "acquire"):
+                reached.set()
+                await thawed.wait()
+
+        async def holds(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            await leave.wait()
+            return snapshot.finish()
+
+        a = Process(harness, InstrumentedBackend(backend, pause), Scripted(finishes), "a")
+        b = Process(harness, await harness.reopen(), Scripted(holds), "b")
+        work_id = await a.client.enqueue("demo", resources=("db",))
+        zombie = await a.begin(reached)
+        await harness.advance(2 * a.lease_seconds)
+        session = await b.begin(entered)
+        owners = [list(view.owners) for view in await backend.claims.show()]
+        thawed.set()
+        await soon(zombie)
+        assert [list(view.owners) for view in await backend.claims.show()] == owners
+        leave.set()
+        await soon(session)
+        assert await b.kinds(work_id) == ["enqueued", "claimed", "claimed", "committed"]
+        assert not any(view.owners for view in await backend.claims.show())
