@@ -276,7 +276,10 @@ class Session:
         if not resources:
             return True
         assert self.token is not None
-        answer = await claims.acquire(self._parts, Owner(self.work_id, self.token), sorted(resources))
+        owner = Owner(self.work_id, self.token)
+        answer: ports.Acquired | ports.Refused = await self._patiently(
+            lambda: claims.acquire(self._parts, owner, sorted(resources))
+        )
         if isinstance(answer, ports.Acquired):
             self._holds_claims = True
             return True
@@ -404,10 +407,10 @@ class Session:
     async def _check_artifacts(self, snapshot: Snapshot) -> None:
         """Refuse a snapshot that names an artifact which isn't stored."""
         for artifact in snapshot.artifacts:
-            if (
-                artifact.digest not in self._known_digests
-                and await self._parts.backend.artifacts.size(artifact.digest) is None
-            ):
+            if artifact.digest in self._known_digests:
+                continue
+            size = await self._patiently(partial(self._parts.backend.artifacts.size, artifact.digest))
+            if size is None:
                 raise ArtifactNotFound(
                     f"the snapshot names artifact {artifact.name!r}, which was never stored"
                 )
