@@ -12,7 +12,8 @@ TRACEBACK_MAX_CHARS = 4000
 
 _SECRETS = re.compile(
     r"""(?ix)
-    (?P<name>["']?\b(?:password|passwd|secret|token|api[_-]?key|authorization|access[_-]?key)\w*["']?\s*[:=]\s*)
+    (?P<name>["']?\b\w{0,40}(?:password|passwd|secret|token|api[_-]?key|authorization|access[_-]?key)\w{0,40}
+        ["']?\s*[:=]\s*)
         (?:bearer\s+)?(?:"[^"]*"|'[^']*'|[^\s,;&"']+)
     | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b
     | \bbearer\s+[A-Za-z0-9._~+/=-]{8,}

@@ -127,6 +127,7 @@ def decode_entry(stored: StoredEntry) -> Entry:
         kind = Kind(stored.kind)
         event: Event = _EVENTS[kind].validate_json(stored.event)
         control = _CONTROL.validate_json(stored.control)
+        body = _body(stored)
     except (ValidationError, ValueError) as error:
         raise StorageCorrupt(f"{where} can't be read: {error}") from error
     return Entry(
@@ -137,7 +138,7 @@ def decode_entry(stored: StoredEntry) -> Entry:
         actor=stored.actor,
         event=event,
         control=control,
-        body=_body(stored),
+        body=body,
     )
 
 
