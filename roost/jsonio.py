@@ -111,7 +111,7 @@ def parse(text: str | bytes, *, what: str, max_bytes: int = PAYLOAD_MAX_BYTES) -
         return found
 
     try:
-        value = json.loads(body, parse_constant=no_constant, object_pairs_hook=no_duplicates)
+        value = json.loads(body.decode(), parse_constant=no_constant, object_pairs_hook=no_duplicates)
     except json.JSONDecodeError as error:
         raise PayloadError(
             f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",

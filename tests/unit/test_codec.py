@@ -7,7 +7,7 @@ import types
 import typing
 from base64 import b64decode
 from contextlib import suppress
-from dataclasses import is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,7 @@ _instants = st.floats(0, 1e11)
 def _of(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Any value of an event or control state, every field drawn."""
     hints = typing.get_type_hints(kind)
-    fields = {name: _any(hints[name]) for name in kind.__dataclass_fields__}
-    return st.builds(kind, **fields)
+    return st.builds(kind, **{field.name: _any(hints[field.name]) for field in fields(kind)})
 
 
 def _any(hint: Any) -> st.SearchStrategy[Any]:
@@ -61,7 +60,8 @@ def _any(hint: Any) -> st.SearchStrategy[Any]:
         return _of(hint)
     if issubclass(hint, Enum):
         return st.sampled_from(hint)
-    return {str: _texts, float: _instants}.get(hint) or st.from_type(hint)
+    known = {str: _texts, float: _instants}
+    return known[hint] if hint in known else st.from_type(hint)
 
 
 _events = st.one_of(*(_of(event) for event in Event.__args__))

@@ -83,7 +83,7 @@ class TestDumpRefuses:
             10**INT_DIGITS_MAX,
             -(10**INT_DIGITS_MAX),
         ],
-        ids=lambda bad: f"{type(bad).__name__}-{str(bad)[:12].encode('ascii', 'replace').decode()}",
+        ids=lambda bad: type(bad).__name__,
     )
     def test_what_is_not_json_wherever_it_is(self, bad: Any) -> None:
         for value in (bad, [bad], {"a": [{"b": bad}]}, [1, "x" * 100, [[bad]]]):
@@ -145,7 +145,7 @@ class TestDumpTakes:
             ("][}{" * 99, "][}{" * 99),
             ({"": ""}, {"": ""}),
         ],
-        ids=lambda value: str(value)[:16].encode("ascii", "replace").decode(),
+        ids=lambda value: type(value).__name__,
     )
     def test_what_json_can_hold_is_stored_as_its_base(self, given_value: Any, read: Any) -> None:
         body, loaded = jsonio.dump_and_load(given_value, what="payload", max_bytes=MAX)
@@ -211,7 +211,7 @@ class TestParseRefuses:
             "}" * 10,
             "]" * 100 + "[" * 100,
         ],
-        ids=lambda text: ascii(text)[:30],
+        ids=lambda text: ascii(text)[:30] if isinstance(text, str | bytes) else "",
     )
     def test_what_is_not_strict_json(self, text: str | bytes) -> None:
         with pytest.raises(PayloadError, match="payload"):
@@ -252,7 +252,7 @@ class TestParseTakes:
             (nested_text(DEPTH_MAX), None),
             ('[{"a": 1}, {"a": 1}]', [{"a": 1}, {"a": 1}]),
         ],
-        ids=lambda text: ascii(text)[:30],
+        ids=lambda text: ascii(text)[:30] if isinstance(text, str | bytes) else "",
     )
     def test_what_is_strict_json(self, text: str | bytes, value: Any) -> None:
         parsed = parse(text)
