@@ -311,8 +311,9 @@ async def _call(
 def _plain(method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
     try:
         return method(*args)
-    except StopIteration as error:  # a future can't hold it; asyncio would hang
-        raise RuntimeError("the step raised StopIteration") from error
+    except (StopIteration, GeneratorExit) as error:
+        # A future can't hold the one, and the other would close the session that awaits it.
+        raise RuntimeError(f"the step raised {type(error).__name__}") from error
 
 
 def _outcome_of(error: BaseException) -> Outcome:

@@ -200,6 +200,9 @@ class TestParseRefuses:
             '"a\x00b"',
             "\x00",
             "\ufeff{}",
+            '{"a": 1}'.encode("utf-16-le"),  # which is UTF-8, too, with a NUL after each character
+            "[1]".encode("utf-32-be"),
+            "{}".encode("utf-8-sig"),
             b"\xff\xfe",
             b'"\xc3"',
             b'"\xed\xa0\x80"',

@@ -1,0 +1,554 @@
+"""One try at one step: whatever an engine returns, raises or does, it becomes an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from roost.core.attempt import (
+    ARTIFACTS_MAX,
+    DELAY_MAX_SECONDS,
+    HISTORY_MAX,
+    Artifacts,
+    Context,
+    Interrupted,
+    Interruption,
+    Later,
+    Limits,
+    Outcome,
+    Raised,
+    Refused,
+    Stepped,
+    run_init,
+    run_step,
+)
+from roost.engine import EngineSpec, current_step
+from roost.errors import EngineContractError, FailWork, IdentifierError, LeaseLost, PayloadError, RetryLater
+from roost.models import Artifact, Snapshot, WorkItem
+from roost.storage.memory import MemoryArtifacts
+from roost.testing.clock import ManualClock
+
+ITEM = WorkItem(work_id="w", engine="demo", payload={"n": 1})
+BEFORE = Snapshot(work_id="w", engine="demo", version=3, step="go", data={"n": 1})
+
+Step = Callable[[Snapshot, WorkItem], Any]
+
+
+class Recorder:
+    """Keeps results in a dict."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, Any] = {}
+
+    async def recorded(self, key: str) -> tuple[bool, Any]:
+        return key in self.results, self.results.get(key)
+
+    async def record(self, key: str, result: Any) -> Any:
+        self.results[key] = result
+        return result
+
+
+class Fixture:
+    """What a step runs in."""
+
+    def __init__(self) -> None:
+        self.interruption = Interruption()
+        self.artifacts = Artifacts(MemoryArtifacts(), ManualClock())
+        self.recorder = Recorder()
+        self.reports: list[tuple[float, str]] = []
+        self.is_cancelled = False
+
+    def context(self) -> Context:
+        return Context(
+            snapshot=BEFORE,
+            token=7,
+            attempt=2,
+            artifacts=self.artifacts,
+            recorder=self.recorder,
+            interruption=self.interruption,
+            is_cancelled=lambda: self.is_cancelled,
+            report=lambda fraction, text: self.reports.append((fraction, text)),
+        )
+
+    async def run(self, step: Step, timeout_seconds: float | None = None) -> Outcome:
+        spec = EngineSpec.of(_engine(step))
+        limits = Limits(self.interruption, timeout_seconds)
+        outcome = await run_step(spec, BEFORE.model_copy(deep=True), ITEM, self.context(), limits)
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0  # nothing is left that would strike later
+        await asyncio.sleep(0)
+        return outcome
+
+
+def _engine(step: Step) -> Any:
+    class Demo:
+        engine_id = "demo"
+
+        async def init_snapshot(self, item: WorkItem) -> Snapshot:
+            return Snapshot.of(item)
+
+    Demo.step = staticmethod(step)  # type: ignore[attr-defined]
+    return Demo()
+
+
+def is_async(step: Step) -> Step:
+    """The same step as a coroutine function."""
+
+    async def call(snapshot: Snapshot, item: WorkItem) -> Any:
+        return step(snapshot, item)
+
+    return call
+
+
+@pytest.fixture
+async def attempt() -> Fixture:
+    return Fixture()
+
+
+both_kinds = pytest.mark.parametrize("kind", [is_async, lambda step: step], ids=["async", "plain"])
+
+
+class TestReturned:
+    @both_kinds
+    async def test_the_next_snapshot_is_taken(self, attempt: Fixture, kind: Callable[[Step], Step]) -> None:
+        outcome = await attempt.run(kind(lambda s, item: s.next("more", data={"m": item.payload["n"]})))
+        assert isinstance(outcome, Stepped)
+        assert (outcome.snapshot.step, outcome.snapshot.data) == ("more", {"n": 1, "m": 1})
+
+    @pytest.mark.parametrize("version", [3, 4])
+    async def test_the_version_may_be_counted_or_left_alone(self, attempt: Fixture, version: int) -> None:
+        outcome = await attempt.run(lambda s, item: s.model_copy(update={"version": version}))
+        assert isinstance(outcome, Stepped)
+
+    @both_kinds
+    @pytest.mark.parametrize(
+        ("poison", "says"),
+        [
+            (lambda s: None, "NoneType, not a Snapshot"),
+            (lambda s: {"step": "x"}, "dict, not a Snapshot"),
+            (lambda s: Snapshot, "not a Snapshot"),
+            (lambda s: ITEM, "WorkItem, not a Snapshot"),
+            (lambda s: s.model_copy(update={"work_id": "other"}), "of 'other'"),
+            (lambda s: s.model_copy(update={"engine": "other"}), "'other'"),
+            (lambda s: s.model_copy(update={"version": 2}), "version 2 from version 3"),
+            (lambda s: s.model_copy(update={"version": 0}), "version 0 from version 3"),
+            (lambda s: s.model_copy(update={"version": 5}), "version 5 from version 3"),
+            (lambda s: s.model_copy(update={"version": "4"}), "version 4 from version 3"),
+            (lambda s: s.next(delay=math.nan), "next_step_delay_seconds is nan"),
+            (lambda s: s.next(delay=math.inf), "next_step_delay_seconds is inf"),
+            (lambda s: s.next(delay=-0.001), "next_step_delay_seconds is -0.001"),
+            (lambda s: s.next(delay=DELAY_MAX_SECONDS + 1), "next_step_delay_seconds"),
+            (
+                lambda s: s.model_copy(update={"next_step_delay_seconds": "1"}),
+                "next_step_delay_seconds is '1'",
+            ),
+            (
+                lambda s: s.model_copy(update={"next_step_delay_seconds": None}),
+                "next_step_delay_seconds is None",
+            ),
+            (lambda s: s.model_copy(update={"data": None}), "data is a NoneType"),
+            (lambda s: s.model_copy(update={"data": [1]}), "data is a list"),
+            (lambda s: s.next(""), "step is ''"),
+            (lambda s: s.next("x" * 201), "step is"),
+            (lambda s: s.model_copy(update={"step": 7}), "step is 7"),
+            (lambda s: s.model_copy(update={"status": ""}), "status is ''"),
+            (lambda s: s.model_copy(update={"status": None}), "status is None"),
+            (lambda s: s.model_copy(update={"is_finished": 1}), "is_finished is 1"),
+            (lambda s: s.model_copy(update={"is_finished": "no"}), "is_finished is 'no'"),
+            (lambda s: s.model_copy(update={"artifacts": None}), "artifacts is not a list"),
+            (lambda s: s.model_copy(update={"artifacts": [{"name": "a"}]}), "artifacts is not a list"),
+            (
+                lambda s: s.model_copy(
+                    update={"artifacts": [Artifact(name="a", digest="0", size_bytes=0)] * (ARTIFACTS_MAX + 1)}
+                ),
+                f"more than {ARTIFACTS_MAX}",
+            ),
+            (lambda s: s.model_copy(update={"history": "text"}), "history is not a list"),
+            (lambda s: s.model_copy(update={"history": [1]}), "history is not a list"),
+            (lambda s: s.model_copy(update={"history": ["x"] * (HISTORY_MAX + 1)}), "history is not a list"),
+        ],
+    )
+    async def test_what_breaks_the_contract_is_refused_and_says_so(
+        self, attempt: Fixture, kind: Callable[[Step], Step], poison: Callable[[Snapshot], Any], says: str
+    ) -> None:
+        outcome = await attempt.run(kind(lambda s, item: poison(s)))
+        assert isinstance(outcome, Refused)
+        assert outcome.error.type == "EngineContractError"
+        assert says in outcome.error.message
+
+    async def test_what_the_step_changed_in_its_own_snapshot_does_not_hide_its_version(
+        self, attempt: Fixture
+    ) -> None:
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            snapshot.version = 99
+            return snapshot
+
+        assert isinstance(await attempt.run(step), Refused)
+
+
+class Rude(Exception):
+    def __str__(self) -> str:
+        raise KeyError("no text")
+
+    __repr__ = __str__
+
+
+class Ruder(BaseException):
+    pass
+
+
+def dive() -> None:
+    dive()
+
+
+class TestRaised:
+    @both_kinds
+    @pytest.mark.parametrize(
+        ("error", "type_"),
+        [
+            (ValueError("bad"), "ValueError"),
+            (KeyboardInterrupt(), "KeyboardInterrupt"),
+            (SystemExit(3), "SystemExit"),
+            (BaseExceptionGroup("many", [ValueError("a"), KeyboardInterrupt()]), "BaseExceptionGroup"),
+            (ExceptionGroup("many", [ValueError("a")]), "ExceptionGroup"),
+            (TimeoutError("its own"), "TimeoutError"),
+            (asyncio.InvalidStateError(), "InvalidStateError"),
+            (Rude(), "Rude"),
+            (Ruder("x"), "Ruder"),
+            (MemoryError(), "MemoryError"),
+            (PayloadError("its own"), "PayloadError"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    async def test_whatever_is_raised_is_a_failed_attempt(
+        self, attempt: Fixture, kind: Callable[[Step], Step], error: BaseException, type_: str
+    ) -> None:
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            raise error
+
+        outcome = await attempt.run(kind(step))
+        assert isinstance(outcome, Raised)
+        assert outcome.error.type == type_
+        assert isinstance(outcome.error.message, str)
+
+    @both_kinds
+    @pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, GeneratorExit])
+    async def test_what_means_something_to_python_itself_is_a_failed_attempt(
+        self, attempt: Fixture, kind: Callable[[Step], Step], error: type[BaseException]
+    ) -> None:
+        """A future can't hold a StopIteration, and a GeneratorExit closes who awaits it."""
+
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            raise error
+
+        outcome = await attempt.run(kind(step))
+        assert isinstance(outcome, Raised)
+        assert error.__name__ in (outcome.error.type + outcome.error.message)
+
+    @both_kinds
+    async def test_endless_recursion_is_a_failed_attempt(
+        self, attempt: Fixture, kind: Callable[[Step], Step]
+    ) -> None:
+        outcome = await attempt.run(kind(lambda s, item: dive()))
+        assert isinstance(outcome, Raised)
+        assert outcome.error.type == "RecursionError"
+        assert sys.getrecursionlimit() > 0
+
+    @both_kinds
+    async def test_cancelled_error_that_nobody_asked_for_is_a_failed_attempt(
+        self, attempt: Fixture, kind: Callable[[Step], Step]
+    ) -> None:
+        """An engine whose own inner task was cancelled does not stop the worker."""
+
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            raise asyncio.CancelledError
+
+        outcome = await attempt.run(kind(step))
+        assert isinstance(outcome, Raised)
+        assert outcome.error.type == "CancelledError"
+
+    async def test_a_cancelled_inner_task_is_a_failed_attempt(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            inner = asyncio.create_task(asyncio.Event().wait())
+            inner.cancel()
+            await inner
+            return snapshot
+
+        outcome = await attempt.run(step)
+        assert isinstance(outcome, Raised)
+        assert outcome.error.type == "CancelledError"
+
+    @both_kinds
+    async def test_signals_of_the_step_are_told_apart(
+        self, attempt: Fixture, kind: Callable[[Step], Step]
+    ) -> None:
+        async def run(error: BaseException) -> Outcome:
+            def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+                raise error
+
+            return await attempt.run(kind(step))
+
+        assert await run(RetryLater(5, "busy")) == Later(5.0, "busy")
+        assert await run(RetryLater(1e300)) == Later(DELAY_MAX_SECONDS, "retry in 1e+300 s")
+        assert await run(RetryLater(-5, "now")) == Later(0.0, "now")
+        refused = await run(FailWork("hopeless"))
+        assert isinstance(refused, Refused)
+        assert (refused.error.type, refused.error.message) == ("FailWork", "hopeless")
+        broken = await run(EngineContractError("broken", hint="mend it"))
+        assert isinstance(broken, Refused)
+        assert broken.error.message == "broken mend it"
+        assert await run(LeaseLost("w", 7, "gone")) == Interrupted("lease 7 on w is lost: gone")
+
+    async def test_a_retry_of_no_number_of_seconds_is_refused_not_taken(self, attempt: Fixture) -> None:
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            raise RetryLater(math.nan)
+
+        outcome = await attempt.run(step)
+        assert not isinstance(outcome, Later) or outcome.after_seconds >= 0
+
+    async def test_an_error_of_a_thing_that_awaits_in_a_plain_step_is_one_too(self, attempt: Fixture) -> None:
+        """A plain function may return an awaitable; it is awaited on the loop."""
+
+        async def inner(snapshot: Snapshot) -> Snapshot:
+            return snapshot.next("later")
+
+        outcome = await attempt.run(lambda s, item: inner(s))
+        assert isinstance(outcome, Stepped)
+        assert outcome.snapshot.step == "later"
+
+
+class TestTimeout:
+    async def test_a_step_that_takes_too_long_is_a_failed_attempt(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            await asyncio.Event().wait()
+            return snapshot
+
+        outcome = await attempt.run(step, timeout_seconds=0.01)
+        assert isinstance(outcome, Raised)
+        assert outcome.error.type == "StepTimeout"
+        assert "0.01 s" in outcome.error.message
+
+    async def test_a_step_that_swallows_its_timeout_can_not_commit(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                return snapshot.finish()
+            return snapshot
+
+        outcome = await attempt.run(step, timeout_seconds=0.01)
+        assert isinstance(outcome, Raised)
+        assert outcome.error.type == "StepTimeout"
+
+    async def test_a_timeout_of_its_own_is_told_apart(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+            return snapshot
+
+        outcome = await attempt.run(step, timeout_seconds=60)
+        assert isinstance(outcome, Raised)
+        assert outcome.error.type == "TimeoutError"
+
+    async def test_a_step_in_time_is_not_stopped(self, attempt: Fixture) -> None:
+        assert isinstance(await attempt.run(is_async(lambda s, item: s), timeout_seconds=60), Stepped)
+
+
+class TestInterruption:
+    async def test_a_running_step_is_stopped(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            asyncio.get_running_loop().call_soon(attempt.interruption.stop, "lost")
+            await asyncio.Event().wait()
+            return snapshot
+
+        assert await attempt.run(step) == Interrupted("lost")
+
+    async def test_a_step_that_swallows_its_interruption_can_not_commit(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            attempt.interruption.stop("lost")
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                return snapshot.finish()
+            return snapshot
+
+        assert await attempt.run(step) == Interrupted("lost")
+
+    async def test_an_error_during_the_interruption_is_still_one(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            attempt.interruption.stop("lost")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise ValueError("on the way out")
+
+        assert await attempt.run(step) == Interrupted("lost")
+
+    async def test_thrown_before_the_step_it_stops_the_next_one(self, attempt: Fixture) -> None:
+        attempt.interruption.stop("first")
+        attempt.interruption.stop("second")
+        assert await attempt.run(lambda s, item: pytest.fail("it ran")) == Interrupted("first")
+
+    async def test_the_session_itself_can_be_cancelled(self, attempt: Fixture) -> None:
+        """That is no interruption: the worker wants the whole session to end, now."""
+        entered = asyncio.Event()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            await asyncio.Event().wait()
+            return snapshot
+
+        task = asyncio.create_task(attempt.run(step))
+        await entered.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+class TestInit:
+    async def init(self, returned: Callable[[WorkItem], Any], **attributes: Any) -> Outcome:
+        class Demo:
+            engine_id = "demo"
+
+            async def init_snapshot(self, item: WorkItem) -> Any:
+                return returned(item)
+
+            async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+                return snapshot
+
+        for name, value in attributes.items():
+            setattr(Demo, name, value)
+        return await run_init(EngineSpec.of(Demo()), ITEM, Limits(Interruption()))
+
+    async def test_the_first_snapshot_is_taken(self) -> None:
+        outcome = await self.init(lambda item: Snapshot.of(item, step="one", data={"a": 1}))
+        assert isinstance(outcome, Stepped)
+        assert (outcome.snapshot.step, outcome.snapshot.data) == ("one", {"a": 1})
+
+    @pytest.mark.parametrize(
+        "poison",
+        [
+            lambda item: None,
+            lambda item: Snapshot.of(item).finish(),
+            lambda item: Snapshot.of(item).next(delay=1),
+            lambda item: Snapshot.of(item).model_copy(update={"version": 2}),
+            lambda item: Snapshot.of(item).model_copy(update={"work_id": "other"}),
+        ],
+    )
+    async def test_a_first_snapshot_that_breaks_the_contract_is_refused(self, poison: Any) -> None:
+        assert isinstance(await self.init(poison), Refused)
+
+    async def test_a_payload_that_does_not_fit_is_refused_before_the_engine_sees_it(self) -> None:
+        class Payload(BaseModel):
+            n: str
+
+        outcome = await self.init(lambda item: pytest.fail("it ran"), payload_model=Payload)
+        assert isinstance(outcome, Refused)
+        assert outcome.error.type == "PayloadError"
+        assert "n:" in outcome.error.message
+
+    async def test_an_error_is_a_failed_attempt(self) -> None:
+        def broken(item: WorkItem) -> Any:
+            raise SystemExit(1)
+
+        assert isinstance(await self.init(broken), Raised)
+
+
+class TestContext:
+    async def test_it_says_which_step_this_is(self, attempt: Fixture) -> None:
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            context = current_step()
+            assert (context.work_id, context.token, context.attempt) == ("w", 7, 2)
+            assert context.idempotency_key == "w:4"
+            assert context.log.extra is not None
+            assert context.log.extra["version"] == 3
+            return snapshot
+
+        assert isinstance(await attempt.run(step), Stepped)
+
+    async def test_there_is_none_outside_of_a_step(self) -> None:
+        with pytest.raises(RuntimeError, match="inside a step"):
+            current_step()
+
+    async def test_once_does_an_effect_once(self, attempt: Fixture) -> None:
+        done: list[int] = []
+
+        async def effect() -> int:
+            done.append(1)
+            return 42
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            for _ in range(2):
+                assert await current_step().once("k", effect) == 42
+            assert await current_step().once("none", lambda: None) is None
+            assert await current_step().once("none", lambda: pytest.fail("again")) is None
+            return snapshot
+
+        assert isinstance(await attempt.run(step), Stepped)
+        assert done == [1]
+
+    async def test_a_key_that_is_no_name_is_refused(self, attempt: Fixture) -> None:
+        for key in ("", "a\nb", "x" * 1025):
+            with pytest.raises(IdentifierError):
+                await attempt.context().once(key, lambda: 1)
+
+    async def test_a_plain_step_can_wait_for_the_context(self, attempt: Fixture) -> None:
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            context = current_step()
+            return snapshot.next(data={"k": context.wait(context.once("k", lambda: 5))})
+
+        outcome = await attempt.run(step)
+        assert isinstance(outcome, Stepped)
+        assert outcome.snapshot.data["k"] == 5
+
+    async def test_progress_is_kept_within_bounds(self, attempt: Fixture) -> None:
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            for fraction in (0.5, -3, 7):
+                current_step().progress(fraction, "x" * 600)
+            return snapshot
+
+        await attempt.run(step)
+        assert attempt.reports == [(0.5, "x" * 500), (0.0, "x" * 500), (1.0, "x" * 500)]
+
+    async def test_a_cancel_request_or_an_interruption_shows(self, attempt: Fixture) -> None:
+        context = attempt.context()
+        assert not context.cancel_requested
+        attempt.is_cancelled = True
+        assert context.cancel_requested
+        attempt.is_cancelled = False
+        attempt.interruption.stop("lost")
+        assert context.cancel_requested
+
+    async def test_artifacts_go_with_the_snapshot_each_once(self, attempt: Fixture, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"from a file")
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            put = current_step().artifacts.put
+            mine = await put("a.txt", "text", metadata={"k": 1})
+            await put("b.bin", b"bytes", content_type="x/y")
+            await put("c", tmp_path / "file")
+            return snapshot.model_copy(update={"artifacts": [mine]})
+
+        outcome = await attempt.run(step)
+        assert isinstance(outcome, Stepped)
+        stored = outcome.snapshot.artifacts
+        assert [(a.name, a.size_bytes, a.content_type) for a in stored] == [
+            ("a.txt", 4, "text/plain"),
+            ("b.bin", 5, "x/y"),
+            ("c", 11, "application/octet-stream"),
+        ]
+
+    async def test_an_artifact_that_can_not_be_named_is_refused(self, attempt: Fixture) -> None:
+        with pytest.raises(IdentifierError):
+            await attempt.artifacts.put("", b"x")
+        with pytest.raises(PayloadError):
+            await attempt.artifacts.put("a", b"x", metadata={"bad": math.nan})
+        assert attempt.artifacts.stored == []

@@ -1,0 +1,476 @@
+"""One lease: what a session takes in, what stops it, and what it never writes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from roost.core import claims, outside
+from roost.core.heartbeat import Heartbeat
+from roost.core.session import CLAIM_TRIES, Session
+from roost.engine import RetryPolicy, current_step
+from roost.errors import StorageUnavailable
+from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
+from roost.journal.entries import (
+    Body,
+    Cancelled,
+    CancelRequested,
+    Claimed,
+    Committed,
+    Encoding,
+    Entry,
+    Event,
+    Evicted,
+    Signaled,
+)
+from roost.models import Lane, Snapshot, State, WorkItem
+from roost.storage.instrument import InstrumentedBackend
+from roost.storage.memory import MemoryBackend
+from roost.storage.ports import Delivery, Message, Owner
+from roost.testing.clock import ManualClock
+from roost.testing.contract import BackendHarness, ManualHarness
+from roost.testing.contract.process import Hasty, Process, Scripted, Step, counts_to, finishes
+
+Hook = Callable[[str, str, str], Awaitable[None]]
+
+
+class Harness(ManualHarness):
+    async def open(self) -> MemoryBackend:
+        return MemoryBackend(self.clock)
+
+    async def reopen(self) -> MemoryBackend:
+        raise NotImplementedError
+
+    async def damage(self, digest: str) -> None:
+        raise NotImplementedError
+
+
+@dataclass
+class World:
+    """A memory backend with a hook, one process on it, and one work item."""
+
+    hook: Hook | None = None
+    harness: BackendHarness = field(default_factory=Harness)
+
+    def __post_init__(self) -> None:
+        self.clock: ManualClock = self.harness.clock  # type: ignore[assignment]
+        self.memory = MemoryBackend(self.clock, inline_max_bytes=4096)
+        self.backend = InstrumentedBackend(self.memory, self._call)
+
+    async def _call(self, when: str, call: str, detail: str) -> None:
+        if self.hook is not None:
+            await self.hook(when, call, detail)
+
+    def process(self, step: Step, **options: Any) -> Process:
+        process = Process(self.harness, self.backend, Scripted(step, **options))
+        process.parts = replace(process.parts, clock=Hasty(self.clock))
+        return process
+
+    async def enqueue(self, step: Step = finishes, **options: Any) -> tuple[Process, str, Session]:
+        """A process, a work item, and the session of its delivery, not yet run."""
+        process = self.process(step)
+        work_id = await process.client.enqueue("demo", **options)
+        [delivery] = await process.receive()
+        return process, work_id, process.session(delivery)
+
+    async def append(self, work_id: str, *events: Event) -> Entry:
+        """Append as somebody else, past any hook."""
+        for event in events:
+            tail = await self.memory.journal.tail(work_id)
+            assert tail is not None
+            parts = replace(Process(self.harness, self.memory, Scripted(finishes)).parts)
+            body = Body(Encoding.JSON, b"{}") if isinstance(event, Signaled) else None
+            entry = outside.follow(parts, tail, event, actor="other", body=body)
+            assert await self.memory.journal.append(entry) == entry
+        return entry
+
+    async def messages(self) -> list[Delivery]:
+        """What the queue would give now, and later."""
+        self.clock.advance(1e6)
+        return list(
+            await self.memory.queue.receive(100, visibility_seconds=1, wait_seconds=0, lanes=list(Lane))
+        )
+
+
+@pytest.fixture
+async def world() -> World:
+    return World()
+
+
+class TestTakingIn:
+    async def test_what_outsiders_append_while_a_step_runs_is_taken_in(self, world: World) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            if snapshot.version == 0:
+                await world.append(item.work_id, Signaled("a", "go"), Signaled("b", "go"))
+            return counts_to(2)(snapshot, item)  # type: ignore[return-value]
+
+        process, work_id, session = await world.enqueue(step)
+        await session.run()
+        assert await process.kinds(work_id) == [
+            "enqueued",
+            "claimed",
+            "signaled",
+            "signaled",
+            "committed",
+            "committed",
+        ]
+        assert (await process.tail(work_id)).control.signals == (2, 3)
+
+    async def test_a_request_to_cancel_is_taken_in_and_ends_it_after_the_commit(self, world: World) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            await world.append(item.work_id, CancelRequested("enough"))
+            return snapshot.next()
+
+        process, work_id, session = await world.enqueue(step)
+        await session.run()
+        tail = await process.tail(work_id)
+        assert (tail.control.state, tail.control.version) == (State.CANCELLED, 1)
+        assert await world.messages() == []
+
+    async def test_what_a_failed_attempt_meets_is_taken_in_too(self, world: World) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            await world.append(item.work_id, CancelRequested("enough"))
+            raise ValueError("bad")
+
+        process, work_id, session = await world.enqueue(step)
+        await session.run()
+        assert await process.kinds(work_id) == ["enqueued", "claimed", "cancel_requested", "attempt_failed"]
+        await process.work()  # the next delivery ends it, due or not
+        assert await process.state(work_id) is State.CANCELLED
+
+
+class TestLosingTheLease:
+    @pytest.mark.parametrize(
+        ("events", "state"),
+        [
+            ((Claimed("other", math.inf),), State.RUNNING),
+            ((Evicted(1, "worker"),), State.QUEUED),
+            ((Cancelled("by an operator"),), State.CANCELLED),
+            ((Evicted(1, "worker"), Claimed("other", math.inf), Committed(1, "theirs")), State.QUEUED),
+            ((Signaled("s", "go"), Claimed("other", math.inf)), State.RUNNING),
+        ],
+        ids=lambda value: "+".join(event.kind for event in value) if isinstance(value, tuple) else "",
+    )
+    async def test_the_commit_is_refused_and_nothing_is_settled(
+        self, world: World, events: tuple[Event, ...], state: State
+    ) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            await world.append(item.work_id, *events)
+            calls.clear()
+            return snapshot.finish(data={"by": "zombie"})
+
+        calls: list[str] = []
+
+        async def count(when: str, call: str, detail: str) -> None:
+            calls.append(call)
+
+        process, work_id, session = await world.enqueue(step, resources=("db",))
+        world.hook = count
+        await session.run()
+        world.hook = None
+        assert set(calls) <= {"append"}  # tried, refused, and not a word more
+        assert [entry.event for entry in await process.entries(work_id)][2:] == list(events)
+        assert await process.state(work_id) is state
+        assert len(await world.messages()) == 1  # its delivery is neither deleted nor put back
+
+    async def test_a_claim_that_was_lost_is_looked_at_again(self, world: World) -> None:
+        """Another worker claims between this one's look and its claim."""
+
+        async def rival(when: str, call: str, detail: str) -> None:
+            if (when, call, detail) == ("before", "append", "claimed"):
+                world.hook = None
+                await world.append(work_id, Claimed("other", world.clock.now() + 7))
+
+        process, work_id, session = await world.enqueue()
+        world.hook = rival
+        await session.run()
+        assert await process.kinds(work_id) == ["enqueued", "claimed"]
+        assert (await process.tail(work_id)).actor == "other"
+        world.clock.advance(6.5)
+        assert await process.receive() == []  # put back until that lease ends
+        world.clock.advance(1)
+        assert len(await process.receive()) == 1
+
+    async def test_a_storm_of_claims_is_left_to_the_others(self, world: World) -> None:
+        async def rivals(when: str, call: str, detail: str) -> None:
+            if (when, call, detail) == ("before", "append", "claimed"):
+                await world.append(work_id, Signaled("s", "go"))
+
+        process, work_id, session = await world.enqueue()
+        world.hook = rivals
+        await session.run()
+        world.hook = None
+        assert await process.kinds(work_id) == ["enqueued", *["signaled"] * CLAIM_TRIES]
+        assert len(await world.messages()) == 1
+
+    async def test_a_lost_heartbeat_stops_the_step_and_nothing_is_written(self, world: World) -> None:
+        entered = asyncio.Event()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            await asyncio.Event().wait()
+            return snapshot
+
+        process, work_id, session = await world.enqueue(step)
+        task = asyncio.create_task(session.run())
+        await entered.wait()
+
+        async def fail(when: str, call: str, detail: str) -> None:
+            raise StorageUnavailable("the network is gone")
+
+        world.hook = fail
+        heartbeat = Heartbeat(process.parts, [session])
+        await heartbeat.beat()
+        assert not session.interruption.why
+        world.clock.advance(process.lease_seconds)
+        await heartbeat.beat()
+        await task
+        world.hook = None
+        assert "no heartbeat" in str(session.interruption.why)
+        assert await process.kinds(work_id) == ["enqueued", "claimed"]
+
+    async def test_a_heartbeat_that_finds_another_holder_stops_the_step(self, world: World) -> None:
+        entered = asyncio.Event()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            await asyncio.Event().wait()
+            return snapshot
+
+        process, work_id, session = await world.enqueue(step)
+        task = asyncio.create_task(session.run())
+        await entered.wait()
+        theirs = await world.append(work_id, Claimed("other", world.clock.now() + 99))
+        await world.memory.index.put(project(theirs))
+        await Heartbeat(process.parts, [session]).beat()
+        await task
+        assert session.interruption.why == "another worker holds the lease"
+        assert (await process.tail(work_id)) == theirs
+
+    async def test_an_abandoned_step_gives_the_lease_back(self, world: World) -> None:
+        entered = asyncio.Event()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            await asyncio.Event().wait()
+            return snapshot
+
+        process, work_id, session = await world.enqueue(step)
+        task = asyncio.create_task(session.run())
+        await entered.wait()
+        session.abandon()
+        await task
+        tail = await process.tail(work_id)
+        assert (tail.control.state, tail.control.failures, tail.control.interruptions) == (State.QUEUED, 0, 0)
+        assert [message.cause for message in await world.messages()] == [tail.position]
+
+
+class TestAmbiguousAppends:
+    @pytest.mark.parametrize("kind", ["claimed", "committed", "recorded", "attempt_failed", "failed"])
+    async def test_a_lost_reply_is_settled_by_the_entrys_id(self, world: World, kind: str) -> None:
+        """The append was done, its reply lost; the second try learns that the first one won."""
+        failed: list[str] = []
+
+        async def lose_the_reply(when: str, call: str, detail: str) -> None:
+            if (when, detail) == ("after", kind) and not failed:
+                failed.append(kind)
+                raise StorageUnavailable("the reply is lost")
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            if kind == "attempt_failed":
+                raise ValueError("bad")
+            if kind == "failed":
+                return snapshot.next(data={"bad": math.nan})
+            await current_step().once("k", lambda: 1)
+            return snapshot.finish()
+
+        process, work_id, session = await world.enqueue(step)
+        world.hook = lose_the_reply
+        await session.run()
+        world.hook = None
+        kinds = await process.kinds(work_id)
+        assert failed == [kind]
+        assert kinds.count(kind) == 1
+        assert [entry.position for entry in await process.entries(work_id)] == list(range(len(kinds)))
+
+    async def test_a_backend_that_stays_away_costs_the_lease_not_the_work(self, world: World) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            world.hook = fail
+            return snapshot.finish()
+
+        async def fail(when: str, call: str, detail: str) -> None:
+            world.clock.advance(1)
+            raise StorageUnavailable("away")
+
+        process, work_id, session = await world.enqueue(step)
+        await session.run()
+        world.hook = None
+        assert await process.kinds(work_id) == ["enqueued", "claimed"]
+        world.clock.advance(100)
+        again = world.process(finishes)
+        await again.work()
+        assert await again.state(work_id) is State.DONE
+
+
+class TestBlocked:
+    async def test_a_release_between_refusal_and_entry_is_not_missed(self, world: World) -> None:
+        """The call of the release came while this one still held its lease, and to nothing."""
+        holder = Owner("holder", 1)
+
+        async def release(when: str, call: str, detail: str) -> None:
+            if (when, detail) == ("before", "blocked"):
+                world.hook = None
+                await claims.release(process.parts, holder)
+                # That delivery is received by somebody who sees a live lease, and gets lost.
+                await world.memory.queue.acknowledge(await process.receive())
+
+        process, work_id, session = await world.enqueue(resources=("db",))
+        await self._hold(world, holder)
+        world.hook = release
+        await session.run()
+        assert await process.kinds(work_id) == ["enqueued", "claimed", "blocked"]
+        await process.work()
+        assert await process.state(work_id) is State.DONE
+
+    async def test_a_resource_that_is_held_wakes_nobody(self, world: World) -> None:
+        process, work_id, session = await world.enqueue(resources=("db",))
+        await self._hold(world, Owner("holder", 1))
+        await session.run()
+        tail = await process.tail(work_id)
+        assert tail.control.state is State.BLOCKED
+        assert "holder" in tail.control.reason
+        assert await process.receive() == []
+
+    async def _hold(self, world: World, holder: Owner) -> None:
+        """Let another work item that lives hold the resource."""
+        other = world.process(finishes)
+        await other.client.enqueue("demo", work_id=holder.work_id)
+        await world.memory.queue.acknowledge(await other.receive())
+        await world.append(holder.work_id, Claimed("other", world.clock.now() + 1e6))
+        await world.memory.claims.acquire(holder, ["db"], now=world.clock.now(), overtake_before=0.0)
+
+
+class TestBrokenStores:
+    async def test_a_corrupt_snapshot_ends_the_work_and_says_why(self, world: World) -> None:
+        process, work_id, session = await world.enqueue(
+            lambda s, item: s.next(data={"text": "x" * 5000}, delay=1)
+        )
+        await session.run()
+        entries = world.memory.journal._entries[work_id]
+        broken = entries[-1].body
+        assert broken is not None
+        entries[-1] = replace(entries[-1], body=replace(broken, data=b"not zstd"))
+        world.clock.advance(2)
+        await process.work()
+        tail = await process.tail(work_id)
+        assert tail.control.state is State.FAILED
+        assert "StorageCorrupt" in tail.control.reason
+        assert await world.messages() == []
+
+    async def test_a_body_whose_blob_is_gone_ends_the_work_and_says_why(self, world: World) -> None:
+        noise = [f"{number * 7919 % 99991:x}" for number in range(6000)]
+        process, work_id, session = await world.enqueue(lambda s, item: s.next(data={"n": noise}, delay=1))
+        await session.run()
+        assert world.memory.artifacts._blobs
+        world.memory.artifacts._blobs.clear()
+        world.clock.advance(2)
+        await process.work()
+        tail = await process.tail(work_id)
+        assert tail.control.state is State.FAILED
+        assert "StorageCorrupt: the blob of a body is missing" in tail.control.reason
+
+    async def test_what_a_step_returns_and_can_not_be_stored_ends_the_work(self, world: World) -> None:
+        for bad in ({"x": math.nan}, {"x": {1, 2}}, {1: 2}, {"x": "\ud800"}, {"x": "y" * (17 << 20)}):
+            process, work_id, session = await world.enqueue(
+                lambda s, item, bad=bad: s.model_copy(update={"data": bad})
+            )
+            await session.run()
+            tail = await process.tail(work_id)
+            assert tail.control.state is State.FAILED
+            assert tail.control.reason.startswith("EngineContractError: ")
+
+    async def test_a_delivery_for_no_work_is_rejected(self, world: World) -> None:
+        process = world.process(finishes)
+        await world.memory.queue.send([Message("nobody", 0)])
+        await process.work()
+        assert [reason for _, reason in world.memory.queue.rejected] == ["unknown work id"]
+
+    async def test_a_bug_of_roost_is_a_failed_attempt_not_a_crash(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def broken(self: Session, *given: Any) -> None:
+            raise ZeroDivisionError("a bug")
+
+        process, work_id, session = await world.enqueue()
+        monkeypatch.setattr(Session, "_commit", broken)
+        worker = process.worker()
+        worker._start(session.delivery)
+        while worker.sessions:
+            await asyncio.wait(worker.sessions.values())
+        tail = await process.tail(work_id)
+        assert (tail.control.state, tail.control.failures) == (State.SCHEDULED, 1)
+        assert tail.control.reason == "ZeroDivisionError: a bug"
+
+
+class TestBursts:
+    async def test_steps_of_a_burst_share_one_lease_and_touch_nothing_else(self, world: World) -> None:
+        calls: list[str] = []
+
+        async def count(when: str, call: str, detail: str) -> None:
+            if when == "before":
+                calls.append(detail or call)
+
+        _, _, session = await world.enqueue(counts_to(10))
+        world.hook = count
+        await session.run()
+        assert calls == ["tail", "claimed", *["committed"] * 10, "index_put", "acknowledge"]
+
+    async def test_a_lease_is_handed_on_after_the_burst(self, world: World) -> None:
+        process = world.process(counts_to(7))
+        settings = replace(process.parts.settings, burst_steps=3)
+        process.parts = replace(process.parts, settings=settings)
+        work_id = await process.client.enqueue("demo")
+        assert await process.work() == 3
+        kinds = await process.kinds(work_id)
+        assert kinds == ["enqueued", *["claimed", *["committed"] * 3] * 2, "claimed", "committed"]
+
+    async def test_a_failed_step_waits_longer_each_time(self, world: World) -> None:
+        def fails(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            raise ValueError("bad")
+
+        process = world.process(fails, retry=RetryPolicy(max_attempts=4, first_delay_seconds=10))
+        work_id = await process.client.enqueue("demo")
+        waits: list[float] = []
+        for _ in range(4):
+            await process.work()
+            wake_at = (await process.tail(work_id)).control.wake_at
+            waits.append(0.0 if wake_at is None else wake_at - world.clock.now())
+            world.clock.advance(waits[-1])
+        assert [5 <= waits[0] <= 10, 10 <= waits[1] <= 20, 20 <= waits[2] <= 40] == [True] * 3
+        assert await process.state(work_id) is State.FAILED
+
+    async def test_a_deadline_cuts_the_step_short(self, world: World) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            world.clock.advance(1)  # now it is over
+            await asyncio.Event().wait()
+            return snapshot
+
+        process, work_id, session = await world.enqueue(step, deadline_at=world.clock.now() + 0.02)
+        await session.run()
+        tail = await process.tail(work_id)
+        assert tail.control.state is State.FAILED
+        assert "DeadlineExceeded" in tail.control.reason
+
+    async def test_a_long_delay_is_put_back_for_no_longer_than_a_message_can_wait(self, world: World) -> None:
+        process, work_id, session = await world.enqueue()
+        await world.append(work_id, Claimed("other", world.clock.now() + 1e6))
+        await session.run()
+        world.clock.advance(MESSAGE_DELAY_MAX_SECONDS - 1)
+        assert await process.receive() == []
+        world.clock.advance(2)
+        assert len(await process.receive()) == 1
