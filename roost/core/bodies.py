@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from roost import jsonio
-from roost.errors import StorageCorrupt
+from roost.errors import ArtifactNotFound, StorageCorrupt
 from roost.journal.entries import Body, Enqueued, Entry
 from roost.models import Snapshot, WorkItem
 from roost.storage.codec import DELTA_DEPTH_MAX, pack, unpack
@@ -57,7 +57,10 @@ def _body(entry: Entry) -> Body:
 async def _data(backend: Backend, body: Body) -> bytes:
     if body.digest is None:
         return body.data
-    return b"".join([chunk async for chunk in backend.artifacts.read(body.digest)])
+    try:
+        return b"".join([chunk async for chunk in backend.artifacts.read(body.digest)])
+    except ArtifactNotFound as error:
+        raise StorageCorrupt(f"the blob of a body is missing: {error}") from error
 
 
 async def load_item(backend: Backend, entry: Entry) -> WorkItem:
