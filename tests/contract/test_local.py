@@ -81,5 +81,6 @@ class TestEnds(EndsContract):
     """See `EndsContract`."""
 
 
+@pytest.mark.slow
 class TestModel(ModelContract):
     pass

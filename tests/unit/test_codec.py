@@ -87,6 +87,7 @@ _entries = st.builds(
 
 
 class TestEntries:
+    @pytest.mark.slow
     @QUICK
     @given(_entries)
     def test_an_entry_reads_back_as_it_was(self, entry: Entry) -> None:

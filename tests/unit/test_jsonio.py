@@ -295,6 +295,7 @@ _json = st.recursive(
 )
 
 
+@pytest.mark.slow
 @QUICK
 @given(_json)
 def test_what_is_dumped_is_loaded_equal(value: Any) -> None:
@@ -304,6 +305,7 @@ def test_what_is_dumped_is_loaded_equal(value: Any) -> None:
     assert parse(body, 1 << 20) == value
 
 
+@pytest.mark.slow
 @QUICK
 @given(_json, st.booleans(), st.none() | st.integers(0, 3))
 def test_what_any_other_writer_makes_is_parsed(value: Any, is_ascii: bool, indent: int | None) -> None:

@@ -255,6 +255,19 @@ class QueueContract(Contract):
             await harness.advance(3 * step)
             assert ids(await take(backend.queue)) == ["w"]  # and still there
 
+    async def test_a_receipt_that_was_put_back_is_stale(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        step = harness.time_step_seconds
+        await backend.queue.send([Message("w", 0)])
+        [delivery] = await take(backend.queue)
+        await backend.queue.put_back(delivery, 2 * step)
+        if harness.detects_stale_receipts:
+            assert list(await backend.queue.extend([delivery], 60 * step)) == [False]
+            await backend.queue.acknowledge([delivery])
+        await harness.advance(3 * step)
+        assert ids(await take(backend.queue)) == ["w"]
+
     # --- extend --------------------------------------------------------------
 
     async def test_extend_keeps_a_delivery_from_now_on(
