@@ -64,12 +64,15 @@ _TIME_DIGITS = 9  # 45 bits of milliseconds reach the year 3084
 _RANDOM_DIGITS = 13  # 65 bits
 
 
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+
+
 def _base32(number: int, digits: int) -> str:
-    out = []
-    for _ in range(digits):
-        out.append(_ALPHABET[number & 31])
-        number >>= 5
-    return "".join(reversed(out))
+    """The last `digits` digits of a number, two of them at a time."""
+    out = [_PAIRS[number >> shift & 1023] for shift in range(5 * (digits - digits % 2) - 10, -1, -10)]
+    if digits % 2:
+        out.insert(0, _ALPHABET[number >> 5 * (digits - 1) & 31])
+    return "".join(out)
 
 
 class SystemIds:
@@ -86,18 +89,23 @@ class SystemIds:
         self._count = 0
         self._pid = os.getpid()
         self._time_ms = 0
-        self._time_text = ""
         self._tail = 0
+        self._stem = ""  # of the last id: all but its last two digits
 
     def work_id(self) -> str:
         time_ms = int(time.time() * 1000)
+        self._tail += 1
         if time_ms > self._time_ms or self._pid != os.getpid():
             self._pid = os.getpid()
             self._time_ms = max(time_ms, self._time_ms)
-            self._time_text = _base32(self._time_ms, _TIME_DIGITS)
             self._tail = self._random.getrandbits(62)  # leaves room to count up
-        self._tail += 1
-        return self._time_text + _base32(self._tail, _RANDOM_DIGITS)
+            self._stem = self._make_stem()
+        elif self._tail & 1023 == 0:
+            self._stem = self._make_stem()
+        return self._stem + _PAIRS[self._tail & 1023]
+
+    def _make_stem(self) -> str:
+        return _base32(self._time_ms, _TIME_DIGITS) + _base32(self._tail >> 10, _RANDOM_DIGITS - 2)
 
     def unique(self) -> str:
         self._count += 1

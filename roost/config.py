@@ -55,15 +55,35 @@ class WorkerSettings(BaseModel, extra="forbid"):
     grace_seconds: Annotated[Seconds, Field(ge=0, le=43200)] = 20.0
 
 
+class AwsSettings(BaseModel, extra="forbid"):
+    """`[aws]`: which stack, for storage `aws`. Where AWS itself is, the SDK's settings say.
+
+    Attributes:
+        stack: prefix of the names of tables and queues.
+        bucket: for artifacts; None: `STACK-ACCOUNT-REGION`.
+        shards: over how many keys the hot partitions of the index are spread; may be
+            raised, never lowered.
+        appends_in_flight: journal appends that are under way at a time before further ones
+            share a call.
+    """
+
+    stack: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")] = "roost"
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] | None = None
+    shards: Annotated[int, Field(ge=1, le=64)] = 4
+    appends_in_flight: Annotated[int, Field(ge=1, le=256)] = 4
+
+
 class Settings(BaseSettings):
     """All settings. `load_settings` makes them.
 
     Attributes:
-        storage: `local` (in `home`), `local:/path`, `memory`, or the URL of an installed backend.
+        storage: `local` (in `home`), `local:/path`, `aws`, `aws:STACK`, `memory`, or the URL of
+            an installed backend.
         artifacts: another storage that keeps artifacts only; None: the same.
         home: where `local` keeps its files.
         lease_seconds: how long a lease lasts without a heartbeat.
         worker: see `WorkerSettings`.
+        aws: see `AwsSettings`.
         engines: keyword arguments of engine factories, by engine name.
         testing: allows the seams below; never set it in production.
         crash_at: a crash point, such as `after-append:3`.
@@ -79,6 +99,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("roost")))
     lease_seconds: Annotated[Seconds, Field(ge=0.2, le=43200)] = 30.0
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    aws: AwsSettings = Field(default_factory=AwsSettings)
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -102,6 +123,9 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # the layers are merged below, so that each error can name its layer
+
+
+_TABLES: dict[str, type[BaseModel]] = {"worker": WorkerSettings, "aws": AwsSettings}
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +300,11 @@ def _check_keys(layer: Layer) -> None:
     for key, value in layer.values.items():
         if key not in Settings.model_fields:
             raise _unknown(layer, key, Settings.model_fields)
-        if key == "worker" and isinstance(value, Mapping):
+        if key in _TABLES and isinstance(value, Mapping):
+            fields = _TABLES[key].model_fields
             for inner in value:
-                if inner not in WorkerSettings.model_fields:
-                    valid = [f"worker.{name}" for name in WorkerSettings.model_fields]
-                    raise _unknown(layer, f"worker.{inner}", valid)
+                if inner not in fields:
+                    raise _unknown(layer, f"{key}.{inner}", [f"{key}.{name}" for name in fields])
 
 
 def _unknown(layer: Layer, key: str, valid: Iterable[str]) -> SettingsError:

@@ -12,15 +12,27 @@ from collections.abc import Collection
 from math import isfinite
 from typing import Any, NoReturn
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from msgspec import MsgspecError
+from msgspec.json import Decoder, Encoder
 
 from roost.errors import PayloadError
 
 DEPTH_MAX = 64
 PAYLOAD_MAX_BYTES = 1 << 20  # 1 MiB
 SNAPSHOT_MAX_BYTES = 16 << 20  # 16 MiB
-INT_DIGITS_MAX = 4300  # Python documentation, "Integer string conversion length limitation"
-_INT_BITS_MAX = (10**INT_DIGITS_MAX - 1).bit_length()
+INT_DIGITS_MAX = 4300  # Python documentation, "Integer string conversion length limitation"; a sign counts
+
+
+def _base(value: Any) -> Any:
+    """A subclass of one of JSON's types as that type; msgspec knows the types themselves."""
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind.__str__(value) if kind is str else kind(value)
+    raise TypeError(type(value).__name__)
+
+
+_encode_json = Encoder(enc_hook=_base).encode
+_decode_json = Decoder().decode
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
 _ROUND = bytes.maketrans(b"{[]}", b"(())")
@@ -37,8 +49,8 @@ def dump(value: Any, *, what: str, max_bytes: int) -> bytes:
 def dump_and_load(value: Any, *, what: str, max_bytes: int) -> tuple[bytes, Any]:
     """The JSON of a Python value, and the value as it will be read back: a fresh copy.
 
-    What reads back equal, is not deep and has no infinity was JSON; only what does not is
-    looked at node by node. That costs a third of looking at every node at every commit.
+    What reads back equal and is not deep was JSON; only what does not is looked at node
+    by node. That costs a third of looking at every node at every commit.
 
     Args:
         value: dicts with text keys, lists, tuples (stored as lists), str, int, float,
@@ -50,15 +62,15 @@ def dump_and_load(value: Any, *, what: str, max_bytes: int) -> tuple[bytes, Any]
         PayloadError: the value is not JSON, too deep or too large; says where.
     """
     try:
-        body: bytes = to_json(value)
-        loaded = from_json(body)
-    except (PydanticSerializationError, ValueError, RecursionError):
+        body = _encode_json(value)
+        loaded = _decode_json(body)
+    except (MsgspecError, ValueError, TypeError, RecursionError):
         _check(value, what)
         raise PayloadError(
             f"{what} has text with a lone surrogate, which UTF-8 can't hold",
             hint="Decode the text properly, or replace such characters.",
         ) from None
-    if loaded != value or b"Infinity" in body or not _is_shallow(body):
+    if loaded != value or not _is_shallow(body):
         _check(value, what)
     if len(body) > max_bytes:
         raise PayloadError(
@@ -83,7 +95,7 @@ def _is_shallow(body: bytes) -> bool:
 
 def load(body: bytes) -> Any:
     """What `dump` stored; trusts that `dump` wrote it."""
-    return from_json(body)
+    return _decode_json(body)
 
 
 def parse(text: str | bytes, *, what: str, max_bytes: int = PAYLOAD_MAX_BYTES) -> Any:
@@ -202,7 +214,7 @@ def _check_other(node: Any, what: str) -> Collection[Any]:
         return node
     if isinstance(node, float) and not isfinite(node):
         raise PayloadError(f"{what} has {node!r}, which is not JSON", hint="Use null or a number.")
-    if isinstance(node, int) and node.bit_length() > _INT_BITS_MAX:
+    if isinstance(node, int) and not -(10 ** (INT_DIGITS_MAX - 1)) < node < 10**INT_DIGITS_MAX:
         raise PayloadError(f"{what} has an integer of more than {INT_DIGITS_MAX} digits")
     if isinstance(node, str | int | float):
         return ()

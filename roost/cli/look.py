@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import structs
 
 from roost.cli import options, times
 from roost.cli.output import (
@@ -215,7 +216,7 @@ def list_work(
     async def use(runtime: Runtime) -> int:
         rows, go_on = await _rows(runtime, query, cursor, limit, everything)
         if as_json:
-            print_json({"rows": [plain(asdict(row)) for row in rows], "cursor": go_on})
+            print_json({"rows": [plain(row) for row in rows], "cursor": go_on})
             return OK
         now = runtime.parts.clock.now()
         print_table(
@@ -299,7 +300,7 @@ def event_document(entry: Entry) -> dict[str, Any]:
         "at": entry.at,
         "actor": entry.actor,
         "state": entry.control.state.value,
-        "detail": plain(asdict(entry.event)),
+        "detail": plain(entry.event),
     }
 
 
@@ -327,7 +328,9 @@ async def _entries(runtime: Runtime, work_id: str | None, limit: int, follow: bo
 
 
 def _event_row(entry: Entry) -> tuple[str, ...]:
-    detail = {key: value for key, value in asdict(entry.event).items() if value not in (None, "", (), False)}
+    detail = {
+        key: value for key, value in structs.asdict(entry.event).items() if value not in (None, "", (), False)
+    }
     detail.pop("version", None)
     text = " ".join(f"{key}={_brief(value)}" for key, value in detail.items())
     return (

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from msgspec import structs
 from pydantic_core import to_jsonable_python
 
 from roost.errors import (
@@ -91,8 +92,8 @@ def _takes_any_text() -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses, models and enums as what JSON has."""
-    return to_jsonable_python(value)
+    """Dataclasses, structs, models and enums as what JSON has; no field left out."""
+    return to_jsonable_python(value, fallback=structs.asdict)
 
 
 def safe(text: object, *, keep_lines: bool = False) -> str:

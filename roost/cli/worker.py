@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ log = logging.getLogger("roost.worker")
 _IDLE_LOOK_SECONDS = 0.25
 _THREADS = "roost-step"
 _THREAD_END_SECONDS = 1.0  # what idle threads may take to end
+_COLLECT_AFTER = 20_000  # new containers; Python itself begins at 700
 
 
 def worker(
@@ -85,6 +87,7 @@ def worker(
 
 
 async def _work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int:
+    _calm_the_collector()
     executor = ThreadPoolExecutor(settings.worker.concurrency, thread_name_prefix=_THREADS)
     worker = runtime.worker(executor=executor)
     loop = asyncio.get_running_loop()
@@ -112,6 +115,12 @@ async def _work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> in
             watch.cancel()
         executor.shutdown(wait=False, cancel_futures=True)
     return 0
+
+
+def _calm_the_collector() -> None:
+    """Look for garbage in cycles less often: a step leaves none, and looking took a tenth of its time."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
 
 
 def _drain(worker: Worker) -> None:

@@ -154,13 +154,14 @@ class Context:
         interruption: Interruption,
         is_cancelled: Callable[[], bool],
         report: Callable[[float, str], None],
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.work_id = snapshot.work_id
         self.token = token
         self.attempt = attempt
         self.idempotency_key = f"{snapshot.work_id}:{snapshot.version + 1}"
         self.artifacts = artifacts
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._version = snapshot.version
         self._engine = snapshot.engine
         self._recorder = recorder

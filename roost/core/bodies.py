@@ -6,8 +6,10 @@ the artifact store above the backend's `inline_max_bytes`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from roost import jsonio
 from roost.errors import ArtifactNotFound, StorageCorrupt

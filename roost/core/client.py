@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import math
@@ -18,10 +19,11 @@ from roost.errors import ConflictError, EnqueueConflict, InputError, PayloadErro
 from roost.journal.control import apply
 from roost.journal.entries import CancelRequested, Committed, Control, Enqueued, Entry, IndexRow, Retried
 from roost.models import RESOURCES_MAX, Artifact, Lane, Snapshot, WorkItem, check_id, check_name
-from roost.storage.ports import FeedPage, IndexPage, IndexQuery, Message
+from roost.storage.ports import FeedPage, IndexPage, IndexQuery
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
 _PAGE = 200
+_CHUNK = 250  # new work items that are stored together
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,30 +117,54 @@ class Client:
             InputError: something in one of them can't be taken; nothing was stored.
             EnqueueConflict: an id or key stands for other work; the others were stored.
         """
-        entries = [await self._first_entry(work) for work in works]
-        standing = await self._parts.backend.journal.append_many(entries)
-        now = self._parts.clock.now()
-        messages: list[Message] = []
-        for entry, stands in zip(entries, standing, strict=True):
-            if (
-                stands.entry_id == entry.entry_id
-                and (message := outbox.next_delivery(entry, now)) is not None
-            ):
-                messages.append(message)
-        if messages:
-            await self._parts.backend.queue.send(messages)
+        raws = [self._check(work) for work in works]
+        entries: list[Entry] = []
+        standing: list[Entry] = []
+        storing: asyncio.Task[Sequence[Entry]] | None = None
+        try:
+            for start in range(0, len(works), _CHUNK):
+                several = slice(start, start + _CHUNK)
+                chunk = [
+                    await self._first_entry(*pair) for pair in zip(works[several], raws[several], strict=True)
+                ]
+                entries += chunk
+                if storing is not None:
+                    standing += await storing
+                storing = asyncio.create_task(self._store(chunk))  # while the next chunk is made
+            if storing is not None:
+                standing += await storing
+        finally:
+            if storing is not None:
+                storing.cancel()
         for entry, stands in zip(entries, standing, strict=True):
             if stands.entry_id != entry.entry_id:
                 await self._check_same(entry, stands)
         return [entry.work_id for entry in entries]
 
-    async def _first_entry(self, work: NewWork) -> Entry:
-        """The entry at position 0, after every check."""
+    async def _store(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Append first entries and send their deliveries; returns what stands."""
+        standing = await self._parts.backend.journal.append_many(entries)
         now = self._parts.clock.now()
-        body = check_new_work(work, now)
+        messages = [
+            message
+            for entry, stands in zip(entries, standing, strict=True)
+            if stands.entry_id == entry.entry_id and (message := outbox.next_delivery(entry, now)) is not None
+        ]
+        if messages:
+            await self._parts.backend.queue.send(messages)
+        return standing
+
+    def _check(self, work: NewWork) -> bytes:
+        """Check all that can be checked before anything is stored; gives the payload as stored."""
+        raw = check_new_work(work, self._parts.clock.now())
         spec = self._engines.get(work.engine) if self._engines else None
         if spec is not None:
             spec.check_payload(work.payload)
+        return raw
+
+    async def _first_entry(self, work: NewWork, raw: bytes) -> Entry:
+        """The entry at position 0, whose body is `raw`."""
+        now = self._parts.clock.now()
         event = Enqueued(
             engine=work.engine,
             lane=Lane.of(work.priority),
@@ -156,7 +182,7 @@ class Client:
             actor=self._actor,
             event=event,
             control=apply(None, event, position=0, at=now),
-            body=await bodies.store(self._parts.backend, body),
+            body=await bodies.store(self._parts.backend, raw),
         )
 
     def _work_id(self, work: NewWork) -> str:

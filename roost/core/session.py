@@ -8,6 +8,7 @@ the lease is gone, and the session ends without a trace.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
@@ -105,6 +106,7 @@ class Session:
         self._snapshot: bodies.Dumped | None = None  # the last committed one; None before the first
         self._base: Base | None = None
         self._holds_claims = False
+        self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
         """Do with the delivery what there is to do.
@@ -330,6 +332,7 @@ class Session:
             interruption=self.interruption,
             is_cancelled=lambda: self._control.cancel_requested or self._is_draining(),
             report=self._report,
+            loop=self._loop,
         )
         return await run_step(spec, snapshot, self._item, context, self._limits(spec))
 

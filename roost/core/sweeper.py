@@ -7,7 +7,8 @@ Any number of workers sweep; a compare-and-swap on `due_at` gives each row to on
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from roost.core import claims, outside
 from roost.core.parts import Parts

@@ -11,8 +11,9 @@ the functions that it names.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from roost.errors import RoostError
 from roost.journal.entries import (

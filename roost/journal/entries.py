@@ -7,9 +7,10 @@ move the control state is in `control.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
+
+from msgspec import Struct
 
 from roost.models import Lane, State
 
@@ -33,8 +34,7 @@ class Kind(StrEnum):
     RETRIED = "retried"
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorInfo:
+class ErrorInfo(Struct, frozen=True, omit_defaults=True):
     """What went wrong in a step; texts are cut and redacted before they get here."""
 
     type: str
@@ -42,16 +42,14 @@ class ErrorInfo:
     traceback: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Struct, frozen=True, omit_defaults=True):
     """What work waits for: one of the signal names, until an instant (None: for ever)."""
 
     names: tuple[str, ...]
     until: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
+class Enqueued(Struct, frozen=True, omit_defaults=True):
     """The work item exists. Its body is the payload."""
 
     kind: ClassVar = Kind.ENQUEUED
@@ -64,8 +62,7 @@ class Enqueued:
     idempotency_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Struct, frozen=True, omit_defaults=True):
     """A worker took the lease; this entry's position is its fencing token."""
 
     kind: ClassVar = Kind.CLAIMED
@@ -73,8 +70,7 @@ class Claimed:
     lease_until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Struct, frozen=True, omit_defaults=True):
     """A step is done. Its body is the snapshot after it.
 
     `lease_until` None gives the lease up with the commit. `consumed` are the positions
@@ -94,16 +90,14 @@ class Committed:
     artifacts: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True, omit_defaults=True):
     """A side effect inside a step was done once. Its body is the result."""
 
     kind: ClassVar = Kind.RECORDED
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptFailed:
+class AttemptFailed(Struct, frozen=True, omit_defaults=True):
     """A step failed; it is tried again at `retry_at`, or never (None)."""
 
     kind: ClassVar = Kind.ATTEMPT_FAILED
@@ -111,8 +105,7 @@ class AttemptFailed:
     retry_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred:
+class Deferred(Struct, frozen=True, omit_defaults=True):
     """A step asked to be tried later; no attempt is burned."""
 
     kind: ClassVar = Kind.DEFERRED
@@ -120,24 +113,21 @@ class Deferred:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Blocked:
+class Blocked(Struct, frozen=True, omit_defaults=True):
     """The resources are taken; the lease is given up until one comes free."""
 
     kind: ClassVar = Kind.BLOCKED
     by: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(Struct, frozen=True, omit_defaults=True):
     """The worker gave the lease back without a verdict; no attempt is burned."""
 
     kind: ClassVar = Kind.RELEASED
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Evicted:
+class Evicted(Struct, frozen=True, omit_defaults=True):
     """Somebody who needs a resource found the lease over and its holder silent."""
 
     kind: ClassVar = Kind.EVICTED
@@ -145,24 +135,21 @@ class Evicted:
     worker_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True, omit_defaults=True):
     """The work item is dead-lettered."""
 
     kind: ClassVar = Kind.FAILED
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+class Cancelled(Struct, frozen=True, omit_defaults=True):
     """The work item ended because somebody asked for it."""
 
     kind: ClassVar = Kind.CANCELLED
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Signaled:
+class Signaled(Struct, frozen=True, omit_defaults=True):
     """Somebody outside sent a signal. Its body is the data."""
 
     kind: ClassVar = Kind.SIGNALED
@@ -170,16 +157,14 @@ class Signaled:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequested:
+class CancelRequested(Struct, frozen=True, omit_defaults=True):
     """Somebody outside asked for the work to end."""
 
     kind: ClassVar = Kind.CANCEL_REQUESTED
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Retried:
+class Retried(Struct, frozen=True, omit_defaults=True):
     """An operator put terminal work back to life, from its last snapshot."""
 
     kind: ClassVar = Kind.RETRIED
@@ -216,8 +201,7 @@ class Encoding(StrEnum):
     """zstd with the body at position `base` as dictionary."""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(Struct, frozen=True, omit_defaults=True):
     """A payload, snapshot or result as stored.
 
     Attributes:
@@ -235,8 +219,7 @@ class Body:
     depth: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True, omit_defaults=True):
     """Who works on a work item, until when. `token` is the position of the claim."""
 
     worker_id: str
@@ -244,8 +227,7 @@ class Lease:
     until: float
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(Struct, frozen=True, omit_defaults=True):
     """All that is true of a work item now, its payload and snapshot apart.
 
     Attributes:
@@ -286,8 +268,7 @@ class Control:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class IndexRow:
+class IndexRow(Struct, frozen=True, omit_defaults=True):
     """A work item as lists show it: a projection of its control state.
 
     Attributes:
@@ -319,8 +300,7 @@ class IndexRow:
     progress: tuple[float, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, omit_defaults=True):
     """One entry of a journal.
 
     Attributes:

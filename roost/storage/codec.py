@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+import msgspec
 
 from roost.errors import SchemaTooNew, StorageCorrupt
 from roost.journal.entries import (
@@ -48,8 +48,8 @@ DELTA_WORTH = 0.2  # a delta that is not below this part of the JSON starts a ne
 _LEVEL = 1  # measured on a growing 20-kB transcript: as small as level 3 at half the time
 _BODY_MAX_BYTES = 64 << 20  # nothing larger is ever unpacked
 
-_EVENTS: dict[Kind, TypeAdapter[Any]] = {
-    event.kind: TypeAdapter(event)
+_EVENTS: dict[Kind, msgspec.json.Decoder[Event]] = {
+    event.kind: msgspec.json.Decoder(event)
     for event in (
         Enqueued,
         Claimed,
@@ -67,7 +67,8 @@ _EVENTS: dict[Kind, TypeAdapter[Any]] = {
         Retried,
     )
 }
-_CONTROL: TypeAdapter[Control] = TypeAdapter(Control)
+_CONTROL = msgspec.json.Decoder(Control)
+_JSON = msgspec.json.Encoder()
 
 
 class StoredEntry(NamedTuple):
@@ -101,8 +102,8 @@ def encode_entry(entry: Entry) -> StoredEntry:
         version=entry.control.version,
         at=entry.at,
         actor=entry.actor,
-        event=_EVENTS[entry.event.kind].dump_json(entry.event, exclude_defaults=True),
-        control=_CONTROL.dump_json(entry.control, exclude_defaults=True),
+        event=_JSON.encode(entry.event),
+        control=_JSON.encode(entry.control),
         body=None if body is None else body.data,
         body_encoding=None if body is None else body.encoding.value,
         body_base=None if body is None else body.base,
@@ -125,10 +126,10 @@ def decode_entry(stored: StoredEntry) -> Entry:
         )
     try:
         kind = Kind(stored.kind)
-        event: Event = _EVENTS[kind].validate_json(stored.event)
-        control = _CONTROL.validate_json(stored.control)
+        event = _EVENTS[kind].decode(stored.event)
+        control = _CONTROL.decode(stored.control)
         body = _body(stored)
-    except (ValidationError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise StorageCorrupt(f"{where} can't be read: {error}") from error
     return Entry(
         work_id=stored.work_id,

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from roost.clock import Clock, SystemClock
 from roost.errors import ArtifactNotFound, StorageCorrupt, StorageError
 from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
@@ -106,7 +108,7 @@ class MemoryIndex:
         row = self._rows.get(renewal.work_id)
         if row is None or row.token != renewal.token:
             return False
-        self._rows[renewal.work_id] = replace(
+        self._rows[renewal.work_id] = structs.replace(
             row,
             lease_until=max(row.lease_until or 0.0, renewal.lease_until),
             due_at=renewal.due_at if row.due_at is None else max(row.due_at, renewal.due_at),
@@ -129,7 +131,7 @@ class MemoryIndex:
         standing = self._rows.get(row.work_id)
         if standing is None or (standing.due_at, standing.position) != (row.due_at, row.position):
             return False
-        self._rows[row.work_id] = replace(standing, due_at=due_at)
+        self._rows[row.work_id] = structs.replace(standing, due_at=due_at)
         return True
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:

@@ -75,6 +75,7 @@ class Fixture:
             interruption=self.interruption,
             is_cancelled=lambda: self.is_cancelled,
             report=lambda fraction, text: self.reports.append((fraction, text)),
+            loop=asyncio.get_running_loop(),
         )
 
     async def run(self, step: Step, timeout_seconds: float | None = None) -> Outcome:

@@ -232,6 +232,21 @@ class TestIdempotency:
             await client.enqueue_many(works)
         assert [name for name, _, _ in await deliveries(backend)] == ["a", "c"]
 
+    async def test_one_conflict_among_more_than_are_stored_together(
+        self, client: Client, backend: MemoryBackend
+    ) -> None:
+        names = [f"w{number:03}" for number in range(600)]
+        await client.enqueue("demo", {"n": 1}, work_id="w300")
+        with pytest.raises(EnqueueConflict) as caught:
+            await client.enqueue_many([NewWork("demo", {"n": 2}, work_id=name) for name in names])
+        assert caught.value.work_id == "w300"
+        assert [entry.work_id for entry in (await backend.journal.feed(None, limit=999)).entries] == [
+            "w300",
+            *(name for name in names if name != "w300"),
+        ]
+        again = [NewWork("demo", {"n": 1 if name == "w300" else 2}, work_id=name) for name in names]
+        assert await client.enqueue_many(again) == names
+
     async def test_an_id_and_a_key_can_not_both_be_given(self, client: Client) -> None:
         with pytest.raises(InputError, match="both"):
             await client.enqueue("demo", work_id="w", idempotency_key="k")

@@ -81,7 +81,7 @@ class TestDumpRefuses:
             len,
             Exception("x"),
             10**INT_DIGITS_MAX,
-            -(10**INT_DIGITS_MAX),
+            -(10 ** (INT_DIGITS_MAX - 1)),
         ],
         ids=lambda bad: type(bad).__name__,
     )
@@ -136,7 +136,7 @@ class TestDumpTakes:
             (True, True),
             (10**100, 10**100),
             (10**INT_DIGITS_MAX - 1, 10**INT_DIGITS_MAX - 1),
-            (-(10**INT_DIGITS_MAX) + 1, -(10**INT_DIGITS_MAX) + 1),
+            (-(10 ** (INT_DIGITS_MAX - 1)) + 1, -(10 ** (INT_DIGITS_MAX - 1)) + 1),
             (1e308, 1e308),
             (5e-324, 5e-324),
             (0.1 + 0.2, 0.1 + 0.2),

@@ -16,10 +16,10 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from roost.errors import (
     ArtifactNotFound,
@@ -300,6 +300,39 @@ class TestJournal:
         entry = await backend.journal.append(after(entry, Committed(0, "next", lease_until=AT + 60)))
         assert await backend.index.get("w") == replace(project(entry), due_at=due_at)
 
+    async def test_many_commits_at_once_are_as_one_by_one(self, backend: LocalBackend) -> None:
+        """91 rows are chunks of 64, 16, 4, 4 and singles; some have lost, moved or come twice."""
+        names = [f"w{number:02}" for number in range(91)]
+        first = await backend.journal.append_many([enqueued(name) for name in names])
+        held = [await backend.journal.append(after(e, Claimed("worker", AT + 30))) for e in first]
+        steps = [after(entry, Committed(0, "next", lease_until=AT + 60)) for entry in held]
+        rival = await backend.journal.append(after(held[70], Claimed("rival", AT + 90)))
+        await backend.index.put(replace(project(steps[75]), position=9))  # ahead of its journal
+        again, follows = steps[3], after(steps[5], Committed(1, "far", lease_until=AT + 60))
+        asked = [*steps, again, follows]
+        stand = await asyncio.gather(*(backend.journal.append(entry) for entry in asked))
+        assert stand == [rival if entry == steps[70] else entry for entry in asked]
+        for number, name in enumerate(names):
+            tail = await backend.journal.tail(name)
+            assert tail == {5: follows, 70: rival}.get(number, steps[number])
+            row = await backend.index.get(name)
+            if number == 75:
+                assert row.position == 9
+            else:
+                due_at = project(tail if number == 70 else held[number]).due_at
+                assert row == replace(project(tail), due_at=due_at)
+
+    async def test_a_gap_among_many_fails_alone(self, backend: LocalBackend) -> None:
+        first = await backend.journal.append_many([enqueued(name) for name in "abcd"])
+        held = [await backend.journal.append(after(e, Claimed("worker", AT + 30))) for e in first]
+        steps = [after(entry, Committed(0, "next", lease_until=AT + 60)) for entry in held]
+        lost = after(steps[2], Committed(1, "far", lease_until=AT + 60))
+        asked = [steps[0], steps[1], lost, steps[3]]
+        stand = await asyncio.gather(*map(backend.journal.append, asked), return_exceptions=True)
+        assert [stand[0], stand[1], stand[3]] == [steps[0], steps[1], steps[3]]
+        assert isinstance(stand[2], StorageError)
+        assert await backend.journal.tail("c") == held[2]
+
     async def test_a_gap_is_refused_and_not_written(self, backend: LocalBackend) -> None:
         entry = await backend.journal.append(enqueued("w"))
         lost = after(entry, Claimed("worker", AT + 30))
@@ -321,6 +354,14 @@ class TestJournal:
         rivals = [replace(enqueued(name), entry_id=f"rival-{name}") for name in "abc"]
         assert await backend.journal.append_many(rivals) == [rivals[0], standing, rivals[2]]
         assert await backend.journal.append_many([]) == []
+
+    async def test_append_many_keeps_the_order(self, backend: LocalBackend) -> None:
+        names = [f"w{number}" for number in range(150)]
+        entries = [enqueued(name) for name in names]
+        assert await backend.journal.append_many(entries) == entries
+        assert [entry.work_id for entry in (await backend.journal.feed(None, limit=200)).entries] == names
+        page = await backend.index.list(IndexQuery(), limit=200)
+        assert [row.work_id for row in page.rows] == names[::-1]
 
     async def test_a_cursor_from_elsewhere_is_refused(self, backend: LocalBackend) -> None:
         for cursor in ("x", "-1", "9" * 30):

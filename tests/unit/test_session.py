@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from roost.core import claims, outside
 from roost.core.heartbeat import Heartbeat
@@ -364,7 +365,7 @@ class TestBrokenStores:
         entries = world.memory.journal._entries[work_id]
         broken = entries[-1].body
         assert broken is not None
-        entries[-1] = replace(entries[-1], body=replace(broken, data=b"not zstd"))
+        entries[-1] = structs.replace(entries[-1], body=structs.replace(broken, data=b"not zstd"))
         world.clock.advance(2)
         await process.work()
         tail = await process.tail(work_id)

@@ -12,11 +12,13 @@ from roost.clock import Clock, Ids, SystemIds
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
 from roost.models import Lane
+from roost.storage.local.many import insert_many
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.wake import Doorbell
 from roost.storage.local.writer import Writer
 from roost.storage.ports import Delivery, Message
 
+_INTO = "deliveries (work_id, cause, lane, visible_at, receipt, received_count)"
 _IN_HAND = "WHERE id = ? AND receipt = ?"
 _PUT_BACK = f"UPDATE deliveries SET visible_at = ?, receipt = '' {_IN_HAND}"  # noqa: S608  constant text
 
@@ -41,9 +43,9 @@ class LocalQueue:
         for message in messages:
             if not 0 <= message.delay_seconds <= MESSAGE_DELAY_MAX_SECONDS:
                 raise StorageError(f"a message can't be delayed by {message.delay_seconds} s")
-            rows.append((message.work_id, message.cause, message.lane.value, now + message.delay_seconds))
-        sql = "INSERT INTO deliveries VALUES (NULL, ?, ?, ?, ?, '', 0)"
-        await self._writer.submit(lambda db: db.executemany(sql, rows).rowcount, makes_visible=True)
+            visible_at = now + message.delay_seconds
+            rows.append((message.work_id, message.cause, message.lane.value, visible_at, "", 0))
+        await self._writer.submit(lambda db: insert_many(db, _INTO, rows), makes_visible=True)
 
     async def receive(
         self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]

@@ -10,21 +10,34 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from roost.errors import StorageUnavailable
 from roost.storage.local import schema
 from roost.storage.local.lock import TurnLock
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 Operation = Callable[[sqlite3.Connection], T]
 """Runs inside the transaction of its batch. It may run twice (what the first run wrote is
 undone), so its only effects are on the connection and on what it returns."""
+
+
+class Alike(Protocol[T_co]):
+    """Operations of which many can run together, at a lower cost than one by one."""
+
+    def __call__(self, db: sqlite3.Connection, /) -> T_co:
+        """Run this one."""
+
+    def run_all(self, db: sqlite3.Connection, operations: Sequence[Any], /) -> Sequence[T_co]:
+        """Run operations of this class, in order; this one is the first. Gives their results."""
+
 
 BATCH_MAX = 512
 
@@ -35,6 +48,7 @@ _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.Interfa
 @dataclass(slots=True)
 class _Task:
     operation: Operation[Any]
+    is_alike: bool
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     makes_visible: bool
@@ -81,11 +95,18 @@ class Writer:
         Raises:
             StorageUnavailable: the writer is closed.
         """
+        return self._submit(operation, False, makes_visible)
+
+    def submit_alike(self, operation: Alike[T]) -> asyncio.Future[T]:
+        """Like `submit`, for an operation that runs together with its like in a batch."""
+        return self._submit(operation, True, False)
+
+    def _submit(self, operation: Operation[T], is_alike: bool, makes_visible: bool) -> asyncio.Future[T]:
         if self._is_closed:
             raise StorageUnavailable(f"{self._path} is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Task(operation, loop, future, makes_visible))
+        self._queue.put(_Task(operation, is_alike, loop, future, makes_visible))
         return future
 
     async def close(self) -> None:
@@ -146,8 +167,8 @@ class Writer:
                 self._connection = schema.connect(self._path, is_reader=False)
             db = self._connection
             db.execute("BEGIN IMMEDIATE")
-            for task in batch:
-                task.result = task.operation(db)
+            for is_alike, tasks in groupby(batch, lambda task: task.is_alike):
+                _execute(db, tasks, is_alike)
             db.execute("COMMIT")
 
     def _roll_back(self) -> None:
@@ -167,6 +188,19 @@ class Writer:
         if isinstance(error, OSError):
             return schema.translate_os(error, self._path)
         return error
+
+
+def _execute(db: sqlite3.Connection, tasks: Iterable[_Task], is_alike: bool) -> None:
+    """Run operations that stand next to each other: those that are alike all at once."""
+    if not is_alike:
+        for task in tasks:
+            task.result = task.operation(db)
+        return
+    alike = list(tasks)
+    first: Any = alike[0].operation
+    results = first.run_all(db, [task.operation for task in alike]) if len(alike) > 1 else [first(db)]
+    for task, result in zip(alike, results, strict=True):
+        task.result = result
 
 
 def _is_of_the_file(error: Exception) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from roost.journal.entries import IndexRow
 from roost.models import Lane, State
@@ -27,7 +28,7 @@ def row(work_id: str, *, number: int = 0, **fields: object) -> IndexRow:
         updated_at=AT + number,
         since=AT + number,
     )
-    return replace(plain, **fields)  # type: ignore[arg-type]  # fields of IndexRow
+    return replace(plain, **fields)
 
 
 def running(work_id: str, *, token: int = 1, **fields: object) -> IndexRow:

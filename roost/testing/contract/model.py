@@ -16,6 +16,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec import structs
 
 from roost.journal.control import InvalidTransition, project
 from roost.journal.entries import (
@@ -187,7 +188,7 @@ class JournalMachine(Machine):
             assert row is not None
             expected = project(entries[-1])
             if row.state is State.RUNNING:
-                expected = replace(expected, due_at=row.due_at, lease_until=row.lease_until)
+                expected = structs.replace(expected, due_at=row.due_at, lease_until=row.lease_until)
             assert row == expected
         else:
             assert row == self.wait(self.model.index.get(work_id))
@@ -221,7 +222,7 @@ class IndexMachine(Machine):
     def put(self, work_id: str, ahead: int, state: State, lease_until: float, **fields: Any) -> None:
         row = self._row(work_id)
         held = state is State.RUNNING
-        row = replace(
+        row = structs.replace(
             row,
             position=max(0, row.position + ahead),
             state=state,
@@ -248,7 +249,7 @@ class IndexMachine(Machine):
     def take_due(self, work_id: str, is_stale: bool, due_at: float | None) -> None:
         row = self._row(work_id)
         if is_stale:
-            row = replace(row, due_at=AT + 0.5)
+            row = structs.replace(row, due_at=AT + 0.5)
         self.same(lambda backend: backend.index.take_due(row, due_at))
 
     @rule(now=_instants, limit=st.integers(1, 3))

@@ -1,0 +1,127 @@
+"""How entries get into the SQLite file: each with its index row, in the same transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from roost.errors import StorageError
+from roost.journal.control import project
+from roost.journal.entries import Entry, Kind
+from roost.models import State
+from roost.storage.codec import StoredEntry
+from roost.storage.local.many import insert, insert_many
+from roost.storage.local.rows import ENTRY_COLUMNS, PUT_ROW, ROW_COLUMNS, entry_of, row_values
+
+_COLUMNS = ROW_COLUMNS.split(", ")
+_INTO_JOURNAL = f"journal (work, {ENTRY_COLUMNS})"
+_INTO_WORKS = f"works ({ROW_COLUMNS})"
+_INSERT_ENTRY = insert(_INTO_JOURNAL, 1, 1 + len(StoredEntry._fields))
+_INSERT_ROW = insert(_INTO_WORKS, 1, len(_COLUMNS))
+SELECT_ENTRY = f"SELECT {ENTRY_COLUMNS} FROM journal WHERE work = (SELECT id FROM works WHERE work_id = ?)"  # noqa: S608  constant text
+# Not what never changes after position 0: an UPDATE writes each index that it names a column of.
+_CONSTANT = ("work_id", "engine", "lane", "created_at")
+_CHANGING = [number for number, name in enumerate(_COLUMNS) if name not in _CONSTANT]
+_UPDATE_ROW = (
+    f"UPDATE works SET {', '.join(f'{_COLUMNS[number]} = ?' for number in _CHANGING)} "  # noqa: S608  constant text
+    "WHERE id = ? AND position = ?"
+)
+# A commit inside a burst. State, engine and due_at stay as they are, so no index is touched:
+# due_at is raised by heartbeats and takes; one that is too early only
+# makes a sweeper look, see a live lease in the journal's tail, and move it.
+_UPDATE_RUNNING = """
+    UPDATE works SET position = ?, version = ?, step = ?, updated_at = ?, lease_until = max(?, lease_until),
+        failures = ?, interruptions = ?, reason = ?, progress = NULL
+    WHERE id = ? AND position = ?"""
+_WORK = "SELECT id FROM works WHERE work_id = ?"
+BURST_KINDS = frozenset({Kind.COMMITTED, Kind.RECORDED})
+
+
+def is_in_burst(entry: Entry) -> bool:
+    """Whether an entry is a commit after which its worker goes on under the same lease."""
+    return entry.control.state is State.RUNNING and entry.event.kind in BURST_KINDS
+
+
+def append_one(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> Entry:
+    """Insert an entry if its position is free, and project it; else what stands."""
+    if entry.position == 0:
+        row = db.execute(_INSERT_ROW, row_values(project(entry)))
+        return _enter(db, entry, values, row.lastrowid if row.rowcount else None)
+    work = db.execute(_WORK, (entry.work_id,)).fetchone()
+    if work is None:
+        raise _gap(entry)
+    if db.execute(_INSERT_ENTRY, (*work, *values)).rowcount == 0:
+        return _standing(db, entry)
+    if not _project(db, entry, work[0]):
+        _catch_up(db, entry, work[0])
+    return entry
+
+
+def _enter(db: sqlite3.Connection, entry: Entry, values: StoredEntry, new: int | None) -> Entry:
+    """Insert an entry at position 0, whose row is new with this id, or stood before (None)."""
+    if new is not None:
+        db.execute(_INSERT_ENTRY, (new, *values))
+        return entry
+    work = db.execute(_WORK, (entry.work_id,)).fetchone()
+    if db.execute(_INSERT_ENTRY, (*work, *values)).rowcount == 0:
+        return _standing(db, entry)
+    db.execute(PUT_ROW, row_values(project(entry)))  # a row without a journal, by `WorkIndex.put`
+    return entry
+
+
+def _catch_up(db: sqlite3.Connection, entry: Entry, work: int) -> None:
+    """The row is not that of the entry before: a row ahead of its journal stands, a gap is refused."""
+    before = "SELECT 1 FROM journal WHERE work = ? AND position = ?"
+    if db.execute(before, (work, entry.position - 1)).fetchone() is None:
+        raise _gap(entry)  # the writer undoes the insert
+    db.execute(PUT_ROW, row_values(project(entry)))
+
+
+def _gap(entry: Entry) -> StorageError:
+    return StorageError(f"a gap before position {entry.position} of {entry.work_id}")
+
+
+def _standing(db: sqlite3.Connection, entry: Entry) -> Entry:
+    found = db.execute(f"{SELECT_ENTRY} AND position = ?", (entry.work_id, entry.position)).fetchone()
+    return entry_of(found)
+
+
+def _project(db: sqlite3.Connection, entry: Entry, work: int) -> bool:
+    """Write the index row; False if the entry before this one is not the last."""
+    control = entry.control
+    if not is_in_burst(entry):
+        row = row_values(project(entry))
+        values = [row[number] for number in _CHANGING]
+        return db.execute(_UPDATE_ROW, (*values, work, entry.position - 1)).rowcount == 1
+    assert control.lease is not None
+    updated = db.execute(
+        _UPDATE_RUNNING,
+        (
+            entry.position,
+            control.version,
+            control.step,
+            entry.at,
+            control.lease.until,
+            control.failures,
+            control.interruptions,
+            control.reason,
+            work,
+            entry.position - 1,
+        ),
+    )
+    return updated.rowcount == 1
+
+
+def append_many(
+    db: sqlite3.Connection, entries: Sequence[Entry], rows: Sequence[StoredEntry]
+) -> Sequence[Entry]:
+    """Insert new work all at once; anything else one by one."""
+    if not all(entry.position == 0 for entry in entries) or len({e.work_id for e in entries}) < len(entries):
+        return [append_one(db, entry, values) for entry, values in zip(entries, rows, strict=True)]
+    last = db.execute("SELECT ifnull(max(id), 0) FROM works").fetchone()[0]
+    inserted = insert_many(db, _INTO_WORKS, [row_values(project(entry)) for entry in entries])
+    if inserted == len(entries):  # none stood, and ids were given in order
+        insert_many(db, _INTO_JOURNAL, [(last + 1 + n, *values) for n, values in enumerate(rows)])
+        return entries
+    new = dict(db.execute("SELECT work_id, id FROM works WHERE id > ?", (last,)))
+    return [_enter(db, entry, row, new.get(entry.work_id)) for entry, row in zip(entries, rows, strict=True)]
