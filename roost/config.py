@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     Attributes:
         storage: `local` (in `home`), `local:/path`, `aws`, `aws:STACK`, `memory`, or the URL of
             an installed backend.
+        namespace: of the work that this program enqueues, lists and looks at; workers serve all.
         artifacts: another storage that keeps artifacts only; None: the same.
         home: where `local` keeps its files.
         lease_seconds: how long a lease lasts without a heartbeat.
@@ -95,6 +96,7 @@ class Settings(BaseSettings):
     )
 
     storage: str = "local"
+    namespace: Annotated[str, Field(pattern=r"^([a-z0-9-]{1,63})?$")] = ""
     artifacts: str | None = None
     home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("roost")))
     lease_seconds: Annotated[Seconds, Field(ge=0.2, le=43200)] = 30.0

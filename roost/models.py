@@ -11,6 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from roost.errors import IdentifierError
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+NAMESPACE_PATTERN = re.compile(r"[a-z0-9-]{1,63}")
+NAMESPACE_MARK = "/"  # no id or namespace has it, so a work id can't be read two ways
 NAME_MAX_BYTES = 1024  # resources, idempotency keys, artifact names
 RESOURCES_MAX = 32  # resources of one work item
 REASON_MAX_CHARS = 500
@@ -29,6 +31,37 @@ def check_id(value: str, what: str = "id") -> str:
             hint="Use 1 to 128 of the characters A-Z a-z 0-9 . _ : -",
         )
     return value
+
+
+def check_namespace(value: str) -> str:
+    """Return `value` if it is a well-formed namespace, or empty: the default one.
+
+    Raises:
+        IdentifierError: it is not 1 to 63 of the characters a-z 0-9 -
+    """
+    if value and not NAMESPACE_PATTERN.fullmatch(value):
+        raise IdentifierError(
+            f"namespace {value[:80]!r} is not well-formed", hint="Use 1 to 63 of the characters a-z 0-9 -"
+        )
+    return value
+
+
+def check_work_id(value: str) -> str:
+    """Return `value` if it is a well-formed work id: `ID`, or `NAMESPACE/ID`.
+
+    Raises:
+        IdentifierError: it is neither.
+    """
+    namespace, mark, plain = value.rpartition(NAMESPACE_MARK)
+    if mark and not NAMESPACE_PATTERN.fullmatch(namespace):
+        raise IdentifierError(f"work id {value[:80]!r} is not well-formed", hint="Write ID, or NAMESPACE/ID.")
+    check_id(plain, "work id")
+    return value
+
+
+def namespace_of(work_id: str) -> str:
+    """The namespace of a work id; empty is the default one."""
+    return work_id.rpartition(NAMESPACE_MARK)[0]
 
 
 def check_name(value: str, what: str = "name") -> str:
@@ -87,15 +120,11 @@ def _resource(value: str) -> str:
     return check_name(value, "resource")
 
 
-def _work_id(value: str) -> str:
-    return check_id(value, "work id")
-
-
 def _engine_id(value: str) -> str:
     return check_id(value, "engine id")
 
 
-WorkId = Annotated[str, AfterValidator(_work_id)]
+WorkId = Annotated[str, AfterValidator(check_work_id)]
 EngineId = Annotated[str, AfterValidator(_engine_id)]
 Resource = Annotated[str, AfterValidator(_resource)]
 
@@ -104,7 +133,7 @@ class WorkItem(BaseModel):
     """A durable unit of work, as it was enqueued. It never changes.
 
     Attributes:
-        work_id: its id.
+        work_id: its id; one of a namespace is `NAMESPACE/ID`.
         engine: the id of the engine that runs it.
         payload: a JSON object; the engine gives it meaning.
         priority: above 0 the `high` lane, 0 `normal`, below 0 `low`.

@@ -74,7 +74,12 @@ async def open_runtime(
         if settings.crash_at is not None:
             backend = InstrumentedBackend(backend, crash_hook(settings.crash_at))
         parts = Parts(backend, clock, SystemIds(), _core_settings(settings))
-        yield Runtime(backend, parts, registry, Client(parts, engines=registry, actor=actor))
+        yield Runtime(
+            backend,
+            parts,
+            registry,
+            Client(parts, engines=registry, actor=actor, namespace=settings.namespace),
+        )
 
 
 def _core_settings(settings: Settings) -> CoreSettings:

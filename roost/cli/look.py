@@ -26,7 +26,7 @@ from roost.cli.output import (
     styled,
 )
 from roost.errors import InputError
-from roost.models import State, check_id
+from roost.models import NAMESPACE_MARK, State, check_id
 
 if TYPE_CHECKING:
     from roost.core.client import WorkView
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 FOLLOW_SECONDS = 0.2
 WATCH_SECONDS = 0.5
 ALL_PAGE = 1000  # rows of a page with --all
-CURSOR_MAX_CHARS = 18
 DATA_MAX_CHARS = 4000
 CONTROL_FIELDS = (
     "state",
@@ -206,11 +205,10 @@ def list_work(
     """
     from roost.storage.ports import IndexQuery
 
-    if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= CURSOR_MAX_CHARS):
-        raise InputError(f"--cursor {cursor[:80]!r} is none", hint="Take the one that `roost list` printed.")
-    for text, what in ((engine, "--engine"), (prefix, "--prefix")):
-        if text:
-            check_id(text, what)
+    if engine:
+        check_id(engine, "--engine")
+    if prefix:
+        check_id(prefix.rpartition(NAMESPACE_MARK)[2] or "-", "--prefix")
     query = IndexQuery(state=state, engine=engine, id_prefix=prefix)
 
     async def use(runtime: Runtime) -> int:

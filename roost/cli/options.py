@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roost.models import check_id
+from roost.models import check_work_id
 
 if TYPE_CHECKING:
     from roost.config import Settings
@@ -31,7 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs
 def _check_ids(given: str | list[str] | None) -> str | list[str] | None:
     """Refuse what can't be an id before a backend sees it."""
     for text in [given] if isinstance(given, str) else given or []:
-        check_id(text, "work id")
+        check_work_id(text)
     return given
 
 

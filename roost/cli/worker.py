@@ -107,7 +107,7 @@ async def _work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> in
         os.getpid(),
         extra={"event": "worker.started", **fields},
     )
-    watch = asyncio.create_task(_drain_when_idle(runtime, worker)) if until_idle else None
+    watch = asyncio.create_task(_drain_when_idle(runtime, worker, settings.namespace)) if until_idle else None
     try:
         await worker.run()
     finally:
@@ -146,10 +146,10 @@ def _leave_hung_steps() -> None:
         os._exit(0)
 
 
-async def _drain_when_idle(runtime: Runtime, worker: Worker) -> None:
+async def _drain_when_idle(runtime: Runtime, worker: Worker, namespace: str) -> None:
     while True:
         try:
-            counts = await runtime.backend.index.counts()
+            counts = await runtime.backend.index.counts(namespace)
         except StorageError as error:  # the worker itself goes on, too
             log.warning("can't count what is left: %s", error, extra={"event": "worker.count_failed"})
         else:

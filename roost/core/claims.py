@@ -9,6 +9,7 @@ from roost.core.parts import Parts
 from roost.journal.control import LOST_DELIVERY_SECONDS
 from roost.journal.decide import lease_until
 from roost.journal.entries import Control, Evicted
+from roost.models import namespace_of
 from roost.storage.ports import Acquired, Message, Owner, Refused
 
 _TRIES = 10  # each further try has freed something; more than a few means a storm
@@ -61,10 +62,11 @@ async def wake(parts: Parts, work_ids: Sequence[str]) -> None:
         await parts.backend.queue.send(messages)
 
 
-async def is_any_free(parts: Parts, refused: Refused, resources: Sequence[str]) -> bool:
-    """Whether an owner or waiter that stood in the way is gone by now."""
+async def is_any_free(parts: Parts, refused: Refused, work_id: str, resources: Sequence[str]) -> bool:
+    """Whether an owner or waiter that stood in the way of `work_id` is gone by now."""
+    namespace = namespace_of(work_id)
     for resource in resources:
-        views = await parts.backend.claims.show(resource=resource, limit=1)
+        views = await parts.backend.claims.show(resource=resource, limit=1, namespace=namespace)
         owners = views[0].owners if views else []
         if any(other in refused.owners for other in owners):
             return False

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from roost import jsonio
@@ -15,10 +15,29 @@ from roost.core import bodies, outbox, outside
 from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.parts import Parts
 from roost.engine import EngineRegistry
-from roost.errors import ConflictError, EnqueueConflict, InputError, PayloadError, WorkNotFound
+from roost.errors import (
+    ConflictError,
+    EnqueueConflict,
+    IdentifierError,
+    InputError,
+    PayloadError,
+    WorkNotFound,
+)
 from roost.journal.control import apply
 from roost.journal.entries import CancelRequested, Committed, Control, Enqueued, Entry, IndexRow, Retried
-from roost.models import RESOURCES_MAX, Artifact, Lane, Snapshot, WorkItem, check_id, check_name
+from roost.models import (
+    NAMESPACE_MARK,
+    RESOURCES_MAX,
+    Artifact,
+    Lane,
+    Snapshot,
+    WorkItem,
+    check_id,
+    check_name,
+    check_namespace,
+    check_work_id,
+    namespace_of,
+)
 from roost.storage.ports import FeedPage, IndexPage, IndexQuery
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
@@ -86,12 +105,21 @@ class Client:
         engines: if given, payloads are checked against those of them that have a
             `payload_model`; other engines are taken on trust.
         actor: written into the entries it appends.
+        namespace: of the work that it enqueues and lists; ids without a namespace are of it.
     """
 
-    def __init__(self, parts: Parts, *, engines: EngineRegistry | None = None, actor: str = "client") -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        engines: EngineRegistry | None = None,
+        actor: str = "client",
+        namespace: str = "",
+    ) -> None:
         self._parts = parts
         self._engines = engines
         self._actor = actor
+        self._namespace = check_namespace(namespace)
 
     # --- enqueueing ----------------------------------------------------------
 
@@ -157,6 +185,11 @@ class Client:
     def _check(self, work: NewWork) -> bytes:
         """Check all that can be checked before anything is stored; gives the payload as stored."""
         raw = check_new_work(work, self._parts.clock.now())
+        if work.work_id is not None and namespace_of(self._whole(work.work_id)) != self._namespace:
+            raise IdentifierError(
+                f"work id {work.work_id!r} is not of namespace {self._namespace!r}",
+                hint="Set ROOST_NAMESPACE to the namespace of the work that you enqueue.",
+            )
         spec = self._engines.get(work.engine) if self._engines else None
         if spec is not None:
             spec.check_payload(work.payload)
@@ -192,9 +225,15 @@ class Client:
         was enqueued under it: no second place that could disagree.
         """
         if work.idempotency_key is None:
-            return work.work_id or self._parts.ids.work_id()
+            return self._whole(work.work_id or self._parts.ids.work_id())
         text = json.dumps([work.engine, work.idempotency_key])
-        return f"key-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+        return self._whole(f"key-{hashlib.sha256(text.encode()).hexdigest()[:40]}")
+
+    def _whole(self, work_id: str) -> str:
+        """A work id with its namespace; this client's, where it names none."""
+        if not self._namespace or NAMESPACE_MARK in work_id:
+            return work_id
+        return f"{self._namespace}{NAMESPACE_MARK}{work_id}"
 
     async def _check_same(self, entry: Entry, stands: Entry) -> None:
         """Whether what stands under an id is what was to be enqueued.
@@ -219,6 +258,7 @@ class Client:
         Raises:
             WorkNotFound: there is none of that id.
         """
+        work_id = self._whole(work_id)
         tail, first = await self._tail(work_id), await self._get(work_id, 0)
         item = await bodies.load_item(self._parts.backend, first)
         snapshot = None
@@ -227,8 +267,10 @@ class Client:
         return WorkView(item, tail.control, snapshot, await self._parts.backend.index.get(work_id))
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
-        """Work items that match, newest first; a page."""
-        return await self._parts.backend.index.list(query, cursor=cursor, limit=limit)
+        """Work items of this client's namespace that match, newest first; a page."""
+        prefix = self._whole(query.id_prefix) if query.id_prefix else None
+        within = replace(query, namespace=self._namespace, id_prefix=prefix)
+        return await self._parts.backend.index.list(within, cursor=cursor, limit=limit)
 
     async def events(self, work_id: str, *, after: int = -1) -> AsyncIterator[Entry]:
         """The journal of one work item, from the entry after `after` to its tail.
@@ -236,6 +278,7 @@ class Client:
         Raises:
             WorkNotFound: there is none of that id.
         """
+        work_id = self._whole(work_id)
         await self._tail(work_id)
         while page := await self._parts.backend.journal.read(work_id, after=after, limit=_PAGE):
             for entry in page:
@@ -243,8 +286,13 @@ class Client:
             after = page[-1].position
 
     async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
-        """Entries of all journals in order; a page. See `ports.Journal.feed`."""
-        return await self._parts.backend.journal.feed(cursor, limit=limit, newest=newest)
+        """Entries of all journals of this client's namespace in order; a page.
+
+        See `ports.Journal.feed`. The page may be shorter than what follows it.
+        """
+        page = await self._parts.backend.journal.feed(cursor, limit=limit, newest=newest)
+        ours = [entry for entry in page.entries if namespace_of(entry.work_id) == self._namespace]
+        return FeedPage(ours, page.cursor)
 
     async def history(self, work_id: str) -> Sequence[Version]:
         """The committed versions of a work item, first to last.
@@ -315,6 +363,7 @@ class Client:
         self, work_id: str, event: CancelRequested | Retried, verb: str, *, is_for_terminal: bool
     ) -> None:
         """Append as an outsider, after what stands."""
+        work_id = self._whole(work_id)
         for _ in range(_TRIES):
             tail = await self._tail(work_id)
             if tail.control.state.is_terminal is not is_for_terminal:
@@ -360,7 +409,7 @@ def check_new_work(work: NewWork, now: float) -> bytes:
         raise InputError(f"a delay of {work.delay_seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
     _check_deadline(work.deadline_at, now)
     if work.work_id is not None:
-        check_id(work.work_id, "work id")
+        check_work_id(work.work_id)
     if work.idempotency_key is not None:
         check_name(work.idempotency_key, "idempotency key")
         if work.work_id is not None:

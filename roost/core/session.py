@@ -289,7 +289,7 @@ class Session:
         await self._append(Blocked(by[:10]))
         # A release between the refusal and the entry above called us while we still held the
         # lease, and that call came to nothing; so look again now that the entry stands.
-        if await claims.is_any_free(self._parts, answer, resources):
+        if await claims.is_any_free(self._parts, answer, self.work_id, resources):
             await claims.wake(self._parts, [self.work_id])
         return False
 

@@ -115,8 +115,8 @@ class InstrumentedIndex(_Calls):
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         return await self._call("list", self._inner.list(query, cursor=cursor, limit=limit))
 
-    async def counts(self) -> dict[State, int]:
-        return await self._call("counts", self._inner.counts())
+    async def counts(self, namespace: str = "") -> dict[State, int]:
+        return await self._call("counts", self._inner.counts(namespace))
 
 
 class InstrumentedClaims(_Calls):
@@ -139,8 +139,10 @@ class InstrumentedClaims(_Calls):
     async def leave(self, work_id: str, *, now: float) -> Sequence[str]:
         return await self._call("leave", self._inner.leave(work_id, now=now))
 
-    async def show(self, *, limit: int = 100, resource: str | None = None) -> Sequence[ResourceView]:
-        return await self._call("show", self._inner.show(limit=limit, resource=resource))
+    async def show(
+        self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
+    ) -> Sequence[ResourceView]:
+        return await self._call("show", self._inner.show(limit=limit, resource=resource, namespace=namespace))
 
 
 class InstrumentedQueue(_Calls):

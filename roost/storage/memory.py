@@ -10,14 +10,15 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 from msgspec import structs
 
 from roost.clock import Clock, SystemClock
-from roost.errors import ArtifactNotFound, StorageCorrupt, StorageError
+from roost.errors import ArtifactNotFound, InputError, StorageCorrupt, StorageError
 from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.entries import Entry, IndexRow
-from roost.models import Lane, State
+from roost.models import Lane, State, namespace_of
 from roost.storage.ports import (
     Acquired,
     Blob,
@@ -76,7 +77,7 @@ class MemoryJournal:
         return entries[position] if 0 <= position < len(entries) else None
 
     async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
-        start = int(cursor) if cursor is not None else 0
+        start = _number(cursor) if cursor is not None else 0
         if cursor is None and newest:
             start = max(0, len(self._feed) - limit)
         page = self._feed[start : start + limit]
@@ -135,19 +136,34 @@ class MemoryIndex:
         return True
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
-        before = int(cursor) if cursor is not None else len(self._order)
+        before = _number(cursor) if cursor is not None else len(self._order)
         newest_first = sorted(self._rows.values(), key=lambda row: -self._order[row.work_id])
         rows = [row for row in newest_first if self._order[row.work_id] < before and _matches(row, query)]
         page = rows[:limit]
         return IndexPage(page, str(self._order[page[-1].work_id]) if len(rows) > limit else None)
 
-    async def counts(self) -> dict[State, int]:
-        return dict(Counter(row.state for row in self._rows.values()))
+    async def counts(self, namespace: str = "") -> dict[State, int]:
+        rows = (row for row in self._rows.values() if namespace_of(row.work_id) == namespace)
+        return dict(Counter(row.state for row in rows))
+
+
+def _number(cursor: str) -> int:
+    """The number in a cursor.
+
+    Raises:
+        InputError: no page of this backend gave it out.
+    """
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
+        raise InputError(
+            f"{cursor[:80]!r} is no cursor", hint="Use the one that the page before gave, or none."
+        )
+    return int(cursor)
 
 
 def _matches(row: IndexRow, query: IndexQuery) -> bool:
     return (
-        (query.state is None or row.state is query.state)
+        namespace_of(row.work_id) == query.namespace
+        and (query.state is None or row.state is query.state)
         and (query.engine is None or row.engine == query.engine)
         and (query.id_prefix is None or row.work_id.startswith(query.id_prefix))
         and (query.created_after is None or row.created_at > query.created_after)
@@ -166,12 +182,13 @@ class MemoryClaims:
     """Resources in a dict; each has at most one owner."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[tuple[str, str], _Line] = {}  # by namespace and name
 
     async def acquire(
         self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
     ) -> Acquired | Refused:
-        lines = [self._lines.setdefault(name, _Line(None, [])) for name in resources]
+        namespace = namespace_of(owner.work_id)
+        lines = [self._lines.setdefault((namespace, name), _Line(None, [])) for name in resources]
         owners = [
             line.owner for line in lines if line.owner is not None and not _may_replace(line.owner, owner)
         ]
@@ -211,16 +228,18 @@ class MemoryClaims:
             if line.waiters:
                 line.waiters[0] = replace(line.waiters[0], called_at=now)
                 called.append(line.waiters[0].work_id)
-        self._lines = {name: line for name, line in self._lines.items() if line.owner or line.waiters}
+        self._lines = {key: line for key, line in self._lines.items() if line.owner or line.waiters}
         return list(dict.fromkeys(called))
 
-    async def show(self, *, limit: int = 100, resource: str | None = None) -> Sequence[ResourceView]:
-        names = sorted(self._lines) if resource is None else [resource] if resource in self._lines else []
-        return [
+    async def show(
+        self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
+    ) -> Sequence[ResourceView]:
+        found = [
             ResourceView(name, [line.owner] if line.owner else [], list(line.waiters))
-            for name in names[:limit]
-            if (line := self._lines[name]).owner or line.waiters
+            for (within, name), line in sorted(self._lines.items(), key=itemgetter(0))
+            if within == namespace and resource in (None, name) and (line.owner or line.waiters)
         ]
+        return found[:limit]
 
 
 def _may_replace(standing: Owner, owner: Owner) -> bool:

@@ -83,15 +83,16 @@ class FeedPage:
 
 @dataclass(frozen=True, slots=True)
 class IndexQuery:
-    """Which rows of the work index to list; None matches all.
+    """Which rows of one namespace to list; None matches all of it.
 
-    Rows come newest first. `id_prefix` matches the start of the work id.
+    Rows come newest first. `id_prefix` matches the start of the whole work id.
     """
 
     state: State | None = None
     engine: str | None = None
     id_prefix: str | None = None
     created_after: float | None = None
+    namespace: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +145,8 @@ class WorkIndex(Protocol):
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         """Rows that match, newest work first."""
 
-    async def counts(self) -> dict[State, int]:
-        """How many work items are in each state; states with none may be left out."""
+    async def counts(self, namespace: str = "") -> dict[State, int]:
+        """How many work items of a namespace are in each state; states with none may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,11 @@ class Refused:
 
 
 class ResourceClaims(Protocol):
-    """Who holds which resource. A claim has no clock: it is as alive as its owner's lease."""
+    """Who holds which resource. A claim has no clock: it is as alive as its owner's lease.
+
+    A resource is of the namespace of the work item that asks for it: work of two
+    namespaces may use one name and never meets.
+    """
 
     async def acquire(
         self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
@@ -237,8 +242,10 @@ class ResourceClaims(Protocol):
             resource that is free.
         """
 
-    async def show(self, *, limit: int = 100, resource: str | None = None) -> Sequence[ResourceView]:
-        """Resources that are held or waited for, by name; or the one named."""
+    async def show(
+        self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
+    ) -> Sequence[ResourceView]:
+        """Resources of a namespace that are held or waited for, by name; or the one named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,6 +257,46 @@ class TestIdempotency:
         assert len(await deliveries(backend)) == 1
 
 
+class TestNamespaces:
+    @pytest.fixture
+    def team(self, backend: MemoryBackend, client: Client) -> Client:
+        return Client(client._parts, namespace="team")
+
+    async def test_ids_without_a_namespace_are_of_the_clients_own(self, client: Client, team: Client) -> None:
+        for given in ({}, {"work_id": "w"}, {"work_id": "team/v"}, {"idempotency_key": "k"}):
+            work_id = await team.enqueue("demo", **given)
+            assert work_id.startswith("team/")
+            plain = work_id.removeprefix("team/")
+            for known in (work_id, plain):
+                assert (await team.status(known)).item.work_id == work_id
+                assert len([entry async for entry in team.events(known)]) == 1
+            assert (await client.status(work_id)).item.work_id == work_id  # whoever names it, finds it
+            with pytest.raises(WorkNotFound):
+                await client.status(plain)
+        await team.cancel("w", "enough")
+        assert (await team.status("w")).control.cancel_requested
+
+    async def test_each_lists_its_own(self, client: Client, team: Client) -> None:
+        ids = [await a_client.enqueue("demo", work_id="w") for a_client in (client, team)]
+        for a_client, work_id in zip((client, team), ids, strict=True):
+            assert [row.work_id for row in (await a_client.list(IndexQuery())).rows] == [work_id]
+            assert [row.work_id for row in (await a_client.list(IndexQuery(id_prefix="w"))).rows] == [work_id]
+            assert [entry.work_id for entry in (await a_client.feed(None)).entries] == [work_id]
+
+    @pytest.mark.parametrize("work_id", ["other/w", "team/w/x", "Team/w", "/w", "team/"])
+    async def test_an_id_of_another_namespace_is_refused(
+        self, team: Client, backend: MemoryBackend, work_id: str
+    ) -> None:
+        with pytest.raises(IdentifierError):
+            await team.enqueue("demo", work_id=work_id)
+        assert await is_empty(backend)
+
+    def test_a_namespace_has_a_form(self, client: Client) -> None:
+        for namespace in ("Team", "a/b", "a" * 64, "a b", "ä"):
+            with pytest.raises(IdentifierError):
+                Client(client._parts, namespace=namespace)
+
+
 class TestLooking:
     async def test_what_is_not_there_is_not_found(self, client: Client) -> None:
         for call in (

@@ -6,13 +6,14 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from roost.models import NAMESPACE_MARK, namespace_of
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
 from roost.storage.ports import Acquired, Owner, Refused, ResourceView, Waiter
 
-_NAMES = """
-    SELECT resource FROM claims WHERE ?1 IS NULL OR resource = ?1 UNION
-    SELECT resource FROM waiters WHERE ?1 IS NULL OR resource = ?1 ORDER BY resource LIMIT ?2"""
+_KEYS = """
+    SELECT resource FROM claims WHERE resource >= ?1 AND resource < ?2 UNION
+    SELECT resource FROM waiters WHERE resource >= ?1 AND resource < ?2 ORDER BY resource LIMIT ?3"""
 
 
 class LocalClaims:
@@ -26,7 +27,8 @@ class LocalClaims:
     async def acquire(
         self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
     ) -> Acquired | Refused:
-        return await self._writer.submit(lambda db: _acquire(db, owner, resources, now, overtake_before))
+        keys = [_key(namespace_of(owner.work_id), resource) for resource in resources]
+        return await self._writer.submit(lambda db: _acquire(db, owner, keys, now, overtake_before))
 
     async def release(self, owner: Owner, *, now: float) -> Sequence[str]:
         return await self._writer.submit(lambda db: _release(db, owner, now))
@@ -34,15 +36,26 @@ class LocalClaims:
     async def leave(self, work_id: str, *, now: float) -> Sequence[str]:
         return await self._writer.submit(lambda db: _leave(db, work_id, now))
 
-    async def show(self, *, limit: int = 100, resource: str | None = None) -> Sequence[ResourceView]:
+    async def show(
+        self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
+    ) -> Sequence[ResourceView]:
+        if resource is None:  # all that begin with the mark; nothing sorts between `a/` and `a0`
+            span = (_key(namespace, ""), f"{namespace}0")
+        else:
+            span = (_key(namespace, resource), _key(namespace, resource) + "\0")
         with storage_errors(self._path):
-            names = self._reader.execute(_NAMES, (resource, limit)).fetchall()
-            return [_view(self._reader, name) for (name,) in names]
+            keys = self._reader.execute(_KEYS, (*span, limit)).fetchall()
+            return [_view(self._reader, key) for (key,) in keys]
 
 
-def _view(db: sqlite3.Connection, resource: str) -> ResourceView:
-    owner = _owner(db, resource)
-    return ResourceView(resource, [owner] if owner else [], _waiters(db, resource))
+def _key(namespace: str, resource: str) -> str:
+    """A resource as it is stored. No namespace has the mark, so no two are stored alike."""
+    return f"{namespace}{NAMESPACE_MARK}{resource}"
+
+
+def _view(db: sqlite3.Connection, key: str) -> ResourceView:
+    owner = _owner(db, key)
+    return ResourceView(key.partition(NAMESPACE_MARK)[2], [owner] if owner else [], _waiters(db, key))
 
 
 def _owner(db: sqlite3.Connection, resource: str) -> Owner | None:

@@ -59,17 +59,17 @@ class LocalIndex:
         if cursor is not None:
             where.append("id < ?")
             values.append(cursor_of(cursor))
-        sql = (
-            f"SELECT id, {ROW_COLUMNS} FROM works WHERE {' AND '.join(where) or '1'} ORDER BY id DESC LIMIT ?"  # noqa: S608  constant text
-        )
+        sql = f"SELECT id, {ROW_COLUMNS} FROM works WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"  # noqa: S608  constant text
         with storage_errors(self._path):
             found = self._reader.execute(sql, (*values, limit + 1)).fetchall()
         page = found[:limit]
         return IndexPage([row_of(row[1:]) for row in page], str(page[-1][0]) if len(found) > limit else None)
 
-    async def counts(self) -> dict[State, int]:
+    async def counts(self, namespace: str = "") -> dict[State, int]:
+        clause, values = _within(namespace)
+        sql = f"SELECT state, count(*) FROM works WHERE {clause} GROUP BY state"  # noqa: S608  constant text
         with storage_errors(self._path):
-            found = self._reader.execute("SELECT state, count(*) FROM works GROUP BY state").fetchall()
+            found = self._reader.execute(sql, values).fetchall()
         return {State(state): count for state, count in found}
 
     def _rows(self, sql: str, values: tuple[Any, ...]) -> Sequence[IndexRow]:
@@ -78,9 +78,16 @@ class LocalIndex:
         return [row_of(row) for row in found]
 
 
+def _within(namespace: str) -> tuple[str, list[Any]]:
+    """The condition that a row is of a namespace; nothing sorts between `a/` and `a0`."""
+    if not namespace:
+        return "instr(work_id, '/') = 0", []
+    return "work_id > ? AND work_id < ?", [f"{namespace}/", f"{namespace}0"]
+
+
 def _where(query: IndexQuery) -> tuple[list[str], list[Any]]:
-    clauses: list[str] = []
-    values: list[Any] = []
+    within, values = _within(query.namespace)
+    clauses = [within]
     for clause, value in (
         ("state = ?", query.state.value if query.state else None),
         ("engine = ?", query.engine),

@@ -76,7 +76,7 @@ def cursor_of(text: str) -> int:
     Raises:
         InputError: no page of this backend gave it out.
     """
-    if not text.isdecimal() or len(text) > 18:  # what SQLite's integers hold
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):  # what SQLite's integers hold
         raise InputError(
             f"{text[:80]!r} is no cursor", hint="Use the one that the page before gave, or none."
         )

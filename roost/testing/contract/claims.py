@@ -39,6 +39,18 @@ class ClaimsContract(Contract):
         assert await take(backend.claims, B, "r1", "r2", "r3") == Refused([A], [])
         assert await views(backend.claims) == {"r1": ([], ["b"]), "r2": ([A], ["b"]), "r3": ([], ["b"])}
 
+    async def test_namespaces_have_resources_of_their_own(self, backend: Backend) -> None:
+        ours, theirs = Owner("team/a", 1), Owner("tea/a", 2)
+        for owner in (A, ours, theirs):
+            assert await take(backend.claims, owner, "r", "team/r") == Acquired()
+        for namespace, owner in (("", A), ("team", ours), ("tea", theirs)):
+            shown = await backend.claims.show(namespace=namespace)
+            assert shown == [ResourceView("r", [owner], []), ResourceView("team/r", [owner], [])]
+            assert await backend.claims.show(namespace=namespace, resource="r") == shown[:1]
+        assert await take(backend.claims, Owner("team/b", 3), "r") == Refused([ours], [])
+        assert await backend.claims.release(ours, now=AT) == ["team/b"]
+        assert await backend.claims.show(limit=1) == [ResourceView("r", [A], [])]
+
     async def test_every_other_holder_is_named(self, backend: Backend) -> None:
         await take(backend.claims, A, "r1")
         await take(backend.claims, B, "r3")

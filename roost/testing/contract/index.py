@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from msgspec.structs import replace
 
+from roost.errors import InputError
 from roost.journal.entries import IndexRow
 from roost.models import Lane, State
 from roost.storage.ports import Backend, IndexQuery, Renewal, WorkIndex
@@ -305,6 +307,30 @@ class IndexContract(Contract):
                         break
                 assert seen == expected
                 assert cursor is None
+
+    async def test_a_cursor_that_no_page_gave_is_refused(self, backend: Backend) -> None:
+        await backend.index.put(row("w"))
+        for cursor in ("x", "-1", "9" * 99, "\u0663", "e30"):
+            with pytest.raises(InputError):
+                await backend.index.list(IndexQuery(), cursor=cursor)
+
+    async def test_namespaces_are_listed_and_counted_apart(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        ids = ["a.1", "team/a.1", "team-b/a.1", "a.2", "team/a.2", "team/b.1"]
+        await _fill(backend, harness, [row(name, number=number) for number, name in enumerate(ids)])
+        for query, expected in (
+            (IndexQuery(), "a.2 a.1"),
+            (IndexQuery(namespace="team"), "team/b.1 team/a.2 team/a.1"),
+            (IndexQuery(namespace="team", id_prefix="team/a."), "team/a.2 team/a.1"),
+            (IndexQuery(namespace="team", id_prefix="a."), ""),
+            (IndexQuery(namespace="team-b"), "team-b/a.1"),
+            (IndexQuery(namespace="tea"), ""),
+        ):
+            found = (await backend.index.list(query)).rows
+            assert [given.work_id for given in found] == expected.split()
+        for namespace, count in (("", 2), ("team", 3), ("team-b", 1), ("tea", 0)):
+            assert sum((await backend.index.counts(namespace)).values()) == count
 
     async def test_a_cursor_stays_good_while_work_comes_and_goes_on(
         self, backend: Backend, harness: BackendHarness
