@@ -83,6 +83,7 @@ class Settings(BaseSettings):
         artifacts: another storage that keeps artifacts only; None: the same.
         home: where `local` keeps its files.
         lease_seconds: how long a lease lasts without a heartbeat.
+        retention_seconds: how long work is kept after it ended; 0: for ever.
         worker: see `WorkerSettings`.
         aws: see `AwsSettings`.
         engines: keyword arguments of engine factories, by engine name.
@@ -100,6 +101,7 @@ class Settings(BaseSettings):
     artifacts: str | None = None
     home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("roost")))
     lease_seconds: Annotated[Seconds, Field(ge=0.2, le=43200)] = 30.0
+    retention_seconds: Annotated[Seconds, Field(ge=0, allow_inf_nan=False)] = 30 * 86400.0
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     aws: AwsSettings = Field(default_factory=AwsSettings)
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)

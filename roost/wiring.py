@@ -91,6 +91,7 @@ def _core_settings(settings: Settings) -> CoreSettings:
         burst_seconds=worker.burst_seconds,
         sweep_seconds=worker.sweep_seconds,
         grace_seconds=worker.grace_seconds,
+        retention_seconds=settings.retention_seconds or None,
     )
 
 

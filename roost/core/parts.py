@@ -32,6 +32,7 @@ class CoreSettings:
         sweep_seconds: mean time between two sweeps of one worker.
         grace_seconds: how long a running step may go on after the worker is told to stop.
         wait_seconds: how long one receive waits for a delivery.
+        retention_seconds: how long work is kept after it ended; None: for ever.
         lanes: the priority lanes that a worker serves.
     """
 
@@ -42,6 +43,7 @@ class CoreSettings:
     sweep_seconds: float = 5.0
     grace_seconds: float = 20.0
     wait_seconds: float = 20.0
+    retention_seconds: float | None = None
     lanes: tuple[Lane, ...] = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
 
 

@@ -21,6 +21,8 @@ from roost.storage.ports import Message
 log = logging.getLogger("roost.sweeper")
 
 PAGE_ROWS = 100
+EXPIRE_SECONDS = 600.0  # mean time between two looks of one worker for work to expire
+EXPIRE_MAX = 10_000  # at one look
 SWEEP_ROWS_MAX = 1000  # a sweep that finds more leaves the rest to the next
 
 
@@ -34,6 +36,7 @@ class Sweeper:
     def __init__(self, parts: Parts, actor: str) -> None:
         self._parts = parts
         self._actor = actor
+        self._expire_at = 0.0  # monotonic
 
     async def run(self) -> None:
         """Sweep until cancelled; a failing backend is tried again at the next interval."""
@@ -42,6 +45,7 @@ class Sweeper:
             await self._parts.clock.sleep(self._parts.ids.uniform(0.5, 1.5) * seconds)
             try:
                 await self.sweep()
+                await self.expire()
             except StorageError as error:
                 log.warning("sweep failed, trying again: %s", error, extra={"event": "sweep.failed"})
 
@@ -60,6 +64,22 @@ class Sweeper:
                 await self._look(row, now, has_backlog)
             seen, last = seen + len(rows), rows[-1]
         return seen
+
+    async def expire(self) -> int:
+        """Delete work whose retention time is over, if the time for it has come; returns how many."""
+        retention_seconds, now = self._parts.settings.retention_seconds, self._parts.clock.monotonic()
+        if retention_seconds is None or now < self._expire_at:
+            return 0
+        self._expire_at = now + self._parts.ids.uniform(0.5, 1.5) * EXPIRE_SECONDS
+        before, total = self._parts.clock.now() - retention_seconds, 0
+        while total < EXPIRE_MAX:
+            gone = await self._parts.backend.journal.expire(before, limit=PAGE_ROWS)
+            total += len(gone)
+            if len(gone) < PAGE_ROWS:
+                break
+        if total:
+            log.info("%d work items expired", total, extra={"event": "work.expired", "count": total})
+        return total
 
     async def _look(self, row: IndexRow, now: float, has_backlog: bool) -> None:
         """Take one due row and do what it asks for."""

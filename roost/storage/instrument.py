@@ -89,6 +89,9 @@ class InstrumentedJournal(_Calls):
     async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
         return await self._call("feed", self._inner.feed(cursor, limit=limit, newest=newest))
 
+    async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
+        return await self._call("expire", self._inner.expire(ended_before, limit=limit))
+
 
 class InstrumentedIndex(_Calls):
     """A `WorkIndex` with a hook."""
@@ -229,6 +232,7 @@ CRASH_CALLS = frozenset(
         "index_put",
         "renew",
         "take_due",
+        "expire",
         "acquire",
         "release",
         "send",

@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from operator import itemgetter
 
 from msgspec import structs
@@ -81,7 +82,23 @@ class MemoryJournal:
         if cursor is None and newest:
             start = max(0, len(self._feed) - limit)
         page = self._feed[start : start + limit]
-        return FeedPage(page, str(start + len(page)))
+        return FeedPage([entry for entry in page if self._stands(entry)], str(start + len(page)))
+
+    def _stands(self, entry: Entry) -> bool:
+        """Whether an entry of the feed has not expired."""
+        entries = self._entries.get(entry.work_id, [])
+        return entry.position < len(entries) and entries[entry.position] is entry
+
+    async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
+        ended = [
+            work_id
+            for work_id, entries in self._entries.items()
+            if entries[-1].control.state.is_terminal and entries[-1].control.since < ended_before
+        ][:limit]
+        for work_id in ended:
+            del self._entries[work_id]
+            self._index.forget(work_id)
+        return ended
 
 
 class MemoryIndex:
@@ -90,14 +107,20 @@ class MemoryIndex:
     def __init__(self) -> None:
         self._rows: dict[str, IndexRow] = {}
         self._order: dict[str, int] = {}
+        self._numbers = count()
 
     async def put(self, row: IndexRow) -> bool:
         standing = self._rows.get(row.work_id)
         if standing is not None and standing.position > row.position:
             return False
         self._rows[row.work_id] = row
-        self._order.setdefault(row.work_id, len(self._order))
+        self._order.setdefault(row.work_id, next(self._numbers))
         return True
+
+    def forget(self, work_id: str) -> None:
+        """Remove a row, with its journal."""
+        self._rows.pop(work_id, None)
+        self._order.pop(work_id, None)
 
     async def get(self, work_id: str) -> IndexRow | None:
         return self._rows.get(work_id)
@@ -136,7 +159,7 @@ class MemoryIndex:
         return True
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
-        before = _number(cursor) if cursor is not None else len(self._order)
+        before = _number(cursor) if cursor is not None else float("inf")
         newest_first = sorted(self._rows.values(), key=lambda row: -self._order[row.work_id])
         rows = [row for row in newest_first if self._order[row.work_id] < before and _matches(row, query)]
         page = rows[:limit]

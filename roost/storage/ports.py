@@ -72,6 +72,17 @@ class Journal(Protocol):
         Entries of one work item come in the order of their positions, none left out.
         """
 
+    async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
+        """Delete journals of work that ended before an instant, with their index rows.
+
+        Work that has not ended is never touched, nor work that is put back to life
+        meanwhile. A call that dies midway leaves the row, so that a next one goes on.
+        A backend may keep a few of the newest for its own order's sake.
+
+        Returns:
+            The ids of what is gone, at most `limit`; fewer say that there is no more.
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:

@@ -32,7 +32,17 @@ from roost.errors import (
     StorageUnavailable,
 )
 from roost.journal.control import apply, project
-from roost.journal.entries import Body, Claimed, Committed, Encoding, Enqueued, Entry, Event
+from roost.journal.entries import (
+    Body,
+    Cancelled,
+    Claimed,
+    Committed,
+    Encoding,
+    Enqueued,
+    Entry,
+    Event,
+    Retried,
+)
 from roost.models import Lane
 from roost.storage.local import LocalBackend, open_local
 from roost.storage.local.lock import TurnLock
@@ -354,6 +364,22 @@ class TestJournal:
         rivals = [replace(enqueued(name), entry_id=f"rival-{name}") for name in "abc"]
         assert await backend.journal.append_many(rivals) == [rivals[0], standing, rivals[2]]
         assert await backend.journal.append_many([]) == []
+
+    async def test_numbers_that_cursors_count_on_never_come_again(self, backend: LocalBackend) -> None:
+        """SQLite would give the numbers of the newest rows to what comes next."""
+        for name in "abc":
+            entry = await backend.journal.append(enqueued(name))
+            await backend.journal.append(after(entry, Cancelled("enough")))
+        revived = await backend.journal.append(enqueued("d"))
+        await backend.journal.append(after(await backend.journal.tail("a"), Retried("again")))
+        await backend.journal.append(after(await backend.journal.tail("a"), Cancelled("no")))
+        cursor = (await backend.journal.feed(None)).cursor
+        assert await backend.journal.expire(AT + 1e9) == ["b", "c"]  # "a" holds the newest entry
+        await backend.journal.append(enqueued("e"))
+        await backend.journal.append(after(revived, Cancelled("no")))
+        page = await backend.journal.feed(cursor)
+        assert [entry.work_id for entry in page.entries] == ["e", "d"]
+        assert await backend.journal.expire(AT + 1e9) == ["a"]
 
     async def test_append_many_keeps_the_order(self, backend: LocalBackend) -> None:
         names = [f"w{number}" for number in range(150)]

@@ -10,6 +10,7 @@ from roost.journal.entries import Entry
 from roost.storage.codec import encode_entry
 from roost.storage.local.appends import SELECT_ENTRY, append_many, append_one, is_in_burst
 from roost.storage.local.bursts import Step
+from roost.storage.local.expiry import ENDED, delete_ended
 from roost.storage.local.rows import ENTRY_COLUMNS, cursor_of, entry_of
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
@@ -68,3 +69,10 @@ class LocalJournal:
                 (after, limit),
             ).fetchall()
         return FeedPage([entry_of(values[1:]) for values in found], str(found[-1][0] if found else after))
+
+    async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
+        with storage_errors(self._path):
+            found = self._reader.execute(ENDED, (ended_before, limit)).fetchall()
+        if not found:
+            return []
+        return await self._writer.submit(lambda db: delete_ended(db, [row[0] for row in found], ended_before))

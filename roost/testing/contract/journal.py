@@ -29,7 +29,7 @@ from roost.journal.entries import (
     Wait,
 )
 from roost.models import Lane
-from roost.storage.ports import Backend, FeedPage, Journal
+from roost.storage.ports import Backend, FeedPage, IndexQuery, Journal
 from roost.testing.contract.harness import AT, BackendHarness, Contract, append_all, first, follow
 
 _RIVALS = 20
@@ -399,6 +399,71 @@ class JournalContract(Contract):
         for work_id, entries in journals.items():
             assert [entry for entry in seen if entry.work_id == work_id] == entries
         assert len(seen) == sum(map(len, journals.values()))
+
+    # --- expiry --------------------------------------------------------------
+
+    async def test_work_that_ended_long_ago_expires(self, backend: Backend, harness: BackendHarness) -> None:
+        live, old, recent = chain("live", 4), _ended("old", AT + 10), _ended("recent", AT + 100)
+        for entries in (live, old, recent, [first("newest")]):
+            await append_all(backend, entries)
+            for entry in entries[1:]:
+                await backend.index.put(project(entry))
+        await harness.settle()
+        other = await harness.reopen()
+        assert await other.journal.expire(AT + 10) == []
+        assert await other.journal.expire(AT + 11) == ["old"]
+        await harness.settle()
+        assert await backend.journal.tail("old") is None
+        assert await backend.journal.read("old") == []
+        assert await backend.index.get("old") is None
+        assert {row.work_id for row in (await backend.index.list(IndexQuery())).rows} == {
+            "live",
+            "recent",
+            "newest",
+        }
+        assert await backend.journal.read("live") == live
+        assert await backend.journal.read("recent") == recent
+        assert await backend.journal.expire(AT + 11) == []
+
+    async def test_what_lives_never_expires(self, backend: Backend, harness: BackendHarness) -> None:
+        retried = [*_ended("retried", AT), follow(_ended("retried", AT)[-1], Retried("again"), at=AT + 5)]
+        asleep = [first("asleep", wake_at=AT + 1e8)]
+        for entries in (retried, asleep, [first("queued")], chain("running", 2), [first("newest")]):
+            await append_all(backend, entries)
+        await backend.index.put(project(retried[2]))  # a row that lags says that it has ended
+        await harness.settle()
+        assert await backend.journal.expire(AT + 1e9) == []
+        assert await backend.journal.read("retried") == retried
+
+    async def test_expiry_goes_in_pages(self, backend: Backend, harness: BackendHarness) -> None:
+        for name in "abcde":
+            await append_all(backend, _ended(name, AT))
+            await backend.index.put(project(_ended(name, AT)[-1]))
+        await append_all(backend, [first("newest")])
+        await harness.settle()
+        pages = []
+        while page := await backend.journal.expire(AT + 1, limit=2):
+            pages.append(page)
+            await harness.settle()
+        assert sorted(work_id for page in pages for work_id in page) == list("abcde")
+        assert all(len(page) <= 2 for page in pages)
+
+    async def test_an_id_that_expired_is_free_again(self, backend: Backend, harness: BackendHarness) -> None:
+        await append_all(backend, _ended("w", AT))
+        await backend.index.put(project(_ended("w", AT)[-1]))
+        await append_all(backend, [first("newest")])
+        await harness.settle()
+        assert await backend.journal.expire(AT + 1) == ["w"]
+        again = [first("w", by="other", at=AT + 50), *chain("w", 2)[1:]]
+        await append_all(backend, again[:1])
+        assert await backend.journal.read("w") == again[:1]
+
+
+def _ended(work_id: str, at: float) -> list[Entry]:
+    """A journal of work that was done at an instant."""
+    begun = first(work_id, at=AT - 100)
+    held = follow(begun, Claimed("worker", AT), at=AT - 50)
+    return [begun, held, follow(held, Committed(1, "done", is_finished=True), at=at)]
 
 
 def _rival(before: Entry | None, number: int) -> Entry:
