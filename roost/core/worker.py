@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from roost.core.heartbeat import Heartbeat
@@ -16,10 +17,12 @@ from roost.core.session import Session
 from roost.core.sweeper import Sweeper
 from roost.engine import EngineRegistry
 from roost.errors import RoostError, StorageError
+from roost.models import Lane
 from roost.storage.ports import Delivery
 
 log = logging.getLogger("roost.worker")
 
+LOWER_FIRST_EVERY = 4  # every fourth look begins one lane lower, every sixteenth two
 _FIRST_PAUSE_SECONDS = 0.1
 _ABANDON_SECONDS = 5.0  # what an interrupted step may take to end
 _LONGEST_PAUSE_SECONDS = 30.0
@@ -44,6 +47,7 @@ class Worker:
         self._executor = executor
         self._draining = asyncio.Event()
         self._lane_free = asyncio.Event()
+        self._looks = 0
 
     async def run(self) -> None:
         """Work until `drain` was called and every session has ended.
@@ -95,7 +99,7 @@ class Worker:
                     free,
                     visibility_seconds=settings.lease_seconds,
                     wait_seconds=settings.wait_seconds,
-                    lanes=settings.lanes,
+                    lanes=self._lane_order(),
                 )
                 pause = _FIRST_PAUSE_SECONDS
             except StorageError as error:
@@ -105,6 +109,14 @@ class Worker:
                 continue
             for delivery in deliveries:
                 self._start(delivery)
+
+    def _lane_order(self) -> Sequence[Lane]:
+        """The lanes, highest first; but now and then a lower one first, so that none is starved."""
+        self._looks += 1
+        lanes = self._parts.settings.lanes
+        depths = range(len(lanes) - 1, 0, -1)
+        first = next((depth for depth in depths if self._looks % LOWER_FIRST_EVERY**depth == 0), 0)
+        return [*lanes[first:], *lanes[:first]]
 
     def _start(self, delivery: Delivery) -> None:
         session = Session(

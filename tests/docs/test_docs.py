@@ -54,14 +54,15 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_every_shell_block_of_the_readme_runs(tmp_path: Path, environ: dict[str, str], page: str) -> None:
-    """All blocks in order, in one shell, as a reader would type them."""
+@pytest.mark.parametrize("page_name", ["README.md", "examples/aws.md"])
+def test_every_shell_block_runs(tmp_path: Path, environ: dict[str, str], page: str, page_name: str) -> None:
+    """All blocks of a page in order, in one shell, as a reader would type them."""
     lines = [
         "set -euo pipefail",
         "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT",
         f"cp -r {ROOT}/examples .",
     ]
-    for language, mark, text in BLOCK.findall(README):
+    for language, mark, text in BLOCK.findall((ROOT / page_name).read_text()):
         if language == "bash":
             command = text.replace("https://example.com", page).rstrip()
             lines += [f"cd {tmp_path}", f"{command} 2>worker.log &" if "background" in mark else command]
@@ -74,7 +75,7 @@ def test_every_shell_block_of_the_readme_runs(tmp_path: Path, environ: dict[str,
 
 
 def test_the_readme_has_exactly_two_set_up_commands() -> None:
-    commands = [text for language, _, text in BLOCK.findall(README) if language == "console"]
+    commands = [text for language, mark, text in BLOCK.findall(README) if (language, mark) == ("console", "")]
     assert len(commands) == 2
     assert commands[0].strip().endswith("roost demo")
     assert "pytest" in commands[1]

@@ -1,0 +1,249 @@
+"""The artifact store port on S3: objects named by the SHA-256 of their content.
+
+An object is written on the condition that it is not there, with its checksum, so S3 itself
+verifies what arrives; it is verified again on every read. Large blobs go up in parts, and
+never more than a few parts are in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import re
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from typing import IO, Any
+
+from botocore.exceptions import ClientError
+
+from roost.errors import ArtifactNotFound, StorageCorrupt
+from roost.storage.aws.clients import Aws
+from roost.storage.aws.faults import code_of, is_passing, storage_errors
+from roost.storage.aws.names import definition
+from roost.storage.ports import Blob
+
+CHUNK_BYTES = 1 << 18
+SPOOL_BYTES = 8 << 20  # of one blob in memory; beyond it a temporary file holds it
+MULTIPART_BYTES = 16 << 20  # blobs above it go up in parts
+PART_BYTES = 8 << 20  # at least; S3 API reference, "Multipart upload limits": 10,000 parts
+PARTS_MAX = 10_000
+PARALLEL_PARTS = 4
+_STANDS = frozenset({"PreconditionFailed", "412"})
+_CONFLICT = frozenset({"ConditionalRequestConflict", "409"})
+_MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class AwsArtifacts:
+    """`ports.ArtifactStore`."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+        self._bucket = aws.names.bucket
+        self._prefix = definition()["bucket"]["blob_prefix"]
+
+    async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
+        with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
+            digest = hashlib.sha256()
+            async for chunk in _each(chunks):
+                digest.update(chunk)
+                spool.write(chunk)
+            size = spool.tell()
+            spool.seek(0)
+            key = self._key(digest.hexdigest())
+            if size <= MULTIPART_BYTES:
+                await self._put_whole(key, spool.read(), digest.digest())
+            else:
+                await self._put_parts(key, spool, size)
+        return Blob(digest.hexdigest(), size)
+
+    async def read(self, digest: str) -> AsyncIterator[bytes]:
+        body = (await self._get(digest))["Body"]
+        seen = hashlib.sha256()
+        held: bytes | None = None  # the last chunk is given once all is verified
+        with storage_errors(f"GetObject of {digest}"):
+            async with body:
+                while chunk := await body.read(CHUNK_BYTES):
+                    seen.update(chunk)
+                    if held is not None:
+                        yield held
+                    held = chunk
+        if seen.hexdigest() != digest:
+            raise StorageCorrupt(f"artifact {digest} has other bytes than were stored")
+        if held is not None:
+            yield held
+
+    async def read_range(self, digest: str, start: int, length: int) -> bytes:
+        """A part of a blob, as it is stored: a part can't be verified against the digest of the whole.
+
+        Args:
+            start: of the first byte, from 0.
+            length: at most so many bytes, at least 1.
+
+        Raises:
+            ArtifactNotFound: there is no such blob.
+        """
+        answer = await self._get(digest, Range=f"bytes={start}-{start + length - 1}")
+        with storage_errors(f"GetObject of {digest}"):
+            async with answer["Body"] as body:
+                content: bytes = await body.read()
+        return content
+
+    async def link(
+        self,
+        digest: str,
+        *,
+        seconds: int,
+        file_name: str = "",
+        content_type: str = "application/octet-stream",
+    ) -> str:
+        """A presigned link to a blob, for a browser.
+
+        Args:
+            seconds: how long it is good, at most a week.
+            file_name: under which a browser saves it.
+        """
+        s3 = await self._aws.clients.get("s3")
+        safe = re.sub(r"[^A-Za-z0-9._-]", "_", file_name)[:200] or digest
+        parameters = {
+            "Bucket": self._bucket,
+            "Key": self._key(digest),
+            "ResponseContentDisposition": f'attachment; filename="{safe}"',
+            "ResponseContentType": content_type,
+        }
+        with storage_errors(f"a link to {digest}"):
+            url: str = await s3.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
+        return url
+
+    async def size(self, digest: str) -> int | None:
+        if not _DIGEST.fullmatch(digest):
+            return None
+        s3 = await self._aws.clients.get("s3")
+        what = f"HeadObject of {digest}"
+        with storage_errors(what):
+            try:
+                answer = await self._aws.patience.call(
+                    what, lambda: s3.head_object(Bucket=self._bucket, Key=self._key(digest))
+                )
+            except ClientError as error:
+                if code_of(error) in _MISSING:
+                    return None
+                raise
+        return int(answer["ContentLength"])
+
+    def _key(self, digest: str) -> str:
+        return f"{self._prefix}{digest[:2]}/{digest}"
+
+    async def _get(self, digest: str, **arguments: Any) -> dict[str, Any]:
+        """The reply to `GetObject`.
+
+        Raises:
+            ArtifactNotFound: there is no such blob.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise ArtifactNotFound(f"no artifact {digest[:80]!r}")
+        s3 = await self._aws.clients.get("s3")
+        what = f"GetObject of {digest}"
+        with storage_errors(what):
+            try:
+                answer: dict[str, Any] = await self._aws.patience.call(
+                    what, lambda: s3.get_object(Bucket=self._bucket, Key=self._key(digest), **arguments)
+                )
+            except ClientError as error:
+                if code_of(error) in _MISSING:
+                    raise ArtifactNotFound(f"no artifact {digest!r}") from None
+                raise
+        return answer
+
+    async def _put_whole(self, key: str, content: bytes, checksum: bytes) -> None:
+        s3 = await self._aws.clients.get("s3")
+        await self._write(
+            f"PutObject of {key}",
+            s3.put_object,
+            Bucket=self._bucket,
+            Key=key,
+            Body=content,
+            IfNoneMatch="*",
+            ChecksumSHA256=base64.b64encode(checksum).decode(),
+        )
+
+    async def _write(self, what: str, call: Any, **arguments: Any) -> None:
+        """A conditional write; that the object stands already is what was wanted."""
+
+        async def write() -> None:
+            try:
+                await call(**arguments)
+            except ClientError as error:
+                if code_of(error) in _CONFLICT:  # another write of the same bytes is under way
+                    raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, what) from error
+                if code_of(error) not in _STANDS:
+                    raise
+
+        with storage_errors(what):
+            await self._aws.patience.call(what, write)
+
+    async def _put_parts(self, key: str, spool: IO[bytes], size: int) -> None:
+        s3 = await self._aws.clients.get("s3")
+        what = f"the multipart upload of {key}"
+        upload = {"Bucket": self._bucket, "Key": key}
+        with storage_errors(what):
+            begun = await self._aws.patience.call(
+                what, lambda: s3.create_multipart_upload(**upload, ChecksumAlgorithm="SHA256")
+            )
+        upload["UploadId"] = begun["UploadId"]
+        try:
+            parts = await self._upload_parts(upload, spool, max(PART_BYTES, -(-size // PARTS_MAX)))
+            await self._write(
+                what,
+                s3.complete_multipart_upload,
+                **upload,
+                MultipartUpload={"Parts": parts},
+                IfNoneMatch="*",
+            )
+        finally:
+            await self._abort(upload)
+
+    async def _upload_parts(
+        self, upload: dict[str, str], spool: IO[bytes], part_bytes: int
+    ) -> list[dict[str, Any]]:
+        """Upload a few parts at a time, each with its checksum; what completing the upload asks of them."""
+        s3 = await self._aws.clients.get("s3")
+
+        async def one(number: int, content: bytes) -> dict[str, Any]:
+            what = f"part {number} of {upload['Key']}"
+            checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
+            with storage_errors(what):
+                answer = await self._aws.patience.call(
+                    what,
+                    lambda: s3.upload_part(
+                        **upload, PartNumber=number, Body=content, ChecksumSHA256=checksum
+                    ),
+                )
+            return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+
+        done: list[dict[str, Any]] = []
+        number = 1
+        while contents := [content for _ in range(PARALLEL_PARTS) if (content := spool.read(part_bytes))]:
+            done += await asyncio.gather(*(one(number + n, content) for n, content in enumerate(contents)))
+            number += len(contents)
+        return done
+
+    async def _abort(self, upload: dict[str, str]) -> None:
+        """Leave no parts behind; after a completed upload there is nothing to abort."""
+        s3 = await self._aws.clients.get("s3")
+        try:
+            await s3.abort_multipart_upload(**upload)
+        except ClientError as error:
+            if code_of(error) not in ("NoSuchUpload", "404") and not is_passing(error):
+                with storage_errors(f"AbortMultipartUpload of {upload['Key']}"):
+                    raise
+
+
+async def _each(chunks: AsyncIterator[bytes] | Iterable[bytes]) -> AsyncIterator[bytes]:
+    if isinstance(chunks, AsyncIterator):
+        async for chunk in chunks:
+            yield chunk
+    else:
+        for chunk in chunks:
+            yield chunk

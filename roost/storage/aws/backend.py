@@ -1,0 +1,62 @@
+"""All ports of one stack, opened together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from roost.clock import Clock, SystemClock, SystemIds
+from roost.config import AwsSettings
+from roost.storage.aws.admin import default_bucket
+from roost.storage.aws.artifacts import AwsArtifacts
+from roost.storage.aws.claims import AwsClaims
+from roost.storage.aws.clients import Aws, Clients
+from roost.storage.aws.doctor import check_stack
+from roost.storage.aws.faults import Patience
+from roost.storage.aws.index import AwsIndex
+from roost.storage.aws.journal import AwsJournal
+from roost.storage.aws.limits import INLINE_MAX_BYTES
+from roost.storage.aws.names import Names
+from roost.storage.aws.queue import AwsQueue
+from roost.storage.ports import Finding
+
+
+class AwsBackend:
+    """`ports.Backend`; made by `open_aws`."""
+
+    projects_on_append = False
+    inline_max_bytes = INLINE_MAX_BYTES
+
+    def __init__(self, aws: Aws, *, appends_in_flight: int) -> None:
+        self.aws = aws
+        self.url = f"aws:{aws.names.stack}"
+        self.index = AwsIndex(aws)
+        self.journal = AwsJournal(aws, self.index, in_flight=appends_in_flight)
+        self.claims = AwsClaims(aws)
+        self.queue = AwsQueue(aws)
+        self.artifacts = AwsArtifacts(aws)
+
+    async def check(self) -> Sequence[Finding]:
+        """What `roost doctor` shows of this stack."""
+        return await check_stack(self.aws, self.artifacts)
+
+    async def close(self) -> None:
+        """Give back what was received and not yet handed over, then close the connections."""
+        await self.queue.close()
+        await self.aws.clients.close()
+
+
+async def open_aws(settings: AwsSettings, *, clock: Clock | None = None, connections: int = 50) -> AwsBackend:
+    """Open a stack. No call is made but, where no bucket is set, to find out the account.
+
+    Args:
+        connections: that each service's client may hold at a time.
+
+    Raises:
+        StorageError: no region, no credentials.
+    """
+    clients = Clients(connections)
+    clock, ids = clock or SystemClock(), SystemIds()
+    bucket = settings.bucket or await default_bucket(clients, settings.stack)
+    names = Names(settings.stack, bucket, settings.shards)
+    aws = Aws(clients, names, Patience(clock, ids), clock, ids)
+    return AwsBackend(aws, appends_in_flight=settings.appends_in_flight)

@@ -1,0 +1,164 @@
+"""Deleting work whose retention time is over.
+
+Found by the index `marks`: the last entry of whatever ended has a mark in the bucket of its
+day, and goes with its journal, so old buckets empty themselves and nothing else is written
+for it. DynamoDB's own time to live can't do this: its instant would have to be written into
+every entry while the work still lives.
+
+The index row decides. It is marked `expiring` on the condition that it still shows the end
+of the journal; an operator's retry writes the row in the transaction of its entry, on the
+condition that it is not marked. So one of the two wins, and whoever dies midway leaves a row
+that the next look finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+from roost.errors import StorageUnavailable
+from roost.journal.entries import Entry, IndexRow
+from roost.storage.aws.clients import Aws
+from roost.storage.aws.index import AwsIndex
+from roost.storage.aws.items import day_of, mark_key
+from roost.storage.aws.table import Item, Partition, Table, gather, merge
+
+DAYS_MAX = 400  # how far back the first look of all goes; later ones begin where it found marks
+_DAYS_AT_ONCE = 32
+_STATE_KEY = {"work": {"S": "#expiry"}}  # in the index table; no work id has the mark
+_DELETES_MAX = 25  # DynamoDB API reference, "BatchWriteItem"
+_FIRST_PAUSE_SECONDS = 0.05
+_ROUNDS_MAX = 12
+
+
+class Tail(Protocol):
+    """`ports.Journal.tail`."""
+
+    def __call__(self, work_id: str) -> Awaitable[Entry | None]:
+        """See there."""
+
+
+class Expiry:
+    """Finds and deletes work that ended.
+
+    Args:
+        tail: reads the last entry of a journal.
+    """
+
+    def __init__(self, aws: Aws, index: AwsIndex, tail: Tail) -> None:
+        self._aws = aws
+        self._index = index
+        self._tail = tail
+        self._journal_table = Table(aws, aws.names.journal)
+        self._index_table = Table(aws, aws.names.index)
+
+    async def expire(self, ended_before: float, limit: int) -> Sequence[str]:
+        """See `ports.Journal.expire`."""
+        last = day_of(ended_before)
+        stored = await self._stored_day()
+        day = stored or last - DAYS_MAX
+        oldest: int | None = None  # of the days that have marks
+        gone: list[str] = []
+        while day <= last and len(gone) < limit:
+            days = range(day, min(day + _DAYS_AT_ONCE, last + 1))
+            marked = await gather(self._marks(one, 1) for one in days)
+            for one, marks in zip(days, marked, strict=True):
+                if marks and len(gone) < limit:
+                    oldest = one if oldest is None else oldest
+                    gone += await self._expire_day(one, ended_before, limit - len(gone))
+            day = days.stop
+        await self._store_day(stored, last if oldest is None else oldest)
+        return gone
+
+    async def _expire_day(self, day: int, ended_before: float, limit: int) -> list[str]:
+        """Delete what a day's marks lead to, up to `limit`; gives the work ids."""
+        gone: list[str] = []
+        marks = self._partitions(day)
+        while len(gone) < limit:
+            found, _ = await merge(marks, limit, order=_mark_at)
+            if not found:
+                break
+            work_ids = dict.fromkeys(item["work"]["S"] for item in found)
+            ended = await gather(self._ended(work_id, ended_before) for work_id in work_ids)
+            rows = [row for row in ended if row is not None][: limit - len(gone)]
+            deleted = await gather(self._delete(row) for row in rows)
+            gone += [row.work_id for row, is_deleted in zip(rows, deleted, strict=True) if is_deleted]
+        return gone
+
+    async def _marks(self, day: int, limit: int) -> list[Item]:
+        found, _ = await merge(self._partitions(day), limit, order=_mark_at)
+        return found
+
+    def _partitions(self, day: int) -> list[Partition]:
+        return [self._marks_of(mark_key(day, shard)) for shard in range(self._aws.names.shards)]
+
+    async def _stored_day(self) -> int:
+        """The day before which no process has found a mark; 0 if none has looked yet."""
+        found = await self._index_table.call("get_item", Key=_STATE_KEY)
+        return int(found["Item"]["day"]["N"]) if "Item" in found else 0
+
+    async def _store_day(self, stored: int, day: int) -> None:
+        if day > stored:
+            item = {**_STATE_KEY, "day": {"N": str(day)}}
+            await self._index_table.call("put_item", Item=item)
+
+    def _marks_of(self, key: str) -> Partition:
+        arguments = {
+            "IndexName": "marks",
+            "KeyConditionExpression": "#mark_key = :mark_key",
+            "ExpressionAttributeNames": {"#mark_key": "mark_key"},
+            "ExpressionAttributeValues": {":mark_key": {"S": key}},
+        }
+        return Partition(self._journal_table, arguments)
+
+    async def _ended(self, work_id: str, ended_before: float) -> IndexRow | None:
+        """The row of a work item, if it says what its journal says: that it ended long ago."""
+        row = await self._index.get(work_id)
+        if row is None or not row.state.is_terminal or row.since >= ended_before:
+            return None
+        tail = await self._tail(work_id)
+        if tail is not None and (tail.position != row.position or not tail.control.state.is_terminal):
+            return None
+        return row  # no tail: an earlier look died after the journal was gone
+
+    async def _delete(self, row: IndexRow) -> bool:
+        """Mark the row, delete the journal, then the row; False if the work came back to life."""
+        condition = {
+            "ConditionExpression": "#position = :position",
+            "ExpressionAttributeNames": {"#position": "position"},
+            "ExpressionAttributeValues": {":position": {"N": str(row.position)}},
+        }
+        key = {"work": {"S": row.work_id}}
+        marking = {
+            **condition,
+            "UpdateExpression": "SET #expiring = :expiring",
+            "ExpressionAttributeNames": {"#position": "position", "#expiring": "expiring"},
+            "ExpressionAttributeValues": {
+                ":position": {"N": str(row.position)},
+                ":expiring": {"BOOL": True},
+            },
+        }
+        if await self._index_table.write_if("update_item", Key=key, **marking) is not None:
+            return False
+        positions = range(row.position, -1, -1)
+        for start in range(0, len(positions), _DELETES_MAX):
+            batch = positions[start : start + _DELETES_MAX]
+            await self._delete_entries([{**key, "position": {"N": str(number)}} for number in batch])
+        await self._index_table.write_if("delete_item", Key=key, **condition)
+        return True
+
+    async def _delete_entries(self, keys: Sequence[Item]) -> None:
+        left = [{"DeleteRequest": {"Key": key}} for key in keys]
+        pause = _FIRST_PAUSE_SECONDS
+        for _ in range(_ROUNDS_MAX):
+            answer = await self._journal_table.batch_write(left)
+            left = answer.get("UnprocessedItems", {}).get(self._journal_table.name, [])
+            if not left:
+                return
+            await self._aws.clock.sleep(self._aws.ids.uniform(pause / 2, pause))
+            pause *= 2
+        raise StorageUnavailable(f"{len(left)} deletes on {self._journal_table.name} stay unprocessed")
+
+
+def _mark_at(item: Item) -> float:
+    return float(item["mark_at"]["N"])

@@ -1,0 +1,205 @@
+"""What the AWS SDK raises, as errors of Roost that say what to do; and patience with what passes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import aiohttp
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+)
+from botocore.parsers import ResponseParserError
+
+from roost.clock import Clock, Ids
+from roost.errors import StorageError, StorageUnavailable
+
+T = TypeVar("T")
+
+TRIES = 8  # of one call that met a passing fault, the SDK's own tries not counted
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
+
+# DynamoDB Developer Guide, "Error handling"; SQS and S3 API references, "Common errors"
+_THROTTLES = frozenset(
+    {
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "SlowDown",
+        "ThrottlingError",
+        "ThrottledException",
+        "TooManyRequestsException",
+        "LimitExceededException",
+        "OverLimit",
+    }
+)
+_CONFLICTS = frozenset(
+    {"TransactionConflictException", "TransactionInProgressException", "ConditionalRequestConflict"}
+)
+_PASSING = frozenset(
+    {
+        "InternalServerError",
+        "InternalFailure",
+        "InternalError",
+        "ServiceUnavailable",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "500",
+        "502",
+        "503",
+        "504",
+    }
+)
+DENIED = frozenset({"AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation"})
+_BAD_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+        "InvalidAccessKeyId",
+    }
+)
+_MISSING = frozenset(
+    {
+        "ResourceNotFoundException",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "QueueDoesNotExist",
+        "NoSuchBucket",
+    }
+)
+
+
+_LOST_REPLIES = (
+    HTTPClientError,
+    IncompleteReadError,
+    ResponseParserError,
+    UnicodeDecodeError,  # what a damaged reply becomes in botocore
+    aiohttp.ClientError,
+    TimeoutError,
+    OSError,
+)
+
+
+def code_of(error: ClientError) -> str:
+    """The error's code, such as `ConditionalCheckFailedException`."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def reasons_of(error: ClientError) -> list[dict[str, Any]]:
+    """Why a transaction was cancelled: one dict an action, `Code` "None" where it is not to blame."""
+    return list(error.response.get("CancellationReasons", []))
+
+
+@contextmanager
+def storage_errors(what: str) -> Iterator[None]:
+    """Turn the SDK's errors into `StorageError`s.
+
+    Args:
+        what: the call and what it is about, such as `PutItem on roost-journal`; no secrets.
+
+    Raises:
+        StorageUnavailable: the fault may pass; the same call may succeed later.
+        StorageError: it won't pass by itself; the hint says what to do.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise _explain(error, what) from error
+    except (NoCredentialsError, PartialCredentialsError, ProfileNotFound, NoRegionError) as error:
+        raise StorageError(
+            f"{what}: {error}", hint="Set AWS_PROFILE and AWS_REGION, or run where a role is attached."
+        ) from error
+    except _LOST_REPLIES as error:
+        raise StorageUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+    except BotoCoreError as error:
+        raise StorageError(f"{what}: {error}") from error
+
+
+def _explain(error: ClientError, what: str) -> StorageError:
+    code = code_of(error)
+    text = f"{what}: {code}: {error.response.get('Error', {}).get('Message', '')}"
+    if is_passing(error):
+        return StorageUnavailable(text)
+    if code in DENIED:
+        return StorageError(
+            text, hint="The role lacks a permission; `roost aws doctor` shows which are needed."
+        )
+    if code in _BAD_CREDENTIALS:
+        return StorageError(text, hint="The credentials are wrong or have expired; get new ones.")
+    if code in _MISSING:
+        return StorageError(text, hint="`roost aws create` makes a stack; check the stack's name and region.")
+    return StorageError(text)
+
+
+def is_passing(error: ClientError) -> bool:
+    """Whether the same call may succeed in a moment."""
+    code = code_of(error)
+    if code == "TransactionCanceledException":
+        codes = {reason.get("Code", "None") for reason in reasons_of(error)} - {"None"}
+        return bool(codes) and codes <= {
+            "TransactionConflict",
+            "ThrottlingError",
+            "ProvisionedThroughputExceeded",
+        }
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return code in _THROTTLES | _CONFLICTS | _PASSING or status >= 500
+
+
+class Patience:
+    """Makes a call again while its fault may pass: bounded, with growing, jittered pauses.
+
+    Only for calls that may be made twice. On top of the SDK's own retries, which know
+    nothing of cancelled transactions.
+
+    Attributes:
+        counts: how often what was met, by the error's code; read by metrics.
+    """
+
+    def __init__(self, clock: Clock, ids: Ids) -> None:
+        self._clock = clock
+        self._ids = ids
+        self.counts: Counter[str] = Counter()
+
+    async def call(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Call until it succeeds, fails for good, or `TRIES` are used up.
+
+        Raises:
+            ClientError: the caller is to judge it (a condition that does not hold, …).
+            StorageUnavailable: it still failed at the last try.
+            StorageError: no credentials, no region, a call that can't be made.
+        """
+        pause = _FIRST_PAUSE_SECONDS
+        for left in reversed(range(TRIES)):
+            try:
+                return await call()
+            except ClientError as error:
+                if not is_passing(error):
+                    raise
+                self.counts[code_of(error)] += 1
+                if left == 0:
+                    raise _explain(error, what) from error
+            except _LOST_REPLIES as error:
+                self.counts[type(error).__name__] += 1
+                if left == 0:
+                    raise StorageUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+            except BotoCoreError:
+                with storage_errors(what):
+                    raise
+            await self._clock.sleep(self._ids.uniform(pause / 2, pause))
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        raise AssertionError("unreachable")

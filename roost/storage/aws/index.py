@@ -1,0 +1,326 @@
+"""The work index port on DynamoDB: one item a work item, found through two sparse indexes.
+
+Table: partition key `work`. The fields of `IndexRow` are attributes of the same names;
+most that have their default value are left out. Beside them:
+
+* `state_key`, `created`: keys of the index `state`, which lists a namespace's work of one
+  state by age;
+* `due_key`: with `due_at` the key of the index `due`; it is there while `due_at` is;
+* `taken`: which call of `take_due` set `due_at` last.
+
+Both indexes are spread over `Names.shards` partitions. They follow the table within
+moments; whatever is decided is decided by a condition on the table's own item.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+
+import msgspec
+
+from roost.errors import InputError, StorageCorrupt
+from roost.journal.entries import IndexRow
+from roost.models import State, namespace_of
+from roost.storage.aws.clients import Aws
+from roost.storage.aws.names import due_key, shard_of, state_key
+from roost.storage.aws.table import Item, Partition, Table, gather, merge
+from roost.storage.ports import IndexPage, IndexQuery, Renewal
+
+_NO_NEWER_ROW = "attribute_not_exists(#work) OR (#position <= :position AND attribute_not_exists(#expiring))"
+_RENEW_TRIES = 4  # the second one moves what the first found behind; more only where others renew, too
+COUNT_PAGES_MAX = 10_000  # of 1 MB a partition
+_CREATED = re.compile(r"\d{10}\.\d{6}#[!-~]{1,400}")  # as `_created_key` writes it
+_BEFORE_ALL, _AFTER_ALL = "0", "~"  # texts that no `created` is beyond
+
+
+class AwsIndex:
+    """`ports.WorkIndex`."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._ids = aws.ids
+        self._shards = aws.names.shards
+        self._table = Table(aws, aws.names.index)
+
+    # --- one row -------------------------------------------------------------
+
+    def row_put(self, row: IndexRow) -> Item:
+        """The `Put` of a row in a transaction: refused if a newer row stands."""
+        return {
+            "TableName": self._table.name,
+            "Item": row_item(row, self._shards),
+            "ConditionExpression": _NO_NEWER_ROW,
+            "ExpressionAttributeNames": _names("work", "position", "expiring"),
+            "ExpressionAttributeValues": _values({"position": row.position}),
+        }
+
+    async def put(self, row: IndexRow) -> bool:
+        """See `ports.WorkIndex.put`. One conditional write."""
+        arguments = self.row_put(row)
+        del arguments["TableName"]
+        return await self._table.write_if("put_item", **arguments) is None
+
+    async def get(self, work_id: str) -> IndexRow | None:
+        """See `ports.WorkIndex.get`."""
+        found = await self._table.call("get_item", Key={"work": {"S": work_id}}, ConsistentRead=True)
+        return row_of(found["Item"]) if "Item" in found else None
+
+    async def renew(self, renewals: Sequence[Renewal]) -> Sequence[bool]:
+        """See `ports.WorkIndex.renew`. One conditional write each, several at a time."""
+        return await gather(self._renew(renewal) for renewal in renewals)
+
+    async def _renew(self, renewal: Renewal) -> bool:
+        """Move forward what is behind; an update expression has no `max`."""
+        moves = {"lease_until": renewal.lease_until, "due_at": renewal.due_at}
+        for _ in range(_RENEW_TRIES):
+            if not moves and renewal.progress is None:
+                return True
+            standing = await self._table.write_if("update_item", **self._renewal(renewal, moves))
+            if standing is None:
+                return True
+            row = row_of(standing) if standing else None
+            if row is None or row.token != renewal.token:
+                return False
+            moves = {name: at for name, at in moves.items() if (getattr(row, name) or 0.0) < at}
+        return False
+
+    def _renewal(self, renewal: Renewal, moves: dict[str, float]) -> Item:
+        """The update that moves `moves`, if the token is the one given and each of them is behind."""
+        values: dict[str, str | float] = dict(moves)
+        if "due_at" in moves:
+            values["due_key"] = due_key(shard_of(renewal.work_id, self._shards))
+        if renewal.progress is not None:
+            values["progress"] = json.dumps(renewal.progress)
+        clauses = ["#token = :token"]
+        clauses += [f"(attribute_not_exists(#{name}) OR #{name} <= :{name})" for name in moves]
+        return {
+            "Key": {"work": {"S": renewal.work_id}},
+            "UpdateExpression": "SET " + ", ".join(f"#{name} = :{name}" for name in values),
+            "ConditionExpression": " AND ".join(clauses),
+            "ExpressionAttributeNames": _names(*values, "token"),
+            "ExpressionAttributeValues": _values({**values, "token": renewal.token}),
+        }
+
+    # --- due rows ------------------------------------------------------------
+
+    async def due(self, now: float, *, limit: int = 100, after: IndexRow | None = None) -> Sequence[IndexRow]:
+        """See `ports.WorkIndex.due`. One query a shard; rows that are due at one instant come by shard."""
+        shards = {due_key(shard): shard for shard in range(self._shards)}
+        partitions = [self._due_partition(shard, now, after) for shard in shards.values()]
+        items, _ = await merge(
+            [part for part in partitions if part is not None],
+            limit,
+            order=lambda item: (float(item["due_at"]["N"]), shards[item["due_key"]["S"]]),
+        )
+        return [row_of(item) for item in items]
+
+    def _due_partition(self, shard: int, now: float, after: IndexRow | None) -> Partition | None:
+        """The due rows of one shard that come after `after`; None if none can."""
+        start, seen = 0.0, None
+        if after is not None and after.due_at is not None:
+            start, own = after.due_at, shard_of(after.work_id, self._shards)
+            if shard < own:  # those of the same instant came before `after`
+                start = math.nextafter(start, math.inf)
+            elif shard == own:
+                keys: dict[str, str | float] = {
+                    "due_key": due_key(shard),
+                    "due_at": after.due_at,
+                    "work": after.work_id,
+                }
+                seen = {name: _attribute(value) for name, value in keys.items()}
+        if start > now:
+            return None
+        arguments = {
+            "IndexName": "due",
+            "KeyConditionExpression": "#due_key = :due_key AND #due_at BETWEEN :start AND :now",
+            "ExpressionAttributeNames": _names("due_key", "due_at"),
+            "ExpressionAttributeValues": _values({"due_key": due_key(shard), "start": start, "now": now}),
+        }
+        return Partition(self._table, arguments, after=seen)
+
+    async def take_due(self, row: IndexRow, due_at: float | None) -> bool:
+        """See `ports.WorkIndex.take_due`. One conditional write."""
+        taken = self._ids.unique()  # tells our own write, whose reply was lost, from another taker's
+        values: dict[str, str | float] = {"position": row.position, "taken": taken}
+        is_as_seen = "attribute_not_exists(#due_at)"
+        if row.due_at is not None:
+            values["seen"], is_as_seen = row.due_at, "#due_at = :seen"
+        change = "SET #taken = :taken REMOVE #due_at, #due_key"
+        if due_at is not None:
+            values |= {"due_at": due_at, "due_key": due_key(shard_of(row.work_id, self._shards))}
+            change = "SET #taken = :taken, #due_at = :due_at, #due_key = :due_key"
+        standing = await self._table.write_if(
+            "update_item",
+            Key={"work": {"S": row.work_id}},
+            UpdateExpression=change,
+            ConditionExpression=f"#position = :position AND {is_as_seen}",
+            ExpressionAttributeNames=_names("position", "taken", "due_at", "due_key"),
+            ExpressionAttributeValues=_values(values),
+        )
+        return standing is None or standing.get("taken") == _attribute(taken)
+
+    # --- lists ---------------------------------------------------------------
+
+    async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
+        """See `ports.WorkIndex.list`. One query or more for each state and shard.
+
+        A page may be short, or empty, although its cursor goes on, after much that the query
+        filters out. A work item whose state changes meanwhile may be missed once.
+        """
+        before = None if cursor is None else _created_of(cursor)
+        keys = self._state_keys(query.namespace, State if query.state is None else [query.state])
+        arguments = _list_arguments(query, before)
+        items, end = await merge(
+            [Partition(self._table, _of_state(key, arguments)) for key in keys],
+            limit,
+            order=lambda item: item["created"]["S"],
+            newest_first=True,
+        )
+        rows: dict[str, IndexRow] = {}
+        for row in map(row_of, items):  # one whose state changed between two queries comes twice
+            if row.work_id not in rows or rows[row.work_id].position < row.position:
+                rows[row.work_id] = row
+        return IndexPage([*rows.values()], None if end is None else _cursor_of(end["created"]["S"]))
+
+    async def counts(self, namespace: str = "") -> dict[State, int]:
+        """See `ports.WorkIndex.counts`. Reads the namespace's rows: 128 read units a megabyte."""
+        numbers = iter(await gather(self._count(key) for key in self._state_keys(namespace, State)))
+        return {state: sum(islice(numbers, self._shards)) for state in State}
+
+    def _state_keys(self, namespace: str, states: Iterable[State]) -> Iterator[str]:
+        """The partitions of the index `state`: all shards of the first state, then of the next."""
+        for state in states:
+            for shard in range(self._shards):
+                yield state_key(namespace, state, shard)
+
+    async def _count(self, key: str) -> int:
+        arguments = _of_state(key, _list_arguments(IndexQuery(), None))
+        count = 0
+        for _ in range(COUNT_PAGES_MAX):
+            page = await self._table.call("query", Select="COUNT", **arguments)
+            count += page["Count"]
+            if "LastEvaluatedKey" not in page:
+                break
+            arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        return count
+
+
+# --- items and expressions ---------------------------------------------------
+
+
+def row_item(row: IndexRow, shards: int) -> Item:
+    """The item of an index row.
+
+    Args:
+        shards: over how many partitions the indexes are spread (`Names.shards`).
+    """
+    fields = msgspec.to_builtins(row)
+    work_id = fields.pop("work_id")
+    if row.progress is not None:
+        fields["progress"] = json.dumps(row.progress)
+    shard = shard_of(work_id, shards)
+    fields |= {
+        "work": work_id,
+        "state_key": state_key(namespace_of(work_id), row.state, shard),
+        "created": f"{_instant(row.created_at)}#{work_id}",  # sorts as the instants do; no two are alike
+    }
+    if row.due_at is not None:
+        fields["due_key"] = due_key(shard)
+    return {name: _attribute(value) for name, value in fields.items()}
+
+
+def row_of(item: Item) -> IndexRow:
+    """The index row of an item of the table, or of one of its indexes.
+
+    Raises:
+        StorageCorrupt: it is no such item.
+    """
+    fields = {name: next(iter(value.values())) for name, value in item.items()}
+    try:
+        fields["work_id"] = fields["work"]
+        if "progress" in fields:
+            fields["progress"] = json.loads(fields["progress"])
+        return msgspec.convert(fields, IndexRow, strict=False)  # numbers come as texts
+    except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
+        raise StorageCorrupt(f"index row {fields.get('work')!r} can't be read: {error}") from error
+
+
+def _list_arguments(query: IndexQuery, before: str | None) -> Item:
+    """The arguments of a query on the index `state`, save for the partition.
+
+    Args:
+        before: `created` of the row that the page before ended with.
+    """
+    start = _BEFORE_ALL if query.created_after is None else _instant(query.created_after)
+    end = _AFTER_ALL if before is None else max(before, start)
+    clauses: list[tuple[str, str, str | float]] = []
+    if before is not None:  # `created` is a key and so can't be filtered, and BETWEEN includes its ends
+        clauses.append(("#work <> :last", "work", before.partition("#")[2]))
+    if query.engine is not None:
+        clauses.append(("#engine = :engine", "engine", query.engine))
+    if query.id_prefix:
+        clauses.append(("begins_with(#work, :prefix)", "work", query.id_prefix))
+    if query.created_after is not None:
+        clauses.append(("#created_at > :after", "created_at", query.created_after))
+    values = {clause.partition(":")[2].rstrip(")"): value for clause, _, value in clauses}
+    arguments: Item = {
+        "IndexName": "state",
+        "ScanIndexForward": False,
+        "KeyConditionExpression": "#state_key = :state_key AND #created BETWEEN :start AND :end",
+        "ExpressionAttributeNames": _names("state_key", "created", *(name for _, name, _ in clauses)),
+        "ExpressionAttributeValues": _values({"start": start, "end": end, **values}),
+    }
+    if clauses:
+        arguments["FilterExpression"] = " AND ".join(clause for clause, _, _ in clauses)
+    return arguments
+
+
+def _of_state(key: str, arguments: Item) -> Item:
+    """The arguments for one partition."""
+    values = arguments["ExpressionAttributeValues"] | _values({"state_key": key})
+    return arguments | {"ExpressionAttributeValues": values}
+
+
+def _instant(at: float) -> str:
+    """An instant as a text; texts sort as instants do, to the microsecond."""
+    return f"{at:017.6f}"
+
+
+def _cursor_of(created: str) -> str:
+    return base64.urlsafe_b64encode(created.encode()).decode().rstrip("=")
+
+
+def _created_of(cursor: str) -> str:
+    """What `_cursor_of` was given.
+
+    Raises:
+        InputError: no page of this backend gave it out.
+    """
+    try:
+        created = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+    except ValueError:
+        created = ""
+    if not _CREATED.fullmatch(created):
+        raise InputError(
+            f"{cursor[:80]!r} is no cursor", hint="Use the one that the page before gave, or none."
+        )
+    return created
+
+
+def _names(*names: str) -> dict[str, str]:
+    """Placeholders for attribute names; many of them are reserved words."""
+    return {f"#{name}": name for name in names}
+
+
+def _values(values: Mapping[str, str | float]) -> Item:
+    """Placeholders for values."""
+    return {f":{name}": _attribute(value) for name, value in values.items()}
+
+
+def _attribute(value: str | float) -> dict[str, str]:
+    """A text or number as the low-level API has it; a float keeps all its digits."""
+    return {"S": value} if isinstance(value, str) else {"N": repr(value)}

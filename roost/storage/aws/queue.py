@@ -1,0 +1,199 @@
+"""The work queue port on SQS: a standard queue for each lane, and one for dead letters.
+
+The visibility timeout of a message is the lease. Calls are batched by ten across work
+items (`batching.py`); receiving is in `lanes.py`. A receipt that SQS does not know any more
+means that the delivery is gone, never that something is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from functools import partial
+from math import ceil
+from typing import Any
+
+from roost.errors import StorageError, StorageUnavailable
+from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
+from roost.models import Lane, namespace_of
+from roost.storage.aws.batching import Batcher
+from roost.storage.aws.clients import Aws
+from roost.storage.aws.faults import storage_errors
+from roost.storage.aws.lanes import Lanes
+from roost.storage.ports import Delivery, Message
+
+log = logging.getLogger("roost.queue")
+
+BODY_VERSION = 1
+VISIBILITY_MAX_SECONDS = 43_200  # SQS API reference, "ChangeMessageVisibility": 12 hours
+_NO_NAMESPACE = "default"
+_ENTRY_TRIES = 5
+# SQS API reference, "DeleteMessage", "ChangeMessageVisibility": errors about a receipt
+_GONE = frozenset(
+    {
+        "ReceiptHandleIsInvalid",
+        "MessageNotInflight",
+        "InvalidParameterValue",
+        "AWS.SimpleQueueService.MessageNotInflight",
+        "InvalidParameterValueException",
+    }
+)
+
+
+class AwsQueue:
+    """`ports.WorkQueue`."""
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+        self._urls: dict[str, str] = {}
+        self._sends = Batcher(lambda url, entries: self._batch("send_message_batch", url, entries))
+        self._deletes = Batcher(lambda url, entries: self._batch("delete_message_batch", url, entries))
+        self._changes = Batcher(
+            lambda url, entries: self._batch("change_message_visibility_batch", url, entries)
+        )
+        self._lanes = Lanes(aws, self._lane_url, self._give_back)
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if not 0 <= message.delay_seconds <= MESSAGE_DELAY_MAX_SECONDS:
+                raise StorageError(f"a message can't be delayed by {message.delay_seconds} s")
+        sent = await asyncio.gather(
+            *[self._sends.submit(await self._lane_url(message.lane), _entry(message)) for message in messages]
+        )
+        if not all(sent):
+            raise StorageError("SQS refused a message as malformed")
+
+    async def receive(
+        self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]
+    ) -> Sequence[Delivery]:
+        return await self._lanes.receive(
+            limit,
+            visibility_seconds=_whole(visibility_seconds),
+            wait_seconds=wait_seconds,
+            lanes=lanes,
+        )
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        await asyncio.gather(
+            *[
+                self._deletes.submit(await self._lane_url(one.lane), {"ReceiptHandle": one.receipt})
+                for one in deliveries
+            ]
+        )
+
+    async def extend(self, deliveries: Sequence[Delivery], visibility_seconds: float) -> Sequence[bool]:
+        return await self._change(deliveries, _whole(visibility_seconds))
+
+    async def put_back(self, delivery: Delivery, delay_seconds: float) -> None:
+        await self._change([delivery], _whole(delay_seconds) if delay_seconds > 0 else 0)
+
+    async def reject(self, delivery: Delivery, reason: str) -> None:
+        """Send it to the dead-letter queue, then delete it; a crash in between leaves both."""
+        log.warning(
+            "a delivery of %s is not for us: %s; it goes to %s",
+            delivery.work_id,
+            reason,
+            self._aws.names.dead_letters,
+            extra={"event": "delivery.rejected", "work_id": delivery.work_id},
+        )
+        entry = _entry(Message(delivery.work_id, delivery.cause, delivery.lane), reason=reason)
+        await self._sends.submit(await self._url(self._aws.names.dead_letters), entry)
+        await self.acknowledge([delivery])
+
+    async def backlog(self) -> int:
+        sqs = await self._aws.clients.get("sqs")
+
+        async def waiting(lane: Lane) -> int:
+            url = await self._lane_url(lane)
+            wanted = "ApproximateNumberOfMessages"
+            what = f"GetQueueAttributes of {self._aws.names.queue(lane)}"
+            with storage_errors(what):
+                answer = await self._aws.patience.call(
+                    what, lambda: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[wanted])
+                )
+            return int(answer["Attributes"][wanted])
+
+        return sum(await asyncio.gather(*map(waiting, Lane)))
+
+    async def close(self) -> None:
+        """Stop receiving, and wait for calls that are under way."""
+        await self._lanes.close()
+        for batcher in (self._sends, self._deletes, self._changes):
+            await batcher.close()
+
+    async def _give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Make messages visible again that nobody took."""
+        await self._change(deliveries, 0)
+
+    async def _change(self, deliveries: Sequence[Delivery], seconds: int) -> Sequence[bool]:
+        return await asyncio.gather(
+            *[
+                self._changes.submit(
+                    await self._lane_url(one.lane),
+                    {"ReceiptHandle": one.receipt, "VisibilityTimeout": seconds},
+                )
+                for one in deliveries
+            ]
+        )
+
+    async def _lane_url(self, lane: Lane) -> str:
+        return await self._url(self._aws.names.queue(lane))
+
+    async def _url(self, name: str) -> str:
+        """The URL of a queue; asked for once."""
+        if name not in self._urls:
+            sqs = await self._aws.clients.get("sqs")
+            with storage_errors(f"GetQueueUrl of {name}"):
+                answer = await self._aws.patience.call(
+                    f"GetQueueUrl of {name}", lambda: sqs.get_queue_url(QueueName=name)
+                )
+            self._urls[name] = answer["QueueUrl"]
+        return self._urls[name]
+
+    async def _batch(self, operation: str, url: str, entries: Sequence[dict[str, Any]]) -> Sequence[bool]:
+        """One batch call; what failed for a passing reason is tried again.
+
+        Returns:
+            For each whether it was done; False: the delivery is gone, or the entry is refused.
+
+        Raises:
+            StorageError: the call failed.
+        """
+        sqs = await self._aws.clients.get("sqs")
+        done: dict[int, bool] = {}
+        left = dict(enumerate(entries))
+        for _ in range(_ENTRY_TRIES):
+            listed = [{"Id": str(number), **entry} for number, entry in left.items()]
+            call = partial(getattr(sqs, operation), QueueUrl=url, Entries=listed)
+            with storage_errors(operation):
+                answer = await self._aws.patience.call(operation, call)
+            for success in answer.get("Successful", []):
+                done[int(success["Id"])] = True
+            for failure in answer.get("Failed", []):
+                if failure.get("SenderFault") or failure.get("Code") in _GONE:
+                    done[int(failure["Id"])] = False
+            left = {number: entry for number, entry in left.items() if number not in done}
+            if not left:
+                return [done[number] for number in range(len(entries))]
+            await self._aws.clock.sleep(self._aws.ids.uniform(0.02, 0.2))
+        raise StorageUnavailable(f"{operation}: {len(left)} entries keep failing")
+
+
+def _entry(message: Message, **more: str) -> dict[str, Any]:
+    body = {"v": BODY_VERSION, "work": message.work_id, "cause": message.cause, **more}
+    entry: dict[str, Any] = {
+        "MessageBody": json.dumps(body, separators=(",", ":")),
+        # Fair queues: one namespace's backlog does not delay another's
+        # (SQS Developer Guide, "Amazon SQS fair queues").
+        "MessageGroupId": namespace_of(message.work_id) or _NO_NAMESPACE,
+    }
+    if message.delay_seconds > 0:
+        entry["DelaySeconds"] = ceil(message.delay_seconds)
+    return entry
+
+
+def _whole(seconds: float) -> int:
+    """Seconds as SQS takes them: whole, at least one."""
+    return min(max(1, ceil(seconds)), VISIBILITY_MAX_SECONDS)

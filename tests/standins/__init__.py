@@ -1,0 +1,1 @@
+"""The AWS backend on stand-ins, for tests."""
