@@ -407,18 +407,21 @@ async def test_the_newest_entries_are_found_without_reading_the_stream(opened: t
     aws, wire = opened
     journal, index = journal_of(aws), AwsIndex(aws)
     now = aws.clock.now()
-    works = {name: chain(name, 30) for name in ("done", "team/running", "team/queued")}
-    shift = {"done": 0.0, "team/running": 1.0, "team/queued": 5.0}
+    works = {name: chain(name, 30) for name in ("past/done", "team/running", "team/queued")}
+    shift = {"past/done": 0.0, "team/running": 1.0, "team/queued": 5.0}
     for name, entries in works.items():
         works[name] = [
             structs.replace(entry, at=now - 50 + number + shift[name]) for number, entry in enumerate(entries)
         ]
-    works["done"].append(follow(works["done"][-1], Committed(29, "done", is_finished=True), at=now - 15))
+    works["past/done"].append(
+        follow(works["past/done"][-1], Committed(29, "done", is_finished=True), at=now - 15)
+    )
     works["team/queued"] = works["team/queued"][:1]
     for entries in works.values():
         await journal.append_many(entries)
     running = project(works["team/running"][-1])
     await index.put(structs.replace(running, due_at=now + 30))
+    await index.put(project(works["past/done"][-1]))  # not due, and of a namespace of its own
     wire.taken()
     every = sorted((entry for entries in works.values() for entry in entries), key=lambda entry: entry.at)
     page = await journal.feed(None, limit=25, newest=True)

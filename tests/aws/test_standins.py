@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import http.client
-import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -146,39 +143,6 @@ def test_both_serve_message_groups_in_order_of_arrival(on_both: Aws) -> None:
     on_both.receive(MaxNumberOfMessages=5)
     on_both.sqs.send_message(QueueUrl=on_both.queue, MessageBody="quiet", MessageGroupId="quiet")
     assert [message["Body"] for message in on_both.receive()] == ["5"]
-
-
-def test_both_deliver_to_a_long_poll_whose_client_is_gone(on_both: Aws) -> None:
-    """The message is invisible for one timeout, as if a reply was lost; nothing is lost.
-
-    AWS documents at-least-once delivery and nothing about this (SQS Developer Guide, "Amazon
-    SQS visibility timeout"), so the product must live with it.
-    """
-    for tries in range(1, 6):
-        gone = poll(on_both)
-        threading.Event().wait(0.2 * tries)  # nothing tells when the stand-in has begun to wait
-        gone.close()
-        on_both.sqs.send_message(QueueUrl=on_both.queue, MessageBody="swallowed")
-        if not on_both.receive(WaitTimeSeconds=1):
-            break
-    else:
-        pytest.fail("no message was swallowed")
-    on_both.standin.advance(31)
-    assert on_both.receive()
-
-
-def poll(aws: Aws) -> http.client.HTTPConnection:
-    """Begin a long poll, and don't wait for its answer."""
-    connection = http.client.HTTPConnection(aws.standin.url.removeprefix("http://"))
-    credential = "Credential=test/20260101/us-east-1/sqs/aws4_request, SignedHeaders=host, Signature=0"
-    headers = {
-        "X-Amz-Target": "AmazonSQS.ReceiveMessage",
-        "Content-Type": "application/x-amz-json-1.0",
-        "Authorization": f"AWS4-HMAC-SHA256 {credential}",
-    }
-    body = {"QueueUrl": aws.queue, "WaitTimeSeconds": 20, "VisibilityTimeout": 30}
-    connection.request("POST", "/", json.dumps(body), headers)
-    return connection
 
 
 def test_neither_moves_dead_letters(on_both: Aws) -> None:

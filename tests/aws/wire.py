@@ -1,4 +1,4 @@
-"""What goes over the wire between a port and DynamoDB: recorded, counted, and made to fail.
+"""What goes over the wire between a port and an AWS service: recorded, counted, and made to fail.
 
 Hooks of the SDK's own event system, so the calls are those that the product makes.
 """
@@ -60,20 +60,20 @@ class _Http:
 
 
 class Wire:
-    """The calls of one DynamoDB client.
+    """The calls of one client.
 
     Attributes:
         calls: (operation, arguments) in the order in which they were made, repeated ones too.
     """
 
-    def __init__(self, client: Any) -> None:
-        self.calls: list[tuple[str, dict[str, Any]]] = []
+    def __init__(self, client: Any, service: str = "dynamodb") -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] | deque[tuple[str, dict[str, Any]]] = []
         self._events: dict[str, deque[Event]] = defaultdict(deque)
         self._lost: Counter[str] = Counter()
         events = client.meta.events
-        events.register("provide-client-params.dynamodb", self._record)
-        events.register("before-call.dynamodb", self._before)
-        events.register("after-call.dynamodb", self._after)
+        events.register(f"provide-client-params.{service}", self._record)
+        events.register(f"before-call.{service}", self._before)
+        events.register(f"after-call.{service}", self._after)
 
     def script(self, operation: str, *events: Event) -> None:
         """What happens to the next calls of an operation, one event each."""

@@ -155,7 +155,6 @@ async def _create_table(clients: Clients, names: Names, which: str) -> Sequence[
             if code_of(error) not in _STANDS:
                 raise
         described = await _wait_for_table(dynamodb, name)
-        await _set_ttl(dynamodb, name, definition()["tables"][which].get("ttl"))
     return [Resource("table", name, described["TableArn"])]
 
 
@@ -167,17 +166,6 @@ async def _wait_for_table(dynamodb: Any, name: str) -> dict[str, Any]:
         )
         described = (await dynamodb.describe_table(TableName=name))["Table"]
     return described
-
-
-async def _set_ttl(dynamodb: Any, name: str, attribute: str | None) -> None:
-    if attribute is None:
-        return
-    found = (await dynamodb.describe_time_to_live(TableName=name))["TimeToLiveDescription"]
-    if found.get("TimeToLiveStatus") in ("ENABLED", "ENABLING"):
-        return
-    await dynamodb.update_time_to_live(
-        TableName=name, TimeToLiveSpecification={"Enabled": True, "AttributeName": attribute}
-    )
 
 
 async def _create_queues(clients: Clients, names: Names) -> Sequence[Resource]:

@@ -13,6 +13,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import AsyncIterator, Iterable
+from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 from botocore.exceptions import ClientError
@@ -29,9 +30,11 @@ MULTIPART_BYTES = 16 << 20  # blobs above it go up in parts
 PART_BYTES = 8 << 20  # at least; S3 API reference, "Multipart upload limits": 10,000 parts
 PARTS_MAX = 10_000
 PARALLEL_PARTS = 4
+RENEW_BEFORE_SECONDS = 30 * 86400.0
 _STANDS = frozenset({"PreconditionFailed", "412"})
 _CONFLICT = frozenset({"ConditionalRequestConflict", "409"})
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+_EXPIRY_DATE = re.compile(r'expiry-date="([^"]+)"')
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -103,7 +106,12 @@ class AwsArtifacts:
         Args:
             seconds: how long it is good, at most a week.
             file_name: under which a browser saves it.
+
+        Raises:
+            ArtifactNotFound: that is no digest. Whether there is such a blob is not looked at.
         """
+        if not _DIGEST.fullmatch(digest):
+            raise ArtifactNotFound(f"no artifact {digest[:80]!r}")
         s3 = await self._aws.clients.get("s3")
         safe = re.sub(r"[^A-Za-z0-9._-]", "_", file_name)[:200] or digest
         parameters = {
@@ -171,7 +179,7 @@ class AwsArtifacts:
     async def _write(self, what: str, call: Any, **arguments: Any) -> None:
         """A conditional write; that the object stands already is what was wanted."""
 
-        async def write() -> None:
+        async def write() -> bool:
             try:
                 await call(**arguments)
             except ClientError as error:
@@ -179,9 +187,37 @@ class AwsArtifacts:
                     raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, what) from error
                 if code_of(error) not in _STANDS:
                     raise
+                return False
+            return True
 
         with storage_errors(what):
-            await self._aws.patience.call(what, write)
+            if not await self._aws.patience.call(what, write):
+                await self._renew_if_ending(arguments["Key"])
+
+    async def _renew_if_ending(self, key: str) -> None:
+        """Give an object that stands a new life, if the bucket's life cycle would soon end it.
+
+        Else what is put today might be gone tomorrow. S3 says when it would be: in the reply
+        to HeadObject ("x-amz-expiration").
+        """
+        s3 = await self._aws.clients.get("s3")
+        head = await self._aws.patience.call(
+            f"HeadObject of {key}", lambda: s3.head_object(Bucket=self._bucket, Key=key)
+        )
+        found = _EXPIRY_DATE.search(head.get("Expiration", ""))
+        if found is None:
+            return
+        left = parsedate_to_datetime(found[1]).timestamp() - self._aws.clock.now()
+        if left < RENEW_BEFORE_SECONDS:
+            await self._aws.patience.call(
+                f"CopyObject of {key}",
+                lambda: s3.copy_object(
+                    Bucket=self._bucket,
+                    Key=key,
+                    CopySource={"Bucket": self._bucket, "Key": key},
+                    MetadataDirective="REPLACE",  # S3 copies an object onto itself only if something changes
+                ),
+            )
 
     async def _put_parts(self, key: str, spool: IO[bytes], size: int) -> None:
         s3 = await self._aws.clients.get("s3")

@@ -41,6 +41,7 @@ class AwsBackend:
 
     async def close(self) -> None:
         """Give back what was received and not yet handed over, then close the connections."""
+        await self.journal.close()
         await self.queue.close()
         await self.aws.clients.close()
 

@@ -82,7 +82,7 @@ async def _table(aws: Aws, which: str) -> Sequence[Finding]:
     wanted = table_arguments(aws.names, which)
     name = f"table {wanted['TableName']}"
     found = (await dynamodb.describe_table(TableName=wanted["TableName"]))["Table"]
-    faults = [*_table_faults(wanted, found), *await _ttl_faults(dynamodb, wanted["TableName"], which)]
+    faults = _table_faults(wanted, found)
     return [
         _finding(name, faults, f"{found['TableStatus'].lower()}, about {found.get('ItemCount', 0)} items"),
         await _allowed(name, _table_probes(dynamodb, wanted)),
@@ -113,15 +113,6 @@ def _table_faults(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     if view is not None and (not stream.get("StreamEnabled") or stream.get("StreamViewType") != view):
         faults.append(f"its stream of {view} is off")
     return faults
-
-
-async def _ttl_faults(dynamodb: Any, name: str, which: str) -> list[str]:
-    attribute = definition()["tables"][which].get("ttl")
-    if attribute is None:
-        return []
-    ttl = (await dynamodb.describe_time_to_live(TableName=name))["TimeToLiveDescription"]
-    is_on = ttl.get("TimeToLiveStatus") in ("ENABLED", "ENABLING") and ttl.get("AttributeName") == attribute
-    return [] if is_on else [f"time to live on `{attribute}` is off"]
 
 
 def _table_probes(dynamodb: Any, wanted: Mapping[str, Any]) -> list[_Probe]:

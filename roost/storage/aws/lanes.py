@@ -151,7 +151,7 @@ class Lanes:
             body = json.loads(message["Body"])
             if body["v"] != _BODY_VERSION:
                 raise ValueError(f"version {body['v']!r}")
-            work_id, cause = check_work_id(body["work"]), int(body["cause"])
+            work_id, cause = check_work_id(str(body["work"] or "")), int(body["cause"])
         except (ValueError, TypeError, KeyError, IdentifierError) as error:
             self._report(message, lane, error)
             return None

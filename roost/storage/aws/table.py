@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from botocore.exceptions import ClientError
+from botocore.parsers import ResponseParserError
 
 from roost.errors import StorageUnavailable
 from roost.storage.aws.clients import Aws
@@ -23,6 +24,7 @@ ACTIONS_MAX = 100  # DynamoDB API reference, "TransactWriteItems"
 KEYS_MAX = 100  # DynamoDB API reference, "BatchGetItem"
 ROUNDS_MAX = 12  # in which one operation reads pages of each partition; the pages double in size
 _PAGE_ROWS_MIN = 8
+_ALWAYS_THERE = {"get_item": "ConsumedCapacity", "query": "Count", "batch_get_item": "Responses"}
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 
@@ -139,12 +141,19 @@ class Table:
             return await self._call("batch_write_item", RequestItems={self.name: list(requests)})
 
     async def _call(self, operation: str, **arguments: Any) -> Item:
+        """A call whose reply is looked at: the SDK takes one that was cut off for an empty one."""
+        has = _ALWAYS_THERE.get(operation)
+        if operation == "get_item":  # "no item" must not look like half a reply
+            arguments["ReturnConsumedCapacity"] = "TOTAL"
         dynamodb = await self._aws.clients.get("dynamodb")
-        method = getattr(dynamodb, operation)
-        answer: Item = await self._aws.patience.call(
-            f"{operation} on {self.name}", lambda: method(**arguments)
-        )
-        return answer
+
+        async def call() -> Item:
+            reply: Item = await getattr(dynamodb, operation)(**arguments)
+            if has is not None and has not in reply:
+                raise ResponseParserError(f"the reply has no {has}")
+            return reply
+
+        return await self._aws.patience.call(f"{operation} on {self.name}", call)
 
 
 async def gather(calls: Iterable[Awaitable[T]]) -> list[T]:
