@@ -117,12 +117,16 @@ class Expiry:
         if row is None or not row.state.is_terminal or row.since >= ended_before:
             return None
         tail = await self._tail(work_id)
-        if tail is not None and (tail.position != row.position or not tail.control.state.is_terminal):
+        if tail is None or tail.position != row.position or not tail.control.state.is_terminal:
             return None
-        return row  # no tail: an earlier look died after the journal was gone
+        return row
 
     async def _delete(self, row: IndexRow) -> bool:
-        """Mark the row, delete the journal, then the row; False if the work came back to life."""
+        """Mark the row, delete the journal up to its last entry, then that and the row together.
+
+        Until then both the row and the last entry's mark lead the next look here, and the id
+        is not free. Returns False if the work came back to life.
+        """
         condition = {
             "ConditionExpression": "#position = :position",
             "ExpressionAttributeNames": {"#position": "position"},
@@ -140,12 +144,16 @@ class Expiry:
         }
         if await self._index_table.write_if("update_item", Key=key, **marking) is not None:
             return False
-        positions = range(row.position, -1, -1)
+        positions = range(row.position)
         for start in range(0, len(positions), _DELETES_MAX):
             batch = positions[start : start + _DELETES_MAX]
             await self._delete_entries([{**key, "position": {"N": str(number)}} for number in batch])
-        await self._index_table.write_if("delete_item", Key=key, **condition)
-        return True
+        last = {**key, "position": {"N": str(row.position)}}
+        actions = [
+            {"Delete": {"TableName": self._index_table.name, "Key": key, **condition}},
+            {"Delete": {"TableName": self._journal_table.name, "Key": last}},
+        ]
+        return await self._index_table.transact(actions, token=self._aws.ids.unique()) is None
 
     async def _delete_entries(self, keys: Sequence[Item]) -> None:
         left = [{"DeleteRequest": {"Key": key}} for key in keys]
