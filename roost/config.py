@@ -45,13 +45,13 @@ Seconds = Annotated[float, BeforeValidator(parse_duration)]
 
 
 class WorkerSettings(BaseModel, extra="forbid"):
-    """`[worker]`: how workers behave."""
+    """`[worker]`: how workers behave. `sweep_seconds` None: what suits the storage."""
 
     engines: str = "all"
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
     burst_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
     burst_seconds: Annotated[Seconds, Field(gt=0, le=86400)] = 20.0
-    sweep_seconds: Annotated[Seconds, Field(ge=0.05, le=3600)] = 5.0
+    sweep_seconds: Annotated[Seconds, Field(ge=0.05, le=3600)] | None = None
     grace_seconds: Annotated[Seconds, Field(ge=0, le=43200)] = 20.0
 
 

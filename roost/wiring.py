@@ -73,7 +73,7 @@ async def open_runtime(
             backend = MixedBackend(backend, other)
         if settings.crash_at is not None:
             backend = InstrumentedBackend(backend, crash_hook(settings.crash_at))
-        parts = Parts(backend, clock, SystemIds(), _core_settings(settings))
+        parts = Parts(backend, clock, SystemIds(), _core_settings(settings, backend))
         yield Runtime(
             backend,
             parts,
@@ -82,14 +82,14 @@ async def open_runtime(
         )
 
 
-def _core_settings(settings: Settings) -> CoreSettings:
+def _core_settings(settings: Settings, backend: Backend) -> CoreSettings:
     worker = settings.worker
     return CoreSettings(
         lease_seconds=settings.lease_seconds,
         concurrency=worker.concurrency,
         burst_steps=worker.burst_steps,
         burst_seconds=worker.burst_seconds,
-        sweep_seconds=worker.sweep_seconds,
+        sweep_seconds=worker.sweep_seconds or backend.sweep_seconds,
         grace_seconds=worker.grace_seconds,
         retention_seconds=settings.retention_seconds or None,
     )
@@ -121,6 +121,7 @@ class MixedBackend:
         self.url = f"{state.url} with artifacts in {artifacts.url}"
         self.projects_on_append = state.projects_on_append
         self.inline_max_bytes = state.inline_max_bytes
+        self.sweep_seconds = state.sweep_seconds
         self.journal = state.journal
         self.index = state.index
         self.claims = state.claims

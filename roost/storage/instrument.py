@@ -212,6 +212,7 @@ class InstrumentedBackend:
         self.url = inner.url
         self.projects_on_append = inner.projects_on_append
         self.inline_max_bytes = inner.inline_max_bytes
+        self.sweep_seconds = inner.sweep_seconds
         self.journal: Journal = InstrumentedJournal(inner.journal, hook)
         self.index: WorkIndex = InstrumentedIndex(inner.index, hook)
         self.claims: ResourceClaims = InstrumentedClaims(inner.claims, hook)

@@ -426,6 +426,7 @@ class MemoryBackend:
     """
 
     projects_on_append = False
+    sweep_seconds = 5.0
 
     def __init__(self, clock: Clock | None = None, *, inline_max_bytes: int = 1 << 20) -> None:
         self.url = "memory:"

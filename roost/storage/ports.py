@@ -367,11 +367,13 @@ class Backend(Protocol):
         projects_on_append: the index row is written in the transaction of the append,
             so the core need not write it again.
         inline_max_bytes: stored bodies above this are spilled to the artifact store.
+        sweep_seconds: mean time between two sweeps of one worker that suits its costs.
     """
 
     url: str
     projects_on_append: bool
     inline_max_bytes: int
+    sweep_seconds: float
 
     @property
     def journal(self) -> Journal:

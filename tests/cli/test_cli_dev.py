@@ -49,8 +49,9 @@ def shell_environment(text: str) -> dict[str, str]:
     return dict(re.findall(r"^export (\w+)=(.+)$", text, re.MULTILINE))
 
 
-@pytest.mark.parametrize("standin", ["moto", "ministack"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("standin", "number"), [("moto", signal.SIGINT), ("ministack", signal.SIGTERM)], ids=["moto", "ministack"]
+)
 def test_what_is_enqueued_is_done_and_the_end_leaves_nothing(
     roost: Roost, standin: str, number: signal.Signals
 ) -> None:

@@ -14,7 +14,7 @@ from roost.storage.aws.doctor import check_stack
 from roost.storage.aws.faults import Patience
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.journal import AwsJournal
-from roost.storage.aws.limits import INLINE_MAX_BYTES
+from roost.storage.aws.limits import INLINE_MAX_BYTES, SWEEP_SECONDS
 from roost.storage.aws.names import Names
 from roost.storage.aws.queue import AwsQueue
 from roost.storage.ports import Finding
@@ -25,6 +25,7 @@ class AwsBackend:
 
     projects_on_append = False
     inline_max_bytes = INLINE_MAX_BYTES
+    sweep_seconds = SWEEP_SECONDS
 
     def __init__(self, aws: Aws, *, appends_in_flight: int) -> None:
         self.aws = aws

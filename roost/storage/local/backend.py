@@ -30,6 +30,7 @@ class LocalBackend:
 
     projects_on_append = True
     inline_max_bytes = 1 << 20
+    sweep_seconds = 5.0
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         path = directory / schema.FILE_NAME
