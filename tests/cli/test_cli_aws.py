@@ -30,6 +30,8 @@ def aws(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, roost: 
     standin: StandIn = request.getfixturevalue(request.param)
     point_sdk_at(standin, monkeypatch)
     monkeypatch.setenv("ROOST_AWS__STACK", "t")
+    monkeypatch.setenv("ROOST_TESTING", "1")  # other tests may have moved the stand-in's clock on
+    monkeypatch.setenv("ROOST_CLOCK_OFFSET_SECONDS", str(standin.ahead_seconds))
     yield standin
     roost("aws", "destroy", "--yes").ok()
 
@@ -82,6 +84,18 @@ def test_the_doctor_finds_a_good_stack_good(aws: StandIn, roost: Roost) -> None:
     assert roost("list", "--storage", "aws", "--json").ok().document["rows"] == []
     dead = [finding for finding in result.document if finding["name"] == "queue t-dead"]
     assert dead[0]["detail"] == "0 dead deliveries"  # no probe left a message
+
+
+def test_the_doctor_finds_a_clock_that_is_off(
+    aws: StandIn, roost: Roost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roost("aws", "create").ok()
+    monkeypatch.setenv("ROOST_CLOCK_OFFSET_SECONDS", str(aws.ahead_seconds - 200))
+    result = roost("doctor", "--storage", "aws", "--json")
+    assert result.code == 1
+    [wrong] = [finding for finding in result.document if not finding["is_ok"]]
+    assert wrong["name"] == "clock"
+    assert wrong["detail"].startswith(("-200 s", "-199 s", "-201 s"))
 
 
 def test_the_doctor_finds_what_is_wrong(aws: StandIn, roost: Roost) -> None:
