@@ -46,6 +46,11 @@ COMPRESS_MIN_BYTES = 1024  # below it zstd saves little and costs a call
 DELTA_DEPTH_MAX = 15  # a read decodes at most this many bodies before the one it wants
 DELTA_WORTH = 0.2  # a delta that is not below this part of the JSON starts a new key frame
 _LEVEL = 1  # measured on a growing 20-kB transcript: as small as level 3 at half the time
+_DELTA = {  # looks for what stayed: long matches only; a third faster, and smaller
+    int(zstd.CompressionParameter.compression_level): _LEVEL,
+    int(zstd.CompressionParameter.min_match): 7,
+    int(zstd.CompressionParameter.hash_log): 15,
+}
 _BODY_MAX_BYTES = 64 << 20  # nothing larger is ever unpacked
 
 _EVENTS: dict[Kind, msgspec.json.Decoder[Event]] = {
@@ -174,7 +179,7 @@ def pack(raw: bytes, base: Base | None = None) -> Body:
     if len(raw) < COMPRESS_MIN_BYTES:
         return Body(Encoding.JSON, raw)
     if base is not None and base.depth < DELTA_DEPTH_MAX and len(base.raw) >= COMPRESS_MIN_BYTES:
-        delta = zstd.compress(raw, level=_LEVEL, zstd_dict=_prefix(base.raw))
+        delta = zstd.compress(raw, options=_DELTA, zstd_dict=_prefix(base.raw))
         if len(delta) < len(raw) * DELTA_WORTH:
             return Body(Encoding.DELTA, delta, base=base.position, depth=base.depth + 1)
     return Body(Encoding.ZSTD, zstd.compress(raw, level=_LEVEL))
