@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -59,6 +60,20 @@ async def ids_of_all_pages(
         if cursor is None:
             return ids, sizes
     raise AssertionError("the pages have no end")
+
+
+async def test_a_cancelled_gather_leaves_no_call_behind(recwarn: pytest.WarningsRecorder) -> None:
+    async def wait() -> None:
+        await asyncio.sleep(60)
+
+    task = asyncio.create_task(table.gather(wait() for _ in range(3 * table.PARALLEL)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    del task
+    gc.collect()
+    assert not recwarn.list
 
 
 # --- items -------------------------------------------------------------------

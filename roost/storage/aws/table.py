@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -159,12 +160,19 @@ class Table:
 async def gather(calls: Iterable[Awaitable[T]]) -> list[T]:
     """The results of calls, at most `PARALLEL` of which are under way at a time."""
     gate = asyncio.Semaphore(PARALLEL)
+    asked = list(calls)
 
     async def one(call: Awaitable[T]) -> T:
         async with gate:
             return await call
 
-    return await asyncio.gather(*(one(call) for call in calls))
+    try:
+        return await asyncio.gather(*(one(call) for call in asked))
+    except asyncio.CancelledError:
+        for call in asked:  # those that never began must not warn
+            if inspect.iscoroutine(call) and inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
+                call.close()
+        raise
 
 
 class Partition:
