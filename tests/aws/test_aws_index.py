@@ -71,7 +71,6 @@ async def test_a_cancelled_gather_leaves_no_call_behind(recwarn: pytest.Warnings
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    del task
     gc.collect()
     assert not recwarn.list
 
