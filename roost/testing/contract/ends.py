@@ -24,6 +24,8 @@ from roost.testing.contract.process import (
     run_workers,
 )
 
+HAND_OVER_SECONDS = 5.0  # of real time; a lease is longer
+
 
 class EndsContract(Contract):
     """How work ends, and how a worker does."""
@@ -184,7 +186,7 @@ class EndsContract(Contract):
         await run_workers([worker], drained)
         assert (await b.tail(work_id)).control.version == 3
         assert await b.state(work_id) is State.QUEUED
-        assert await b.work() == 1  # at once: no lease to wait for
+        assert await _work_at_once(b) == 1
         entries = await b.entries(work_id)
         check_sound(entries)
         assert {entry.actor for entry in entries if isinstance(entry.event, Committed)} == {"a", "b"}
@@ -216,6 +218,17 @@ class EndsContract(Contract):
             worker.drain()
             worker.drain()  # again: at once
         assert await b.state(work_id) is State.QUEUED
-        assert await b.work() == 1
+        assert await _work_at_once(b) == 1
         assert attempts == [1]
         assert await b.kinds(work_id) == ["enqueued", "claimed", "released", "claimed", "committed"]
+
+
+async def _work_at_once(process: Process) -> int:
+    """Run what was handed over, with no lease to wait for.
+
+    A poll that the drained worker still has open may take the delivery, and gives it back.
+    """
+    async with asyncio.timeout(HAND_OVER_SECONDS):
+        while not (done := await process.work()):  # noqa: ASYNC110  it is in another backend
+            await asyncio.sleep(0.02)
+    return done
