@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from roost.cli import options, times
+from roost import times
+from roost.cli import options
 from roost.cli.output import FAILED, OK, is_terminal
 from roost.errors import RoostError
 

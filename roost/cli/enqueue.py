@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roost.cli import options, times
+from roost import times
+from roost.cli import options
 from roost.cli.output import print_json
 from roost.errors import EngineNotFound, InputError, RoostError
 

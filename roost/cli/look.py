@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from msgspec import structs
 
-from roost.cli import options, times
+from roost import times
+from roost.cli import options
 from roost.cli.output import (
     OK,
     TIMED_OUT,
@@ -396,7 +397,7 @@ async def _print_versions(runtime: Runtime, work_id: str, as_json: bool) -> None
 
 
 async def _print_changes(runtime: Runtime, work_id: str, first: int, second: int, as_json: bool) -> None:
-    from roost.cli.diff import changes
+    from roost.diff import changes
 
     left, right = [
         (await runtime.client.snapshot(work_id, number)).model_dump(mode="json") for number in (first, second)

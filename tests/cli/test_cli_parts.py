@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roost.cli import times
-from roost.cli.diff import changes
+from roost import times
 from roost.cli.logs import ConsoleFormatter, JsonFormatter
+from roost.diff import changes
 from roost.errors import InputError
 from tests.cli.conftest import Roost
 
