@@ -45,7 +45,13 @@ Seconds = Annotated[float, BeforeValidator(parse_duration)]
 
 
 class WorkerSettings(BaseModel, extra="forbid"):
-    """`[worker]`: how workers behave. `sweep_seconds` None: what suits the storage."""
+    """`[worker]`: how workers behave.
+
+    Attributes:
+        sweep_seconds: None: what suits the storage.
+        health_port: on which probes are answered; 0 is any free port, None is none.
+        health_host: where it is listened on; `0.0.0.0` for a supervisor on another address.
+    """
 
     engines: str = "all"
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
@@ -53,6 +59,8 @@ class WorkerSettings(BaseModel, extra="forbid"):
     burst_seconds: Annotated[Seconds, Field(gt=0, le=86400)] = 20.0
     sweep_seconds: Annotated[Seconds, Field(ge=0.05, le=3600)] | None = None
     grace_seconds: Annotated[Seconds, Field(ge=0, le=43200)] = 20.0
+    health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    health_host: str = "127.0.0.1"
 
 
 class AwsSettings(BaseModel, extra="forbid"):

@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -46,6 +48,16 @@ def worker(
         str | None,
         typer.Option("--grace-seconds", metavar="SECONDS", help="How long a step may go on after SIGTERM."),
     ] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            "--health-port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Answer GET /live and /ready there, on 127.0.0.1 unless worker.health_host says otherwise.",
+        ),
+    ] = None,
     until_idle: Annotated[
         bool, typer.Option("--until-idle", help="Stop once every work item of the storage has ended.")
     ] = False,
@@ -66,6 +78,8 @@ def worker(
       roost worker --engines watchlist --concurrency 32
 
       roost worker --engines my_engine:MyEngine
+
+      roost worker --health-port 8081
     """
     from roost.cli import logs
 
@@ -74,7 +88,12 @@ def worker(
         home,
         config,
         lease_seconds=lease,
-        worker={"engines": engines, "concurrency": concurrency, "grace_seconds": grace},
+        worker={
+            "engines": engines,
+            "concurrency": concurrency,
+            "grace_seconds": grace,
+            "health_port": health_port,
+        },
     )
     logs.set_up(settings.log_level, settings.log_format)
     sys.path.insert(0, "")  # so that a file can be tried as module:attribute
@@ -109,12 +128,28 @@ async def _work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> in
     )
     watch = asyncio.create_task(_drain_when_idle(runtime, worker, settings.namespace)) if until_idle else None
     try:
-        await worker.run()
+        async with _health(settings, worker):
+            await worker.run()
     finally:
         if watch is not None:
             watch.cancel()
         executor.shutdown(wait=False, cancel_futures=True)
     return 0
+
+
+@asynccontextmanager
+async def _health(settings: Settings, worker: Worker) -> AsyncIterator[None]:
+    """Answer probes, if the settings name a port for them."""
+    from roost.cli import health
+
+    port, host = settings.worker.health_port, settings.worker.health_host
+    if port is None:
+        yield
+        return
+    async with health.serve(host, port, worker.health) as listening:
+        where = {"event": "health.listening", "host": host, "port": listening}
+        log.info("answering /live and /ready on %s:%d", host, listening, extra=where)
+        yield
 
 
 def _calm_the_collector() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from msgspec.structs import replace
 
 from roost.core.parts import Parts
+from roost.core.pulse import Pulse
 from roost.core.session import Session
 from roost.errors import StorageError
 from roost.journal.control import LEASE_GRACE_SECONDS, project
@@ -16,6 +17,8 @@ from roost.storage.ports import DELIVERY_BATCH_MAX, Renewal
 log = logging.getLogger("roost.heartbeat")
 
 PROGRESS_SECONDS = 1.0  # how soon a step's progress shows
+SILENCE_LEASES = 2  # without a beat for so many leases the loop counts as stuck: all are lost by then
+_SILENCE_SECONDS = 30.0  # on top, so that short leases make nobody nervous
 LEASE_MARGIN = 0.1  # a lease that no heartbeat reached is given up this part of it early
 
 
@@ -29,12 +32,16 @@ class Heartbeat:
     def __init__(self, parts: Parts, sessions: Collection[Session]) -> None:
         self._parts = parts
         self._sessions = sessions
+        self.pulse = Pulse(
+            parts.clock, "heartbeat", SILENCE_LEASES * parts.settings.lease_seconds + _SILENCE_SECONDS
+        )
         self._next_at: dict[Session, float] = {}
 
     async def run(self) -> None:
         """Beat until cancelled."""
         third = self._parts.settings.lease_seconds / 3
         while True:
+            self.pulse.beat()
             await self._parts.clock.sleep(min(third, PROGRESS_SECONDS))
             await self.beat()
 

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 
 from roost.core.heartbeat import Heartbeat
 from roost.core.parts import Parts
+from roost.core.pulse import Health, Pulse
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
 from roost.engine import EngineRegistry
@@ -26,6 +27,7 @@ LOWER_FIRST_EVERY = 4  # every fourth look begins one lane lower, every sixteent
 _FIRST_PAUSE_SECONDS = 0.1
 _ABANDON_SECONDS = 5.0  # what an interrupted step may take to end
 _LONGEST_PAUSE_SECONDS = 30.0
+RECEIVE_SILENCE_SECONDS = 300.0  # beyond a receive's own wait; storage that is away makes it long
 
 
 class Worker:
@@ -48,6 +50,9 @@ class Worker:
         self._draining = asyncio.Event()
         self._lane_free = asyncio.Event()
         self._looks = 0
+        self._heartbeat = Heartbeat(parts, self.sessions.keys())
+        self._receiving = Pulse(parts.clock, "poll", parts.settings.wait_seconds + RECEIVE_SILENCE_SECONDS)
+        self._has_received = False  # at the last try
 
     async def run(self) -> None:
         """Work until `drain` was called and every session has ended.
@@ -57,11 +62,12 @@ class Worker:
         log.info("worker %s runs %s", self.worker_id, ", ".join(spec.engine_id for spec in self._engines))
         try:
             async with asyncio.TaskGroup() as group:
-                heartbeat = group.create_task(Heartbeat(self._parts, self.sessions.keys()).run())
+                heartbeat = group.create_task(self._heartbeat.run())
                 sweeper = group.create_task(Sweeper(self._parts, f"sweeper:{self.worker_id}").run())
                 receiving = group.create_task(self._receive())
                 await self._draining.wait()
                 receiving.cancel()
+                self._receiving.rest()
                 sweeper.cancel()
                 await self._finish()
                 heartbeat.cancel()
@@ -71,6 +77,15 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
         log.info("worker %s stopped", self.worker_id)
+
+    def health(self) -> Health:
+        """Whether it should be restarted, and whether it takes work; costs no call."""
+        stuck = [pulse.name for pulse in (self._receiving, self._heartbeat.pulse) if pulse.is_stuck]
+        if stuck:
+            return Health(False, False, f"stuck: {', '.join(stuck)}")
+        if self._draining.is_set():
+            return Health(True, False, "draining")
+        return Health(True, self._has_received, "" if self._has_received else "storage has not answered")
 
     def drain(self) -> None:
         """Stop receiving and give the leases back: sessions at their next commit, or when
@@ -91,9 +106,11 @@ class Worker:
         while True:
             free = settings.concurrency - len(self.sessions)
             if free <= 0:
+                self._receiving.rest()
                 self._lane_free.clear()
                 await self._lane_free.wait()
                 continue
+            self._receiving.beat()
             try:
                 deliveries = await self._parts.backend.queue.receive(
                     free,
@@ -101,8 +118,9 @@ class Worker:
                     wait_seconds=settings.wait_seconds,
                     lanes=self._lane_order(),
                 )
-                pause = _FIRST_PAUSE_SECONDS
+                pause, self._has_received = _FIRST_PAUSE_SECONDS, True
             except StorageError as error:
+                self._has_received = False
                 log.warning("receive failed, trying again: %s", error, extra={"event": "receive.failed"})
                 await self._parts.clock.sleep(self._parts.ids.uniform(pause / 2, pause))
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -148,3 +151,39 @@ def test_seams_are_refused_outside_of_tests(roost: Roost, monkeypatch: pytest.Mo
         assert result.code == 2
         assert name in result.err
         assert "ROOST_TESTING" in result.err
+
+
+@pytest.mark.slow
+def test_probes_are_answered_until_it_has_drained(roost: Roost) -> None:
+    roost.write("slow_engine.py", SLOW)
+    work_id = roost("enqueue", "--engine", "slow", "--any-engine").ok().out.strip()
+    process = roost.start(
+        "worker", "--engines", "slow_engine:Slow", "--health-port", "0", ROOST_LOG_FORMAT="json"
+    )
+    port = json.loads(read_until(process.stderr, "health.listening"))["port"]
+    read_until(roost.start("events", work_id, "--follow", "--json").stdout, '"claimed"')
+    assert _probe(port, "live") == 200
+    process.send_signal(signal.SIGTERM)
+    read_until(process.stderr, "stopping")
+    assert (_probe(port, "live"), _probe(port, "ready")) == (200, 503)
+    process.send_signal(signal.SIGTERM)
+    assert _end(process).code == 0
+
+
+def _probe(port: int, path: str) -> int:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def test_a_health_port_that_is_taken_is_an_error_that_says_what_to_do(roost: Roost) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        result = roost("worker", "--engines", "demo", "--health-port", port)
+    assert result.code == 2
+    assert "--health-port" in result.err
