@@ -1,15 +1,20 @@
 """Roost keeps long-running agent workers alive, inspectable and resumable."""
 
-from roost.engine import (
-    ArtifactWriter,
-    Engine,
-    EngineRegistry,
-    RetryPolicy,
-    StepContext,
-    current_step,
-)
-from roost.errors import FailWork, RetryLater, RoostError
-from roost.models import Artifact, Snapshot, State, WorkItem
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from roost.engine import (
+        ArtifactWriter,
+        Engine,
+        EngineRegistry,
+        RetryPolicy,
+        StepContext,
+        current_step,
+    )
+    from roost.errors import FailWork, RetryLater, RoostError
+    from roost.models import Artifact, Snapshot, WorkItem
+    from roost.names import State
 
 __all__ = [
     "Artifact",
@@ -26,3 +31,26 @@ __all__ = [
     "WorkItem",
     "current_step",
 ]
+
+_HOMES = {
+    "Artifact": "roost.models",
+    "FailWork": "roost.errors",
+    "RetryLater": "roost.errors",
+    "RoostError": "roost.errors",
+    "Snapshot": "roost.models",
+    "State": "roost.names",
+    "WorkItem": "roost.models",
+}
+
+
+def __getattr__(name: str) -> object:
+    """A public name, imported when it is first used: a command that needs none of them starts faster."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES.get(name, "roost.engine")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -11,7 +11,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -180,6 +179,7 @@ def _end_on_sigterm() -> Iterator[None]:
 @contextmanager
 def _web_server() -> Iterator[str]:
     """A page on a loopback port that takes its time."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec import structs
 
 from roost import times
 from roost.cli import options
@@ -27,7 +26,7 @@ from roost.cli.output import (
     styled,
 )
 from roost.errors import InputError
-from roost.models import NAMESPACE_MARK, State, check_id
+from roost.names import NAMESPACE_MARK, State, check_id
 
 if TYPE_CHECKING:
     from roost.core.client import WorkView
@@ -327,9 +326,9 @@ async def _entries(runtime: Runtime, work_id: str | None, limit: int, follow: bo
 
 
 def _event_row(entry: Entry) -> tuple[str, ...]:
-    detail = {
-        key: value for key, value in structs.asdict(entry.event).items() if value not in (None, "", (), False)
-    }
+    from msgspec.structs import asdict
+
+    detail = {key: value for key, value in asdict(entry.event).items() if value not in (None, "", (), False)}
     detail.pop("version", None)
     text = " ".join(f"{key}={_brief(value)}" for key, value in detail.items())
     return (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roost.models import check_work_id
+from roost.names import check_work_id
 
 if TYPE_CHECKING:
     from roost.config import Settings
@@ -63,6 +62,8 @@ def run(settings: Settings, use: Callable[[Runtime], Awaitable[int]], *, engines
 
 def finish(main: Coroutine[Any, Any, int]) -> None:
     """Run a coroutine and end the command with the exit code that it returns."""
+    import asyncio
+
     code = asyncio.run(main)
     if code:
         raise typer.Exit(code)

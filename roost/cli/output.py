@@ -9,9 +9,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from msgspec import structs
-from pydantic_core import to_jsonable_python
-
 from roost.errors import (
     ArtifactNotFound,
     ConflictError,
@@ -93,7 +90,10 @@ def _takes_any_text() -> bool:
 
 def plain(value: Any) -> Any:
     """Dataclasses, structs, models and enums as what JSON has; no field left out."""
-    return to_jsonable_python(value, fallback=structs.asdict)
+    from msgspec.structs import asdict
+    from pydantic_core import to_jsonable_python
+
+    return to_jsonable_python(value, fallback=asdict)
 
 
 def safe(text: object, *, keep_lines: bool = False) -> str:

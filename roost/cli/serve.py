@@ -1,0 +1,118 @@
+"""What `roost worker` runs: a worker, with signals, threads and the collector set up around it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from roost.errors import StorageError
+
+if TYPE_CHECKING:
+    from roost.config import Settings
+    from roost.core.worker import Worker
+    from roost.wiring import Runtime
+
+log = logging.getLogger("roost.worker")
+
+_IDLE_LOOK_SECONDS = 0.25
+_THREADS = "roost-step"
+_THREAD_END_SECONDS = 1.0  # what idle threads may take to end
+_COLLECT_AFTER = 20_000  # new containers; Python itself begins at 700
+
+
+async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int:
+    """Run a worker until it is told to stop; with `until_idle`, until all work has ended."""
+    _calm_the_collector()
+    executor = ThreadPoolExecutor(settings.worker.concurrency, thread_name_prefix=_THREADS)
+    worker = runtime.worker(executor=executor)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _drain, worker)
+    names = [spec.engine_id for spec in runtime.engines or ()]
+    fields = {
+        "worker_id": worker.worker_id,
+        "engines": names,
+        "storage": runtime.backend.url,
+        "pid": os.getpid(),
+    }
+    log.info(
+        "serving %s on %s as process %d; Ctrl-C or SIGTERM stops it",
+        ", ".join(names),
+        runtime.backend.url,
+        os.getpid(),
+        extra={"event": "worker.started", **fields},
+    )
+    watch = asyncio.create_task(_drain_when_idle(runtime, worker, settings.namespace)) if until_idle else None
+    try:
+        async with _health(settings, worker):
+            await worker.run()
+    finally:
+        if watch is not None:
+            watch.cancel()
+        executor.shutdown(wait=False, cancel_futures=True)
+    return 0
+
+
+@asynccontextmanager
+async def _health(settings: Settings, worker: Worker) -> AsyncIterator[None]:
+    """Answer probes, if the settings name a port for them."""
+    from roost.cli import health
+
+    port, host = settings.worker.health_port, settings.worker.health_host
+    if port is None:
+        yield
+        return
+    async with health.serve(host, port, worker.health) as listening:
+        where = {"event": "health.listening", "host": host, "port": listening}
+        log.info("answering /live and /ready on %s:%d", host, listening, extra=where)
+        yield
+
+
+def _calm_the_collector() -> None:
+    """Look for garbage in cycles less often: a step leaves none, and looking took a tenth of its time."""
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
+
+
+def _drain(worker: Worker) -> None:
+    log.info(
+        "stopping: running steps may finish; once more to abandon them",
+        extra={"event": "worker.draining", "worker_id": worker.worker_id},
+    )
+    worker.drain()
+
+
+def leave_hung_steps() -> None:
+    """End the process if a plain function still runs in a thread.
+
+    Its lease is given back and its result would be refused; but Python itself would wait
+    for the thread at exit, for ever if it hangs.
+    """
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_THREADS)]
+    for thread in threads:
+        thread.join(_THREAD_END_SECONDS / len(threads))
+    if any(thread.is_alive() for thread in threads):
+        log.warning("a step that was abandoned still runs; ending it", extra={"event": "worker.ended_thread"})
+        logging.shutdown()
+        os._exit(0)
+
+
+async def _drain_when_idle(runtime: Runtime, worker: Worker, namespace: str) -> None:
+    while True:
+        try:
+            counts = await runtime.backend.index.counts(namespace)
+        except StorageError as error:  # the worker itself goes on, too
+            log.warning("can't count what is left: %s", error, extra={"event": "worker.count_failed"})
+        else:
+            if not any(count for state, count in counts.items() if not state.is_terminal):
+                worker.drain()
+                return
+        await runtime.parts.clock.sleep(_IDLE_LOOK_SECONDS)

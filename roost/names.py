@@ -1,0 +1,116 @@
+"""The words of Roost: ids, names, namespaces, and the states and lanes of work.
+
+Nothing here needs pydantic, so a command that only prints its help starts fast.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+
+from roost.errors import IdentifierError
+
+ID_PATTERN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+NAMESPACE_PATTERN = re.compile(r"[a-z0-9-]{1,63}")
+NAMESPACE_MARK = "/"  # no id or namespace has it, so a work id can't be read two ways
+NAME_MAX_BYTES = 1024  # resources, idempotency keys, artifact names
+RESOURCES_MAX = 32  # resources of one work item
+REASON_MAX_CHARS = 500
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+
+
+def check_id(value: str, what: str = "id") -> str:
+    """Return `value` if it is a well-formed work or engine id.
+
+    Raises:
+        IdentifierError: it is not 1 to 128 of the characters A-Z a-z 0-9 . _ : -
+    """
+    if not ID_PATTERN.fullmatch(value):
+        raise IdentifierError(
+            f"{what} {value[:80]!r} is not well-formed",
+            hint="Use 1 to 128 of the characters A-Z a-z 0-9 . _ : -",
+        )
+    return value
+
+
+def check_namespace(value: str) -> str:
+    """Return `value` if it is a well-formed namespace, or empty: the default one.
+
+    Raises:
+        IdentifierError: it is not 1 to 63 of the characters a-z 0-9 -
+    """
+    if value and not NAMESPACE_PATTERN.fullmatch(value):
+        raise IdentifierError(
+            f"namespace {value[:80]!r} is not well-formed", hint="Use 1 to 63 of the characters a-z 0-9 -"
+        )
+    return value
+
+
+def check_work_id(value: str) -> str:
+    """Return `value` if it is a well-formed work id: `ID`, or `NAMESPACE/ID`.
+
+    Raises:
+        IdentifierError: it is neither.
+    """
+    namespace, mark, plain = value.rpartition(NAMESPACE_MARK)
+    if mark and not NAMESPACE_PATTERN.fullmatch(namespace):
+        raise IdentifierError(f"work id {value[:80]!r} is not well-formed", hint="Write ID, or NAMESPACE/ID.")
+    check_id(plain, "work id")
+    return value
+
+
+def namespace_of(work_id: str) -> str:
+    """The namespace of a work id; empty is the default one."""
+    return work_id.rpartition(NAMESPACE_MARK)[0]
+
+
+def check_name(value: str, what: str = "name") -> str:
+    """Return `value` if it can name a resource, key or artifact: free text up to 1 kB.
+
+    Raises:
+        IdentifierError: it is empty, too long, or has control characters.
+    """
+    if _CONTROL.search(value):
+        raise IdentifierError(f"{what} {value[:80]!r} has control characters", hint="Leave them out.")
+    if not value or len(value.encode()) > NAME_MAX_BYTES:
+        raise IdentifierError(
+            f"{what} has {len(value.encode())} bytes",
+            hint=f"Use 1 to {NAME_MAX_BYTES} bytes.",
+        )
+    return value
+
+
+class State(StrEnum):
+    """Where a work item is. `journal/control.py` says how it moves between them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SCHEDULED = "scheduled"
+    WAITING = "waiting"
+    BLOCKED = "blocked"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether only an operator's retry leads out of this state."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+
+
+class Lane(StrEnum):
+    """Priority lanes of the work queue."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @classmethod
+    def of(cls, priority: int) -> Lane:
+        """The lane of a priority: above 0 high, 0 normal, below 0 low."""
+        if priority == 0:
+            return cls.NORMAL
+        return cls.HIGH if priority > 0 else cls.LOW

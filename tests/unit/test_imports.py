@@ -1,0 +1,50 @@
+"""What a start imports: a name or a help text must not cost the import of everything."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import roost
+from roost import models, names
+
+HEAVY = {"asyncio", "httpx2", "msgspec", "pydantic", "sqlite3", "aioboto3", "botocore", "starlette"}
+
+
+def imported_by(code: str) -> set[str]:
+    """Top-level modules that a new interpreter has after `code`."""
+    program = (
+        f"import sys\n{code}\nprint(*{{name.partition('.')[0] for name in sys.modules}}, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stderr.split())
+
+
+@pytest.mark.slow  # a new interpreter each
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import roost",
+        "import roost.cli.main",
+        "import roost.cli.main as m\ntry: m.app(['--help'])\nexcept SystemExit: pass",
+    ],
+)
+def test_a_start_imports_nothing_heavy(code: str) -> None:
+    assert not imported_by(code) & HEAVY
+
+
+def test_each_public_name_is_there_and_is_listed() -> None:
+    for name in roost.__all__:
+        assert getattr(roost, name).__name__ == name
+    assert set(roost.__all__) <= set(dir(roost))
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="'Nothing'"):
+        roost.Nothing  # noqa: B018
+
+
+def test_models_give_out_what_names_holds() -> None:
+    assert models.State is names.State is roost.State
