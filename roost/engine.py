@@ -10,7 +10,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -253,6 +253,14 @@ class EngineRegistry:
             raise EngineContractError(f"two engines have the id {spec.engine_id!r}")
         self._specs[spec.engine_id] = spec
         return spec
+
+    def limited(self, step_seconds: float) -> EngineRegistry:
+        """The same engines, none of whose steps may take longer than `step_seconds`."""
+        found = EngineRegistry()
+        for spec in self:
+            seconds = min(step_seconds, spec.step_timeout_seconds or step_seconds)
+            found._specs[spec.engine_id] = replace(spec, step_timeout_seconds=seconds)
+        return found
 
     def get(self, engine_id: str) -> EngineSpec | None:
         """The engine of that id, or None."""

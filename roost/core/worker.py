@@ -25,7 +25,7 @@ log = logging.getLogger("roost.worker")
 
 LOWER_FIRST_EVERY = 4  # every fourth look begins one lane lower, every sixteenth two
 _FIRST_PAUSE_SECONDS = 0.1
-_ABANDON_SECONDS = 5.0  # what an interrupted step may take to end
+ABANDON_SECONDS = 5.0  # what an interrupted step may take to end
 _LONGEST_PAUSE_SECONDS = 30.0
 RECEIVE_SILENCE_SECONDS = 300.0  # beyond a receive's own wait; storage that is away makes it long
 
@@ -72,11 +72,28 @@ class Worker:
                 await self._finish()
                 heartbeat.cancel()
         finally:
-            left = list(self.sessions.values())
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            await self._leave_sessions()
         log.info("worker %s stopped", self.worker_id)
+
+    async def run_batch(self, deliveries: Sequence[Delivery], *, seconds: float) -> None:
+        """Run the sessions of deliveries that somebody else received, and no others.
+
+        Args:
+            seconds: within which it returns. Sessions are told to hand over the grace period
+                before, and what still runs then is abandoned. Nothing is lost by that.
+        """
+        steps_end = max(0.0, seconds - self._parts.settings.grace_seconds - ABANDON_SECONDS)
+        try:
+            async with asyncio.TaskGroup() as group:
+                heartbeat = group.create_task(self._heartbeat.run())
+                for delivery in deliveries:
+                    self._start(delivery)
+                if not await self._sessions_end(steps_end):
+                    self.drain()
+                    await self._finish()
+                heartbeat.cancel()
+        finally:
+            await self._leave_sessions()
 
     def health(self) -> Health:
         """Whether it should be restarted, and whether it takes work; costs no call."""
@@ -176,7 +193,14 @@ class Worker:
         """Wait for the sessions, then abandon their steps, then leave them to their leases."""
         if not await self._sessions_end(self._parts.settings.grace_seconds):
             self.abandon()
-            await self._sessions_end(_ABANDON_SECONDS)
+            await self._sessions_end(ABANDON_SECONDS)
+
+    async def _leave_sessions(self) -> None:
+        """Cancel what is left; their leases end by themselves."""
+        left = list(self.sessions.values())
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _sessions_end(self, seconds: float) -> bool:
         """Wait until no session is left, at most `seconds`; whether none is."""

@@ -8,24 +8,23 @@ whose caller has gone. What arrives for nobody is made visible again.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from roost.errors import IdentifierError, StorageError
-from roost.models import Lane, check_work_id
+from roost.errors import InputError, StorageError
+from roost.models import Lane
 from roost.storage.aws.clients import SQS_WAIT_MAX_SECONDS, Aws
 from roost.storage.aws.faults import storage_errors
+from roost.storage.aws.messages import delivery_of
 from roost.storage.ports import DELIVERY_BATCH_MAX, Delivery
 
 log = logging.getLogger("roost.queue")
 
 _LOOK_SECONDS = 0.05
 _FOREIGN_SEEN_MAX = 1000
-_BODY_VERSION = 1
 
 
 class Lanes:
@@ -147,18 +146,14 @@ class Lanes:
 
     def _delivery(self, message: dict[str, Any], lane: Lane) -> Delivery | None:
         """The delivery of a message; None if it is not one of ours."""
+        count = int(message.get("Attributes", {}).get("ApproximateReceiveCount", "1"))
         try:
-            body = json.loads(message["Body"])
-            if body["v"] != _BODY_VERSION:
-                raise ValueError(f"version {body['v']!r}")
-            work_id, cause = check_work_id(str(body["work"] or "")), int(body["cause"])
-        except (ValueError, TypeError, KeyError, IdentifierError) as error:
+            return delivery_of(message["Body"], lane, receipt=message["ReceiptHandle"], received_count=count)
+        except InputError as error:
             self._report(message, lane, error)
             return None
-        count = int(message.get("Attributes", {}).get("ApproximateReceiveCount", "1"))
-        return Delivery(work_id, cause, lane, message["ReceiptHandle"], count)
 
-    def _report(self, message: dict[str, Any], lane: Lane, error: Exception) -> None:
+    def _report(self, message: dict[str, Any], lane: Lane, error: InputError) -> None:
         """Say once of a message that it is not ours. It comes again until redrive takes it."""
         message_id = str(message.get("MessageId"))
         self._aws.patience.counts["foreign_message"] += 1
@@ -166,11 +161,10 @@ class Lanes:
             return
         self._foreign.append(message_id)
         log.warning(
-            "message %s in %s is not one of Roost's (%s: %s); it goes to %s by redrive",
+            "message %s in %s is not one of Roost's (%s); it goes to %s by redrive",
             message_id,
             self._aws.names.queue(lane),
-            type(error).__name__,
-            str(error)[:200],
+            error,
             self._aws.names.dead_letters,
             extra={"event": "message.foreign", "message_id": message_id},
         )

@@ -22,11 +22,11 @@ from roost.storage.aws.batching import Batcher
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.faults import storage_errors
 from roost.storage.aws.lanes import Lanes
+from roost.storage.aws.messages import BODY_VERSION
 from roost.storage.ports import Delivery, Message
 
 log = logging.getLogger("roost.queue")
 
-BODY_VERSION = 1
 VISIBILITY_MAX_SECONDS = 43_200  # SQS API reference, "ChangeMessageVisibility": 12 hours
 _NO_NAMESPACE = "default"
 _ENTRY_TRIES = 5

@@ -1,0 +1,76 @@
+"""What lives as long as a Lambda container: one event loop, and one opened runtime on it.
+
+Lambda freezes a container between two invocations and thaws it with its connections, some
+of which are dead by then; the storage ports make a call again that met one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Protocol, TypeVar
+
+from roost.config import load_settings
+from roost.wiring import Runtime, open_runtime
+
+T = TypeVar("T")
+
+Use = Callable[[Runtime], Awaitable[T]]
+
+
+class LambdaContext(Protocol):
+    """What is read of the context object that Lambda gives a handler."""
+
+    aws_request_id: str
+
+    def get_remaining_time_in_millis(self) -> int:
+        """How long the invocation may go on, in milliseconds."""
+
+
+class Container:
+    """Runs invocations one after the other, as Lambda does.
+
+    Args:
+        actor: written into entries that the runtime's client appends.
+        has_engines: load those that `worker.engines` names.
+    """
+
+    def __init__(self, *, actor: str, has_engines: bool) -> None:
+        self._actor = actor
+        self._has_engines = has_engines
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self._runtime: Runtime | None = None
+
+    def run(self, use: Use[T]) -> T:
+        """Do one invocation's work on the runtime, which the first one opens.
+
+        Raises:
+            RoostError: it can't be opened; the next invocation tries again.
+        """
+        return self._runner.run(self._use(use))
+
+    async def _use(self, use: Use[T]) -> T:
+        if self._runtime is None:
+            self._runtime = await self._open()
+        return await use(self._runtime)
+
+    async def _open(self) -> Runtime:
+        settings = load_settings()
+        logging.getLogger("roost").setLevel(settings.log_level.upper())
+        engines = settings.worker.engines if self._has_engines else None
+        return await self._stack.enter_async_context(
+            open_runtime(settings, engines=engines, actor=self._actor)
+        )
+
+    def close(self) -> None:
+        """Close the runtime and the loop. Lambda itself never asks for it."""
+        self._runner.run(self._stack.aclose())
+        self._runner.close()
+
+
+def remaining_seconds(context: LambdaContext) -> float:
+    """How long the invocation may go on."""
+    return context.get_remaining_time_in_millis() / 1000
