@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,7 +43,8 @@ from roost.storage.ports import FeedPage, IndexPage, IndexQuery
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
 _PAGE = 200
-_CHUNK = 250  # new work items that are stored together
+_CHUNK = 500  # new work items that are stored together
+_CHUNKS_IN_FLIGHT = 2  # one is stored and one waits its turn while the next is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class Client:
         raws = [self._check(work) for work in works]
         entries: list[Entry] = []
         standing: list[Entry] = []
-        storing: asyncio.Task[Sequence[Entry]] | None = None
+        storing: deque[asyncio.Task[Sequence[Entry]]] = deque()
         try:
             for start in range(0, len(works), _CHUNK):
                 several = slice(start, start + _CHUNK)
@@ -156,14 +158,16 @@ class Client:
                     await self._first_entry(*pair) for pair in zip(works[several], raws[several], strict=True)
                 ]
                 entries += chunk
-                if storing is not None:
-                    standing += await storing
-                storing = asyncio.create_task(self._store(chunk))  # while the next chunk is made
-            if storing is not None:
-                standing += await storing
+                storing.append(asyncio.create_task(self._store(chunk)))
+                await self._parts.clock.sleep(0)  # begins to store it, while the next chunk is made
+                if len(storing) == _CHUNKS_IN_FLIGHT:
+                    standing += await storing.popleft()
+            while storing:
+                standing += await storing.popleft()
         finally:
-            if storing is not None:
-                storing.cancel()
+            for task in storing:
+                task.cancel()
+            await asyncio.gather(*storing, return_exceptions=True)
         for entry, stands in zip(entries, standing, strict=True):
             if stands.entry_id != entry.entry_id:
                 await self._check_same(entry, stands)
@@ -171,16 +175,22 @@ class Client:
 
     async def _store(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Append first entries and send their deliveries; returns what stands."""
-        standing = await self._parts.backend.journal.append_many(entries)
+        first: dict[str, Entry] = {}
+        for entry in entries:
+            first.setdefault(entry.work_id, entry)  # one key or id may be given twice
+        standing = await self._parts.backend.journal.append_many(list(first.values()))
         now = self._parts.clock.now()
         messages = [
             message
-            for entry, stands in zip(entries, standing, strict=True)
+            for entry, stands in zip(first.values(), standing, strict=True)
             if stands.entry_id == entry.entry_id and (message := outbox.next_delivery(entry, now)) is not None
         ]
         if messages:
             await self._parts.backend.queue.send(messages)
-        return standing
+        if len(first) == len(entries):
+            return standing
+        stands_at = dict(zip(first, standing, strict=True))
+        return [stands_at[entry.work_id] for entry in entries]
 
     def _check(self, work: NewWork) -> bytes:
         """Check all that can be checked before anything is stored; gives the payload as stored."""

@@ -49,7 +49,7 @@ class Wait(Struct, frozen=True, omit_defaults=True):
     until: float | None = None
 
 
-class Enqueued(Struct, frozen=True, omit_defaults=True):
+class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     """The work item exists. Its body is the payload."""
 
     kind: ClassVar = Kind.ENQUEUED
@@ -70,7 +70,7 @@ class Claimed(Struct, frozen=True, omit_defaults=True):
     lease_until: float
 
 
-class Committed(Struct, frozen=True, omit_defaults=True):
+class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     """A step is done. Its body is the snapshot after it.
 
     `lease_until` None gives the lease up with the commit. `consumed` are the positions
@@ -201,7 +201,7 @@ class Encoding(StrEnum):
     """zstd with the body at position `base` as dictionary."""
 
 
-class Body(Struct, frozen=True, omit_defaults=True):
+class Body(Struct, frozen=True, omit_defaults=True, gc=False):
     """A payload, snapshot or result as stored.
 
     Attributes:
@@ -219,7 +219,7 @@ class Body(Struct, frozen=True, omit_defaults=True):
     depth: int = 0
 
 
-class Lease(Struct, frozen=True, omit_defaults=True):
+class Lease(Struct, frozen=True, omit_defaults=True, gc=False):
     """Who works on a work item, until when. `token` is the position of the claim."""
 
     worker_id: str
@@ -227,7 +227,7 @@ class Lease(Struct, frozen=True, omit_defaults=True):
     until: float
 
 
-class Control(Struct, frozen=True, omit_defaults=True):
+class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     """All that is true of a work item now, its payload and snapshot apart.
 
     Attributes:
@@ -268,7 +268,7 @@ class Control(Struct, frozen=True, omit_defaults=True):
     reason: str = ""
 
 
-class IndexRow(Struct, frozen=True, omit_defaults=True):
+class IndexRow(Struct, frozen=True, omit_defaults=True, gc=False):
     """A work item as lists show it: a projection of its control state.
 
     Attributes:
@@ -300,7 +300,7 @@ class IndexRow(Struct, frozen=True, omit_defaults=True):
     progress: tuple[float, str] | None = None
 
 
-class Entry(Struct, frozen=True, omit_defaults=True):
+class Entry(Struct, frozen=True, omit_defaults=True, gc=False):
     """One entry of a journal.
 
     Attributes:

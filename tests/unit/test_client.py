@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import pytest
 from pydantic import BaseModel
@@ -20,9 +21,10 @@ from roost.errors import (
     InputError,
     PayloadError,
     RoostError,
+    StorageUnavailable,
     WorkNotFound,
 )
-from roost.journal.entries import Cancelled, Claimed, Enqueued, Signaled
+from roost.journal.entries import Cancelled, Claimed, Enqueued, Entry, Signaled
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.memory import MemoryBackend
 from roost.storage.ports import IndexQuery
@@ -246,6 +248,40 @@ class TestIdempotency:
         ]
         again = [NewWork("demo", {"n": 1 if name == "w300" else 2}, work_id=name) for name in names]
         assert await client.enqueue_many(again) == names
+
+    async def test_one_key_given_twice_in_one_call_is_one_work_item(
+        self, client: Client, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The journal is given entries of different work items only, as its port asks."""
+        append_many, given = backend.journal.append_many, []
+
+        async def watch(entries: Sequence[Entry]) -> Sequence[Entry]:
+            given.extend(entries)
+            return await append_many(entries)
+
+        monkeypatch.setattr(backend.journal, "append_many", watch)
+        works = [NewWork("demo", {}, idempotency_key=key) for key in "aba"]
+        a, b, again = await client.enqueue_many(works)
+        assert (a, [entry.work_id for entry in given]) == (again, [a, b])
+        with pytest.raises(EnqueueConflict):
+            await client.enqueue_many([NewWork("demo", {"n": n}, idempotency_key="c") for n in (1, 2)])
+        assert len(await deliveries(backend)) == 3
+
+    async def test_storage_that_fails_midway_is_one_error_and_leaves_nothing_under_way(
+        self, client: Client, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = 0
+
+        async def fail(entries: object) -> NoReturn:
+            nonlocal calls
+            calls += 1
+            raise StorageUnavailable("away")
+
+        monkeypatch.setattr(backend.journal, "append_many", fail)
+        with pytest.raises(StorageUnavailable, match="away"):
+            await client.enqueue_many([NewWork("demo", {})] * 2000)
+        assert 1 <= calls <= 2
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
     async def test_an_id_and_a_key_can_not_both_be_given(self, client: Client) -> None:
         with pytest.raises(InputError, match="both"):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 
 from roost.errors import StorageError
 from roost.journal.control import project
 from roost.journal.entries import Entry, Kind
 from roost.models import State
 from roost.storage.codec import StoredEntry
-from roost.storage.local.many import insert, insert_many
+from roost.storage.local.many import insert
 from roost.storage.local.rows import ENTRY_COLUMNS, PUT_ROW, ROW_COLUMNS, entry_of, row_values
 
 _COLUMNS = ROW_COLUMNS.split(", ")
@@ -45,8 +44,7 @@ def is_in_burst(entry: Entry) -> bool:
 def append_one(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> Entry:
     """Insert an entry if its position is free, and project it; else what stands."""
     if entry.position == 0:
-        row = db.execute(_INSERT_ROW, row_values(project(entry)))
-        return _enter(db, entry, values, row.lastrowid if row.rowcount else None)
+        return _append_first(db, entry, values)
     work = db.execute(_WORK, (entry.work_id,)).fetchone()
     if work is None:
         raise _gap(entry)
@@ -57,15 +55,16 @@ def append_one(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> Ent
     return entry
 
 
-def _enter(db: sqlite3.Connection, entry: Entry, values: StoredEntry, new: int | None) -> Entry:
-    """Insert an entry at position 0, whose row is new with this id, or stood before (None)."""
-    if new is not None:
-        db.execute(_INSERT_ENTRY, (new, *values))
+def _append_first(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> Entry:
+    row = row_values(project(entry))
+    new = db.execute(_INSERT_ROW, row)
+    if new.rowcount == 1:
+        db.execute(_INSERT_ENTRY, (new.lastrowid, *values))
         return entry
     work = db.execute(_WORK, (entry.work_id,)).fetchone()
     if db.execute(_INSERT_ENTRY, (*work, *values)).rowcount == 0:
         return _standing(db, entry)
-    db.execute(PUT_ROW, row_values(project(entry)))  # a row without a journal, by `WorkIndex.put`
+    db.execute(PUT_ROW, row)  # a row without a journal, by `WorkIndex.put`
     return entry
 
 
@@ -110,18 +109,3 @@ def _project(db: sqlite3.Connection, entry: Entry, work: int) -> bool:
         ),
     )
     return updated.rowcount == 1
-
-
-def append_many(
-    db: sqlite3.Connection, entries: Sequence[Entry], rows: Sequence[StoredEntry]
-) -> Sequence[Entry]:
-    """Insert new work all at once; anything else one by one."""
-    if not all(entry.position == 0 for entry in entries) or len({e.work_id for e in entries}) < len(entries):
-        return [append_one(db, entry, values) for entry, values in zip(entries, rows, strict=True)]
-    last = db.execute("SELECT ifnull(max(id), 0) FROM works").fetchone()[0]
-    inserted = insert_many(db, _INTO_WORKS, [row_values(project(entry)) for entry in entries])
-    if inserted == len(entries):  # none stood, and ids were given in order
-        insert_many(db, _INTO_JOURNAL, [(last + 1 + n, *values) for n, values in enumerate(rows)])
-        return entries
-    new = dict(db.execute("SELECT work_id, id FROM works WHERE id > ?", (last,)))
-    return [_enter(db, entry, row, new.get(entry.work_id)) for entry, row in zip(entries, rows, strict=True)]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from roost.journal.entries import Entry
 from roost.storage.codec import encode_entry
-from roost.storage.local.appends import SELECT_ENTRY, append_many, append_one, is_in_burst
+from roost.storage.local.appends import SELECT_ENTRY, append_one, is_in_burst
+from roost.storage.local.arrivals import append_many
 from roost.storage.local.bursts import Step
 from roost.storage.local.expiry import ENDED, delete_ended
 from roost.storage.local.rows import ENTRY_COLUMNS, cursor_of, entry_of

@@ -238,6 +238,22 @@ class JournalContract(Contract):
         mixed = [*later, first("new")]
         assert await backend.journal.append_many(mixed) == mixed
 
+    async def test_append_many_keeps_all_that_is_said_of_new_work(self, backend: Backend) -> None:
+        """Entries read back as they were written, and the rows are their projections."""
+        entries = [
+            first("plain"),
+            first("high", lane=Lane.HIGH, priority=7),
+            first("later", at=AT + 1.5, wake_at=AT + 60),
+            first("hurried", deadline_at=AT + 9, resources=("a", "b")),
+            first("keyed", idempotency_key="k", by="somebody"),
+            replace(first("spilled"), body=Body(Encoding.ZSTD, b"", digest="0" * 64)),
+            replace(first("empty"), body=None),
+        ]
+        assert await backend.journal.append_many(entries) == entries
+        for entry in entries:
+            assert await backend.journal.get(entry.work_id, 0) == entry
+            assert await backend.index.get(entry.work_id) == project(entry)
+
     async def test_append_many_again_wins_again(self, backend: Backend) -> None:
         entries = [first(work_id) for work_id in "abc"]
         await backend.journal.append_many(entries[:2])
