@@ -207,6 +207,20 @@ class StepContext(Protocol):
             fn: does the effect; returns JSON; may be a coroutine function.
         """
 
+    async def close_key(self, resource: str, seconds: float) -> None:
+        """Close a resource for all work of this namespace, as after a 429 of the service behind it.
+
+        Work that needs it parks until then; it burns no attempts and holds no worker's lane.
+        As many come back as there is room for, and those call the others. This step goes on:
+        it may commit, or raise `RetryLater(seconds)` to be tried again. Steps of other leases
+        that are under way, or later in their burst, may still start for `burst_seconds`. Of
+        several closings the latest instant stands; `roost resources open` ends it early.
+
+        Args:
+            resource: its name; need not be one that this work holds.
+            seconds: from now, above 0.
+        """
+
     def wait(self, call: Coroutine[Any, Any, T]) -> T:
         """For a step that is a plain function: `wait(context.once(…))` from its thread."""
 

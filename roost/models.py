@@ -11,6 +11,7 @@ from roost.names import (
     REASON_MAX_CHARS,
     RESOURCES_MAX,
     Lane,
+    Scope,
     State,
     check_id,
     check_name,
@@ -27,6 +28,7 @@ __all__ = [
     "EngineId",
     "Lane",
     "Resource",
+    "Scope",
     "Snapshot",
     "State",
     "WorkId",
@@ -60,7 +62,11 @@ class WorkItem(BaseModel):
         engine: the id of the engine that runs it.
         payload: a JSON object; the engine gives it meaning.
         priority: above 0 the `high` lane, 0 `normal`, below 0 `low`.
-        resources: held exclusively, all or none, while a worker runs it.
+        resources: held, all or none, while it runs; exclusively, unless `capacities` or an
+            operator says otherwise.
+        capacities: how many work items may hold a resource at a time, by its name.
+        resource_scope: whether the resources are given up when it sleeps, waits or is
+            blocked, or only when it ends.
         created_at: epoch seconds.
         deadline_at: epoch seconds after which it ends as failed; None: never.
         idempotency_key: what it was enqueued under, if anything.
@@ -73,6 +79,8 @@ class WorkItem(BaseModel):
     payload: dict[str, Any] = Field(default_factory=dict)
     priority: int = 0
     resources: tuple[Resource, ...] = ()
+    capacities: dict[Resource, int] = Field(default_factory=dict)
+    resource_scope: Scope = Scope.STEP
     created_at: float = 0.0
     deadline_at: float | None = None
     idempotency_key: str | None = None

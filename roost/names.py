@@ -114,3 +114,13 @@ class Lane(StrEnum):
         if priority == 0:
             return cls.NORMAL
         return cls.HIGH if priority > 0 else cls.LOW
+
+
+class Scope(StrEnum):
+    """For how long a work item holds its resources once it has them."""
+
+    STEP = "step"
+    """While a worker works on it: given up whenever it sleeps, waits or is blocked."""
+
+    WORK = "work"
+    """Until it ends, over sleeps, waits and pauses."""

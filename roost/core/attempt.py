@@ -78,6 +78,9 @@ class Recorder(Protocol):
     async def record(self, key: str, result: Any) -> Any:
         """Append a result; returns it as it will be read back."""
 
+    async def close_resource(self, resource: str, seconds: float) -> None:
+        """Close a resource for everybody."""
+
 
 @dataclass(slots=True)
 class Interruption:
@@ -193,6 +196,12 @@ class Context:
         if inspect.isawaitable(result):
             result = await result
         return await self._recorder.record(key, result)
+
+    async def close_key(self, resource: str, seconds: float) -> None:
+        check_name(resource, "resource")
+        if not 0 < seconds <= DELAY_MAX_SECONDS:
+            raise ValueError(f"a key can be closed for up to {DELAY_MAX_SECONDS:.0f} s, not {seconds!r} s")
+        await self._recorder.close_resource(resource, seconds)
 
     def wait(self, call: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()

@@ -76,6 +76,8 @@ async def load_item(backend: Backend, entry: Entry) -> WorkItem:
         payload=jsonio.load(await load(backend, entry)),
         priority=event.priority,
         resources=event.resources,
+        capacities=dict(event.capacities),
+        resource_scope=event.resource_scope,
         created_at=entry.at,
         deadline_at=event.deadline_at,
         idempotency_key=event.idempotency_key,

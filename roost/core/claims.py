@@ -2,84 +2,117 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from roost.core import outside
 from roost.core.parts import Parts
-from roost.journal.control import LOST_DELIVERY_SECONDS
+from roost.journal.claims import Acquired, Ask, Call, Change, Owner, Refused, Want
+from roost.journal.control import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS
 from roost.journal.decide import lease_until
-from roost.journal.entries import Control, Evicted
-from roost.models import namespace_of
-from roost.storage.ports import Acquired, Message, Owner, Refused
+from roost.journal.entries import Control, Entry, Evicted
+from roost.models import WorkItem
+from roost.names import Scope
+from roost.storage.ports import Message
 
 _TRIES = 10  # each further try has freed something; more than a few means a storm
+_LOOKS_MAX = 8  # owners, and as many waiters, that one who is refused looks at
+_WAKE_MAX = 1000  # work items that one call wakes; those left over have due rows
 
 
-async def acquire(parts: Parts, owner: Owner, resources: Sequence[str]) -> Acquired | Refused:
-    """Take the resources for `owner`, evicting owners that are dead.
+def ask_of(item: WorkItem, token: int, use: int) -> Ask:
+    """What a work item asks for under a fencing token, for the start after position `use`."""
+    wants = tuple(Want(name, item.capacities.get(name, 1)) for name in sorted(item.resources))
+    return Ask(Owner(item.work_id, token, item.resource_scope), wants, use)
+
+
+async def acquire(parts: Parts, ask: Ask) -> Acquired | Refused:
+    """Take what is asked for, evicting owners that are dead.
 
     An owner is dead when its lease is over (its journal says so), or ran out by the
     clock; then it is evicted in its own journal first, so that it can't commit any more,
-    and only then is its claim taken away.
+    and only then is its claim taken away. One of scope `work` is dead when its work ended.
     """
     for _ in range(_TRIES):
         now = parts.clock.now()
         answer = await parts.backend.claims.acquire(
-            owner, resources, now=now, overtake_before=now - parts.settings.lease_seconds
+            ask, now=now, overtake_before=now - parts.settings.lease_seconds
         )
         if isinstance(answer, Acquired):
             return answer
         freed = False
-        for other in answer.owners:
+        for other in _some(parts, answer.owners):
             freed |= await _free_if_dead(parts, other)
-        for work_id in answer.ahead:
+        for work_id in answer.ahead[:_LOOKS_MAX]:
             freed |= await _leave_if_ended(parts, work_id)
         if not freed:
             return answer
     return answer
 
 
+def _some(parts: Parts, owners: Sequence[Owner]) -> Sequence[Owner]:
+    """A few of many owners, others each time: so all are looked at, but not all by each."""
+    if len(owners) <= _LOOKS_MAX:
+        return owners
+    start = int(parts.ids.uniform(0, len(owners)))
+    return [*owners[start:], *owners[:start]][:_LOOKS_MAX]
+
+
 async def release(parts: Parts, owner: Owner) -> None:
     """Give up what `owner` holds, and wake who comes next."""
-    woken = await parts.backend.claims.release(owner, now=parts.clock.now())
-    await wake(parts, woken)
+    await wake(parts, await parts.backend.claims.release(owner, now=parts.clock.now()))
 
 
-async def leave(parts: Parts, work_id: str) -> None:
-    """Take work that ended out of all lines, and wake who comes next."""
-    woken = await parts.backend.claims.leave(work_id, now=parts.clock.now())
-    await wake(parts, woken)
+async def leave(parts: Parts, entry: Entry) -> None:
+    """Give up all that work holds which ended with `entry`, take it out of all lines, and
+    wake who comes next."""
+    await _leave(parts, Owner(entry.work_id, entry.position, Scope.WORK))
 
 
-async def wake(parts: Parts, work_ids: Sequence[str]) -> None:
-    """Send a delivery to each; a crash before it leaves them to their due rows."""
-    messages = []
-    for work_id in work_ids:
-        tail = await parts.backend.journal.tail(work_id)
-        if tail is not None and not tail.control.state.is_terminal:
-            messages.append(Message(work_id, tail.position, tail.control.lane))
+async def _leave(parts: Parts, owner: Owner) -> None:
+    await wake(parts, await parts.backend.claims.leave(owner, now=parts.clock.now()))
+
+
+async def change(parts: Parts, resource: str, what: Change, *, namespace: str) -> None:
+    """Change the limits of a resource, and wake those for whom there is room now."""
+    called = await parts.backend.claims.change(resource, what, now=parts.clock.now(), namespace=namespace)
+    await wake(parts, called)
+
+
+async def wake(parts: Parts, calls: Sequence[Call]) -> None:
+    """Send a delivery to each; a crash before it leaves them to their due rows.
+
+    Who has ended meanwhile does not come: it is taken out of its lines, and the next is
+    woken in its place.
+    """
+    left, now = deque(calls), parts.clock.now()
+    messages: list[Message] = []
+    while left and len(messages) < _WAKE_MAX:
+        call = left.popleft()
+        tail = await parts.backend.journal.tail(call.work_id)
+        if tail is None or tail.control.state.is_terminal:
+            owner = Owner(call.work_id, tail.position if tail else _ANY_TOKEN, Scope.WORK)
+            left.extend(await parts.backend.claims.leave(owner, now=now))
+            continue
+        delay = min(max(0.0, call.at - now), MESSAGE_DELAY_MAX_SECONDS)
+        messages.append(Message(call.work_id, tail.position, tail.control.lane, delay))
     if messages:
         await parts.backend.queue.send(messages)
 
 
-async def is_any_free(parts: Parts, refused: Refused, work_id: str, resources: Sequence[str]) -> bool:
-    """Whether an owner or waiter that stood in the way of `work_id` is gone by now."""
-    namespace = namespace_of(work_id)
-    for resource in resources:
-        views = await parts.backend.claims.show(resource=resource, limit=1, namespace=namespace)
-        owners = views[0].owners if views else []
-        if any(other in refused.owners for other in owners):
-            return False
-        waiting = {waiter.work_id for view in views for waiter in view.waiters}
-        if any(work_id in waiting for work_id in refused.ahead):
-            return False
-    return True
+_ANY_TOKEN = 1 << 53  # above every position
 
 
 async def _free_if_dead(parts: Parts, other: Owner) -> bool:
-    """Take the claim of `other` away if its lease is over. Returns whether it was."""
+    """Take the claim of `other` away if it is dead. Returns whether it was."""
     tail = await parts.backend.journal.tail(other.work_id)
-    if tail is not None and _holds(tail.control, other):
+    if tail is None or tail.control.state.is_terminal or tail.position < other.token:
+        # ended; or expired, and its id came into use anew: no journal forgets a position
+        await _leave(parts, Owner(other.work_id, max(other.token, tail.position if tail else 0)))
+        return True
+    if other.scope is Scope.WORK:
+        return False
+    if _holds(tail.control, other):
         row = await parts.backend.index.get(other.work_id)
         until = lease_until(tail.control, row)
         if until is not None and until + LOST_DELIVERY_SECONDS / 10 > parts.clock.now():
@@ -100,5 +133,5 @@ async def _leave_if_ended(parts: Parts, work_id: str) -> bool:
     tail = await parts.backend.journal.tail(work_id)
     if tail is not None and not tail.control.state.is_terminal:
         return False
-    await leave(parts, work_id)
+    await _leave(parts, Owner(work_id, tail.position if tail else _ANY_TOKEN))
     return True

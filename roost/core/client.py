@@ -7,8 +7,8 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from roost import jsonio
@@ -24,6 +24,7 @@ from roost.errors import (
     PayloadError,
     WorkNotFound,
 )
+from roost.journal.claims import CAPACITY_MAX
 from roost.journal.control import apply
 from roost.journal.entries import CancelRequested, Committed, Control, Enqueued, Entry, IndexRow, Retried
 from roost.models import (
@@ -31,6 +32,7 @@ from roost.models import (
     RESOURCES_MAX,
     Artifact,
     Lane,
+    Scope,
     Snapshot,
     WorkItem,
     check_id,
@@ -54,7 +56,11 @@ class NewWork:
     Attributes:
         engine: the engine's id.
         payload: a JSON object of at most 1 MiB.
-        resources: held exclusively while the work item runs.
+        resources: held, all or none, while the work item runs.
+        capacities: how many may hold a resource at a time, by its name; 1 where not given.
+            An operator's setting wins.
+        resource_scope: whether they are given up when the work sleeps, waits or is blocked,
+            or only when it ends.
         delay_seconds: the first step does not start before it is over.
         priority: above 0 the `high` lane, 0 `normal`, below 0 `low`.
         deadline_at: epoch seconds after which the work fails.
@@ -66,6 +72,8 @@ class NewWork:
     engine: str
     payload: dict[str, Any]
     resources: tuple[str, ...] = ()
+    capacities: Mapping[str, int] = field(default_factory=dict)
+    resource_scope: Scope = Scope.STEP
     delay_seconds: float = 0.0
     priority: int = 0
     deadline_at: float | None = None
@@ -213,6 +221,8 @@ class Client:
             lane=Lane.of(work.priority),
             priority=work.priority,
             resources=tuple(dict.fromkeys(work.resources)),
+            capacities=tuple(sorted(work.capacities.items())),
+            resource_scope=work.resource_scope,
             wake_at=now + work.delay_seconds if work.delay_seconds else None,
             deadline_at=work.deadline_at,
             idempotency_key=work.idempotency_key,
@@ -253,7 +263,7 @@ class Client:
         """
         theirs = await bodies.load_item(self._parts.backend, stands)
         ours = await bodies.load_item(self._parts.backend, entry)
-        for name in ("engine", "payload", "resources", "priority"):
+        for name in ("engine", "payload", "resources", "capacities", "resource_scope", "priority"):
             if _canonical(getattr(theirs, name)) != _canonical(getattr(ours, name)):
                 what = f"idempotency key {ours.idempotency_key!r}" if ours.idempotency_key else "work id"
                 raise EnqueueConflict(
@@ -415,6 +425,7 @@ def check_new_work(work: NewWork, now: float) -> bytes:
         raise InputError(f"{len(work.resources)} resources are more than {RESOURCES_MAX}")
     for resource in work.resources:
         check_name(resource, "resource")
+    _check_capacities(work)
     if not (math.isfinite(work.delay_seconds) and 0 <= work.delay_seconds <= DELAY_MAX_SECONDS):
         raise InputError(f"a delay of {work.delay_seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
     _check_deadline(work.deadline_at, now)
@@ -428,6 +439,14 @@ def check_new_work(work: NewWork, now: float) -> bytes:
                 hint="Give one: a work id is enqueued once, too.",
             )
     return jsonio.dump(work.payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
+
+
+def _check_capacities(work: NewWork) -> None:
+    for resource, capacity in work.capacities.items():
+        if resource not in work.resources:
+            raise InputError(f"a capacity is given for {resource!r}, which is none of the resources")
+        if not isinstance(capacity, int) or not 1 <= capacity <= CAPACITY_MAX:
+            raise InputError(f"the capacity of {resource!r} is {capacity!r}, not 1 to {CAPACITY_MAX}")
 
 
 def _check_deadline(deadline_at: float | None, now: float) -> None:

@@ -25,8 +25,7 @@ def next_delivery(entry: Entry, now: float) -> Message | None:
     delay = 0.0
     if control.cancel_requested and not control.state.is_terminal:
         pass  # whoever gets the delivery ends it, due or not
-    elif control.state is State.SCHEDULED:
-        assert control.wake_at is not None
+    elif control.state in (State.SCHEDULED, State.BLOCKED) and control.wake_at is not None:
         if not is_sent_with_delay(control.wake_at, now):
             return None  # the due index wakes it
         delay = max(0.0, control.wake_at - now)

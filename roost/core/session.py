@@ -36,7 +36,9 @@ from roost.core.parts import Parts
 from roost.core.redact import describe
 from roost.engine import EngineRegistry, EngineSpec
 from roost.errors import ArtifactNotFound, LeaseLost, PayloadError, StorageCorrupt, StorageError
+from roost.journal import claims as rules
 from roost.journal import decide
+from roost.journal.claims import Acquired, Call, Close, Owner
 from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
 from roost.journal.entries import (
     AttemptFailed,
@@ -55,9 +57,9 @@ from roost.journal.entries import (
     Released,
 )
 from roost.models import Snapshot, WorkItem
-from roost.storage import ports
+from roost.names import Scope, namespace_of
 from roost.storage.codec import Base, pack
-from roost.storage.ports import Delivery, Owner
+from roost.storage.ports import Delivery
 
 log = logging.getLogger("roost.session")
 
@@ -106,6 +108,7 @@ class Session:
         self._snapshot: bodies.Dumped | None = None  # the last committed one; None before the first
         self._base: Base | None = None
         self._holds_claims = False
+        self._must_ask = False  # each further step: a rate counts it, or a key was closed
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
@@ -214,7 +217,9 @@ class Session:
         Nothing else would wake who waits for them but their own due rows.
         """
         token = tail.control.last_token
-        if token is not None:
+        if tail.control.state.is_terminal:
+            await claims.leave(self._parts, tail)
+        elif token is not None:
             await claims.release(self._parts, Owner(self.work_id, token))
 
     async def _end(self, tail: Entry, event: Event) -> bool:
@@ -222,7 +227,7 @@ class Session:
         entry = await outside.append(self._parts, tail, event, actor=self.worker_id)
         if entry is None:
             return False
-        await claims.leave(self._parts, self.work_id)
+        await claims.leave(self._parts, entry)
         await self._parts.backend.queue.acknowledge([self.delivery])
         return True
 
@@ -262,6 +267,8 @@ class Session:
             if self._control.cancel_requested:
                 await self._append(Cancelled(self._control.reason))
                 return
+            if self._must_ask and steps and not await self._take_claims():
+                return
             began = self._parts.clock.monotonic()
             outcome = await self._attempt(spec)
             steps += 1
@@ -273,24 +280,23 @@ class Session:
             await self._conclude(spec, outcome, spent - began, goes_on and not self._is_draining())
 
     async def _take_claims(self) -> bool:
-        """Acquire the resources; False if the work item is blocked, and says so now."""
-        resources = self._item.resources
-        if not resources:
+        """Acquire the resources for the next step; False if the work item is blocked, and says so now."""
+        if not self._item.resources:
             return True
         assert self.token is not None
-        owner = Owner(self.work_id, self.token)
-        answer: ports.Acquired | ports.Refused = await self._patiently(
-            lambda: claims.acquire(self._parts, owner, sorted(resources))
-        )
-        if isinstance(answer, ports.Acquired):
+        ask = claims.ask_of(self._item, self.token, self._last.position)
+        answer: Acquired | rules.Refused = await self._patiently(lambda: claims.acquire(self._parts, ask))
+        if isinstance(answer, Acquired):
             self._holds_claims = True
+            self._must_ask = answer.is_counted
             return True
         by = tuple(dict.fromkeys([owner.work_id for owner in answer.owners] + list(answer.ahead)))
-        await self._append(Blocked(by[:10]))
+        await self._append(Blocked(by[:10], answer.retry_at, tuple(answer.limited[:10])))
         # A release between the refusal and the entry above called us while we still held the
         # lease, and that call came to nothing; so look again now that the entry stands.
-        if await claims.is_any_free(self._parts, answer, self.work_id, resources):
-            await claims.wake(self._parts, [self.work_id])
+        now = self._parts.clock.now()
+        if await self._parts.backend.claims.is_called(self.work_id, now=now):
+            await claims.wake(self._parts, [Call(self.work_id, now)])
         return False
 
     async def _load_item(self) -> None:
@@ -490,12 +496,27 @@ class Session:
         """
         until = self._parts.clock.monotonic() + self._parts.settings.lease_seconds
         await self._parts.patiently(lambda: outbox.after(self._parts, self._last), until=until)
-        if self._holds_claims and self.token is not None:
-            owner = Owner(self.work_id, self.token)
-            await self._parts.patiently(lambda: claims.release(self._parts, owner), until=until)
+        await self._parts.patiently(self._give_up_claims, until=until)
         await self._parts.patiently(
             lambda: self._parts.backend.queue.acknowledge([self.delivery]), until=until
         )
+
+    async def _give_up_claims(self) -> None:
+        """Give up what the lease held, or all that the work held if it ended. Costs nothing
+        where nothing was held."""
+        if not self._holds_claims or self.token is None:
+            return
+        if self._control.state.is_terminal:
+            await claims.leave(self._parts, self._last)
+        elif self._item.resource_scope is Scope.STEP:
+            await claims.release(self._parts, Owner(self.work_id, self.token))
+
+    async def close_resource(self, resource: str, seconds: float) -> None:
+        """Close a resource for everybody; this lease, too, asks before its next step."""
+        until = self._parts.clock.now() + seconds
+        namespace = namespace_of(self.work_id)
+        await self._patiently(lambda: claims.change(self._parts, resource, Close(until), namespace=namespace))
+        self._must_ask = bool(self._item.resources)
 
     def abandon(self) -> None:
         """Stop the running step and give the lease back; no attempt is burned."""

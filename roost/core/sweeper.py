@@ -111,5 +111,6 @@ class Sweeper:
 
     async def _end(self, tail: Entry, event: Event) -> None:
         """End work that nobody holds; a lost race leaves it to the next look."""
-        if await outside.append(self._parts, tail, event, actor=self._actor) is not None:
-            await claims.leave(self._parts, tail.work_id)
+        entry = await outside.append(self._parts, tail, event, actor=self._actor)
+        if entry is not None:
+            await claims.leave(self._parts, entry)

@@ -43,6 +43,7 @@ from roost.models import REASON_MAX_CHARS, State
 MESSAGE_DELAY_MAX_SECONDS = 900.0  # Amazon SQS Developer Guide, "Message timers": 15 minutes
 SEND_EARLY_SECONDS = 60.0  # long sleepers: the sweeper sends this early, the rest is message delay
 LOST_DELIVERY_SECONDS = 5.0  # how long a delivery may be overdue before the sweeper looks
+PARKED_LOOK_SECONDS = 3600.0  # who waits for a closed resource looks so often whether it was opened
 LEASE_GRACE_SECONDS = 0.5  # after a lease's end, before the sweeper looks
 
 
@@ -161,7 +162,9 @@ def _deferred(control: Control, event: Deferred, position: int, at: float) -> Co
 
 
 def _blocked(control: Control, event: Blocked, position: int, at: float) -> Control:
-    return _leave(control, State.BLOCKED, position, at, f"waits for {', '.join(event.by)}"[:REASON_MAX_CHARS])
+    what = ", ".join(event.by) or f"its turn with {', '.join(event.limited)}"
+    reason = f"waits for {what}"[:REASON_MAX_CHARS]
+    return _leave(control, State.BLOCKED, position, at, reason, wake_at=event.wake_at)
 
 
 def _released(control: Control, event: Released, position: int, at: float) -> Control:
@@ -263,15 +266,20 @@ def _due_in_state(control: Control, at: float) -> float | None:
         case State.RUNNING:
             assert control.lease is not None
             return control.lease.until + LEASE_GRACE_SECONDS
+        case State.BLOCKED if control.wake_at is not None:
+            return min(_due_before(control.wake_at, at), at + PARKED_LOOK_SECONDS)
         case State.SCHEDULED:
-            wake_at = control.wake_at or at
-            if is_sent_with_delay(wake_at, at):
-                return wake_at + LOST_DELIVERY_SECONDS
-            return wake_at - SEND_EARLY_SECONDS
+            return _due_before(control.wake_at or at, at)
         case State.WAITING:
             return control.waits.until if control.waits else at
         case _:
             return at + LOST_DELIVERY_SECONDS
+
+
+def _due_before(wake_at: float, at: float) -> float:
+    if is_sent_with_delay(wake_at, at):
+        return wake_at + LOST_DELIVERY_SECONDS
+    return wake_at - SEND_EARLY_SECONDS
 
 
 def is_sent_with_delay(wake_at: float, now: float) -> bool:

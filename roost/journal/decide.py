@@ -11,6 +11,7 @@ from roost.engine import RetryPolicy
 from roost.journal.control import (
     LOST_DELIVERY_SECONDS,
     MESSAGE_DELAY_MAX_SECONDS,
+    PARKED_LOOK_SECONDS,
     SEND_EARLY_SECONDS,
     due_at,
     is_sent_with_delay,
@@ -103,9 +104,11 @@ def on_delivery(
     ended = _ended(control, now)
     if ended is not None:
         return ended
+    is_stale = cause < control.sent_position
+    if is_stale and _parked(control, now) is not None:
+        return Discard("its turn is only to come")
     not_yet = _not_yet(control, now)
     if not_yet is not None:
-        is_stale = cause < control.sent_position
         if is_stale or not_yet > MESSAGE_DELAY_MAX_SECONDS:
             return Discard("a later delivery or the sweeper comes for it")
         return PutBack(not_yet, f"{control.state} for {not_yet:.3f} s more")
@@ -136,6 +139,27 @@ def _not_yet(control: Control, now: float) -> float | None:
     return until - now if until is not None and until > now else None
 
 
+def _parked(control: Control, now: float) -> float | None:
+    """Seconds until blocked work has its turn, if nothing but time stands in its way.
+
+    A call by a release or an opening may come before, so a delivery for it is not put back.
+    """
+    if control.state is not State.BLOCKED or control.wake_at is None or control.wake_at <= now:
+        return None
+    return control.wake_at - now
+
+
+def _send_parked(control: Control, parked: float, now: float) -> LookLater | Send:
+    """Wake it in time for its turn; and now and then before, as an opening may have been missed."""
+    assert control.wake_at is not None
+    if parked <= SEND_EARLY_SECONDS * 2:
+        return Send(parked, control.wake_at + LOST_DELIVERY_SECONDS)
+    look_at = control.since + PARKED_LOOK_SECONDS
+    if look_at <= now:
+        return Send(0.0, min(control.wake_at - SEND_EARLY_SECONDS, now + PARKED_LOOK_SECONDS))
+    return LookLater(min(control.wake_at - SEND_EARLY_SECONDS, look_at))
+
+
 def _crash_loop(control: Control, interruptions: int) -> ErrorInfo:
     return ErrorInfo(
         "CrashLoop",
@@ -162,6 +186,9 @@ def on_due(
     ended = _ended(control, now)
     if ended is not None:
         return ended
+    parked = _parked(control, now)
+    if parked is not None:
+        return _send_parked(control, parked, now)
     not_yet = _not_yet(control, now)
     if not_yet is None:
         return _send_ready(control, now, has_backlog)

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from roost.models import Lane, State
+from roost.names import Lane, Scope, State
 
 
 class Kind(StrEnum):
@@ -57,6 +57,8 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     lane: Lane = Lane.NORMAL
     priority: int = 0
     resources: tuple[str, ...] = ()
+    capacities: tuple[tuple[str, int], ...] = ()
+    resource_scope: Scope = Scope.STEP
     wake_at: float | None = None
     deadline_at: float | None = None
     idempotency_key: str | None = None
@@ -114,10 +116,16 @@ class Deferred(Struct, frozen=True, omit_defaults=True):
 
 
 class Blocked(Struct, frozen=True, omit_defaults=True):
-    """The resources are taken; the lease is given up until one comes free."""
+    """The resources are not to be had; the lease is given up until they are. No attempt is burned.
+
+    `by` holds them or comes first; or nothing but time stands in the way: then `limited`
+    are those that are closed or whose rate is used up, and `wake_at` is the turn.
+    """
 
     kind: ClassVar = Kind.BLOCKED
     by: tuple[str, ...]
+    wake_at: float | None = None
+    limited: tuple[str, ...] = ()
 
 
 class Released(Struct, frozen=True, omit_defaults=True):

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from typing import Literal, TypeVar
 
 from roost.errors import SettingsError
+from roost.journal.claims import Acquired, Ask, Call, Change, Owner, Refused, ResourceView
 from roost.journal.entries import Entry, IndexRow, Kind
 from roost.models import Lane, State
 from roost.storage.ports import (
-    Acquired,
     ArtifactStore,
     Backend,
     Blob,
@@ -27,11 +27,8 @@ from roost.storage.ports import (
     IndexQuery,
     Journal,
     Message,
-    Owner,
-    Refused,
     Renewal,
     ResourceClaims,
-    ResourceView,
     WorkIndex,
     WorkQueue,
 )
@@ -129,18 +126,23 @@ class InstrumentedClaims(_Calls):
         super().__init__(hook)
         self._inner = inner
 
-    async def acquire(
-        self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
-    ) -> Acquired | Refused:
-        return await self._call(
-            "acquire", self._inner.acquire(owner, resources, now=now, overtake_before=overtake_before)
-        )
+    async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
+        return await self._call("acquire", self._inner.acquire(ask, now=now, overtake_before=overtake_before))
 
-    async def release(self, owner: Owner, *, now: float) -> Sequence[str]:
+    async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
         return await self._call("release", self._inner.release(owner, now=now))
 
-    async def leave(self, work_id: str, *, now: float) -> Sequence[str]:
-        return await self._call("leave", self._inner.leave(work_id, now=now))
+    async def leave(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        return await self._call("leave", self._inner.leave(owner, now=now))
+
+    async def is_called(self, work_id: str, *, now: float) -> bool:
+        return await self._call("is_called", self._inner.is_called(work_id, now=now))
+
+    async def change(
+        self, resource: str, change: Change, *, now: float, namespace: str = ""
+    ) -> Sequence[Call]:
+        call = self._inner.change(resource, change, now=now, namespace=namespace)
+        return await self._call("change", call)
 
     async def show(
         self, *, limit: int = 100, resource: str | None = None, namespace: str = ""

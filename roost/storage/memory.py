@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from operator import itemgetter
 
@@ -17,11 +17,31 @@ from msgspec import structs
 
 from roost.clock import Clock, SystemClock
 from roost.errors import ArtifactNotFound, InputError, StorageCorrupt, StorageError
+from roost.journal.claims import (
+    Acquired,
+    Ask,
+    Call,
+    Change,
+    Grant,
+    Holding,
+    Limits,
+    Line,
+    Owner,
+    Refused,
+    ResourceView,
+    Waiter,
+    Want,
+    call,
+    calls,
+    changed,
+    decide,
+    released,
+    voids_turns,
+)
 from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.entries import Entry, IndexRow
-from roost.models import Lane, State, namespace_of
+from roost.names import Lane, Scope, State, namespace_of
 from roost.storage.ports import (
-    Acquired,
     Blob,
     Delivery,
     FeedPage,
@@ -29,11 +49,7 @@ from roost.storage.ports import (
     IndexPage,
     IndexQuery,
     Message,
-    Owner,
-    Refused,
     Renewal,
-    ResourceView,
-    Waiter,
 )
 
 
@@ -195,89 +211,127 @@ def _matches(row: IndexRow, query: IndexQuery) -> bool:
 
 @dataclass(slots=True)
 class _Line:
-    """One resource: who holds it, and who waits, first come first."""
+    """One resource: who holds it, who waits, first come first, and what limits it."""
 
-    owner: Owner | None
-    waiters: list[Waiter]
+    holdings: list[Holding] = field(default_factory=list)
+    waiters: list[Waiter] = field(default_factory=list)
+    limits: Limits = field(default_factory=Limits)
+    paced_at: float = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.holdings or self.waiters or self.limits.are_set)
 
 
 class MemoryClaims:
-    """Resources in a dict; each has at most one owner."""
+    """Resources in a dict."""
 
     def __init__(self) -> None:
         self._lines: dict[tuple[str, str], _Line] = {}  # by namespace and name
 
-    async def acquire(
-        self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
-    ) -> Acquired | Refused:
-        namespace = namespace_of(owner.work_id)
-        lines = [self._lines.setdefault((namespace, name), _Line(None, [])) for name in resources]
-        owners = [
-            line.owner for line in lines if line.owner is not None and not _may_replace(line.owner, owner)
-        ]
-        ahead = [
-            name
-            for line in lines
-            if line.owner is None
-            for name in _ahead(line.waiters, owner.work_id, overtake_before)
-        ]
-        if owners or ahead:
-            for line in lines:
-                if all(waiter.work_id != owner.work_id for waiter in line.waiters):
-                    line.waiters.append(Waiter(owner.work_id, now))
-            return Refused(owners, list(dict.fromkeys(ahead)))
-        for line in lines:
-            line.owner = owner
-            line.waiters = [waiter for waiter in line.waiters if waiter.work_id != owner.work_id]
-        return Acquired()
+    async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
+        namespace, work_id = namespace_of(ask.owner.work_id), ask.owner.work_id
+        lines = {
+            want.resource: self._lines.setdefault((namespace, want.resource), _Line()) for want in ask.wants
+        }
+        read = [_read(name, line, work_id) for name, line in lines.items()]
+        decision = decide(ask, read, now=now, overtake_before=overtake_before)
+        for name, paced_at in decision.paced_at.items():
+            lines[name].paced_at = paced_at
+        for want in ask.wants:
+            line = lines[want.resource]
+            if isinstance(decision, Grant):
+                _take(line, ask, want, decision.overtaken.get(want.resource, ()))
+            else:
+                _stand(line, decision.places[want.resource])
+        return decision.answer
 
-    async def release(self, owner: Owner, *, now: float) -> Sequence[str]:
-        freed = [line for line in self._lines.values() if line.owner == owner]
-        for line in freed:
-            line.owner = None
-        return self._call_first(freed, now)
+    async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        return self._give_up(owner, now, leaves=False)
 
-    async def leave(self, work_id: str, *, now: float) -> Sequence[str]:
-        left = []
+    async def leave(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        return self._give_up(replace(owner, scope=Scope.WORK), now, leaves=True)
+
+    def _give_up(self, owner: Owner, now: float, *, leaves: bool) -> Sequence[Call]:
+        changed = []
         for line in self._lines.values():
-            if any(waiter.work_id == work_id for waiter in line.waiters):
-                line.waiters = [waiter for waiter in line.waiters if waiter.work_id != work_id]
-                left.append(line)
-        return self._call_first([line for line in left if line.owner is None], now)
+            before = len(line.holdings), len(line.waiters)
+            line.holdings = released(line.holdings, owner)
+            if leaves:
+                line.waiters = [waiter for waiter in line.waiters if waiter.work_id != owner.work_id]
+            if before != (len(line.holdings), len(line.waiters)):
+                changed.append(line)
+        called = calls(waiter for line in changed for waiter in _call(line, now))
+        self._lines = {key: line for key, line in self._lines.items() if not line.is_empty}
+        return called
 
-    def _call_first(self, lines: Sequence[_Line], now: float) -> Sequence[str]:
-        called = []
-        for line in lines:
-            if line.waiters:
-                line.waiters[0] = replace(line.waiters[0], called_at=now)
-                called.append(line.waiters[0].work_id)
-        self._lines = {key: line for key, line in self._lines.items() if line.owner or line.waiters}
-        return list(dict.fromkeys(called))
+    async def is_called(self, work_id: str, *, now: float) -> bool:
+        return any(
+            waiter.work_id == work_id and waiter.may_come(now)
+            for line in self._lines.values()
+            for waiter in line.waiters
+        )
+
+    async def change(
+        self, resource: str, change: Change, *, now: float, namespace: str = ""
+    ) -> Sequence[Call]:
+        line = self._lines.setdefault((namespace, resource), _Line())
+        line.limits = changed(line.limits, change)
+        if voids_turns(change):
+            line.paced_at = 0.0
+            line.waiters = [waiter.without_turn() for waiter in line.waiters]
+        called = calls(_call(line, now))
+        if line.is_empty:
+            del self._lines[namespace, resource]
+        return called
 
     async def show(
         self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
     ) -> Sequence[ResourceView]:
         found = [
-            ResourceView(name, [line.owner] if line.owner else [], list(line.waiters))
+            ResourceView(name, _owners(line.holdings), list(line.waiters), line.limits)
             for (within, name), line in sorted(self._lines.items(), key=itemgetter(0))
-            if within == namespace and resource in (None, name) and (line.owner or line.waiters)
+            if within == namespace and resource in (None, name) and not line.is_empty
         ]
         return found[:limit]
 
 
-def _may_replace(standing: Owner, owner: Owner) -> bool:
-    return standing.work_id == owner.work_id and standing.token <= owner.token
+def _read(name: str, line: _Line, work_id: str) -> Line:
+    """A line as one of its waiters sees it."""
+    place = next((n for n, waiter in enumerate(line.waiters) if waiter.work_id == work_id), None)
+    own = None if place is None else line.waiters[place]
+    return Line(name, line.holdings, line.waiters[:place], own, line.limits, line.paced_at)
 
 
-def _ahead(waiters: Sequence[Waiter], work_id: str, overtake_before: float) -> list[str]:
-    """Who comes before `work_id` on a free resource and may not be overtaken."""
-    ahead = []
-    for waiter in waiters:
-        if waiter.work_id == work_id:
-            break
-        if waiter.called_at is None or waiter.called_at >= overtake_before:
-            ahead.append(waiter.work_id)
-    return ahead
+def _take(line: _Line, ask: Ask, want: Want, overtaken: Sequence[Waiter]) -> None:
+    others = [holding for holding in line.holdings if holding.owner.work_id != ask.owner.work_id]
+    line.holdings = [*others, Holding(ask.owner, want.capacity, ask.use)]
+    line.waiters = [
+        waiter for waiter in _replaced(line.waiters, overtaken) if waiter.work_id != ask.owner.work_id
+    ]
+
+
+def _stand(line: _Line, place: Waiter) -> None:
+    for number, waiter in enumerate(line.waiters):
+        if waiter.work_id == place.work_id:
+            line.waiters[number] = place
+            return
+    line.waiters.append(place)
+
+
+def _call(line: _Line, now: float) -> list[Waiter]:
+    called, _ = call(line.holdings, line.waiters, line.limits, now)
+    line.waiters = _replaced(line.waiters, called)
+    return called
+
+
+def _replaced(waiters: Sequence[Waiter], changed: Sequence[Waiter]) -> list[Waiter]:
+    by_id = {waiter.work_id: waiter for waiter in changed}
+    return [by_id.get(waiter.work_id, waiter) for waiter in waiters]
+
+
+def _owners(holdings: Sequence[Holding]) -> list[Owner]:
+    return sorted((holding.owner for holding in holdings), key=lambda owner: owner.work_id)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from roost.journal.claims import Acquired, Ask, Call, Change, Owner, Refused, ResourceView
 from roost.journal.entries import Entry, IndexRow
 from roost.models import Lane, State
 
@@ -171,92 +172,60 @@ class Renewal:
     progress: tuple[float, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Who holds a resource: a work item under a fencing token."""
-
-    work_id: str
-    token: int
-
-
-@dataclass(frozen=True, slots=True)
-class Waiter:
-    """A work item in line for a resource.
-
-    `called_at` is when a release last woke it for this resource; None: not yet.
-    """
-
-    work_id: str
-    since: float
-    called_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceView:
-    """One resource: its owners, and who waits for it, first in line first."""
-
-    resource: str
-    owners: Sequence[Owner]
-    waiters: Sequence[Waiter]
-
-
-@dataclass(frozen=True, slots=True)
-class Acquired:
-    """The work item now holds all the resources it asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The work item holds none of them, and is in line for each that it asked for.
-
-    Attributes:
-        owners: other holders of the resources.
-        ahead: work ids of waiters that come first on a resource that is free.
-    """
-
-    owners: Sequence[Owner]
-    ahead: Sequence[str]
-
-
 class ResourceClaims(Protocol):
-    """Who holds which resource. A claim has no clock: it is as alive as its owner's lease.
+    """Who holds which resource. A claim has no clock: it is as alive as its owner's lease
+    (scope `step`), or as its owner (scope `work`).
 
-    A resource is of the namespace of the work item that asks for it: work of two
-    namespaces may use one name and never meets.
+    The rules are those of `roost.journal.claims`; a backend reads what they ask for, and
+    stores what they decide, atomically. A resource is of the namespace of the work item that
+    asks for it: work of two namespaces may use one name and never meets.
     """
 
-    async def acquire(
-        self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
-    ) -> Acquired | Refused:
+    async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
         """Take all the resources, or none and stand in line for them; atomic.
 
         A claim of the same work item under an older token is replaced; one under a newer
-        token refuses the call (as `Refused` with that owner). A free resource with waiters
-        goes to the first in line only; a waiter that was called before `overtake_before`
-        and has not come may be overtaken. Idempotent: who holds them already gets
-        `Acquired`. On success the work item leaves all lines.
+        token refuses the call (as `Refused` with that owner). Room that there is goes to the
+        first in line; a waiter that was called before `overtake_before` and has not come may
+        be overtaken. Idempotent: who holds them already gets `Acquired`, and a start that was
+        counted is not counted again. On success the work item leaves all lines.
         """
 
-    async def release(self, owner: Owner, *, now: float) -> Sequence[str]:
-        """Give up all that `owner` holds, if it still holds it under this very token.
+    async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        """Give up what the work item holds under the token of `owner` or an older one.
+
+        Claims of scope `work` only if `owner` is of that scope.
 
         Returns:
-            Work ids to wake: the first waiter of each resource that came free, marked as
-            called at `now`. Idempotent: an owner that holds nothing gives an empty list.
+            Whom to wake: as many of the first in line of each resource that came free as
+            there is room for, marked as called. Idempotent: an owner that holds nothing gives
+            an empty list.
         """
 
-    async def leave(self, work_id: str, *, now: float) -> Sequence[str]:
-        """Take a work item out of every line, as one that ended.
+    async def leave(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        """What a work item that ended has no more use for: its claims under the token of
+        `owner` or an older one, whatever their scope, and its places in all lines.
 
         Returns:
-            Work ids to wake, marked as called: those who are now first in line of a
-            resource that is free.
+            Whom to wake, marked as called: those for whom there is room now.
+        """
+
+    async def is_called(self, work_id: str, *, now: float) -> bool:
+        """Whether a work item in line may come by now: a call reached it since it was refused."""
+
+    async def change(
+        self, resource: str, change: Change, *, now: float, namespace: str = ""
+    ) -> Sequence[Call]:
+        """Change the limits of a resource; what is held stays held.
+
+        Returns:
+            Whom to wake, marked as called: those for whom there is room now.
         """
 
     async def show(
         self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
     ) -> Sequence[ResourceView]:
-        """Resources of a namespace that are held or waited for, by name; or the one named."""
+        """Resources of a namespace that are held, waited for or limited, by name; or the one named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ import pytest_asyncio
 
 from roost.clock import SystemClock
 from roost.errors import StorageCorrupt, StorageError, StorageUnavailable
+from roost.journal.claims import Acquired, Owner, Rate, Refused, ResourceView, SetCapacity, SetRate, Waiter
 from roost.storage.aws import claims as module
+from roost.storage.aws import lines as lines_module
 from roost.storage.aws.claims import AwsClaims
 from roost.storage.aws.clients import Aws
-from roost.storage.ports import Acquired, Owner, Refused, ResourceView, Waiter
-from roost.testing.contract.claims import take, views
+from roost.testing.contract.claims import leave, release, take, views
 from roost.testing.contract.harness import AT
 from roost.testing.standins import StandIn
 from tests.aws.wire import Answer, Fail, First, LoseReply, Stack, Wire, new_stack
@@ -76,11 +77,11 @@ async def test_calls_where_nobody_else_is(opened: tuple[AwsClaims, Wire]) -> Non
     assert wire.taken() == {"BatchGetItem": 1, "TransactWriteItems": 1}
     assert await take(claims, A, "r1", "r2", "r3") == Acquired()
     assert wire.taken() == {"BatchGetItem": 1}
-    assert await claims.release(A, now=AT) == []
+    assert await release(claims, A, at=AT) == []
     assert wire.taken() == {"GetItem": 1, "BatchGetItem": 1, "TransactWriteItems": 1}
-    assert await claims.release(A, now=AT) == []
+    assert await release(claims, A, at=AT) == []
     assert wire.taken() == {"GetItem": 1}
-    assert await claims.leave("a", now=AT) == []
+    assert await leave(claims, "a", at=AT) == []
     assert wire.taken() == {"GetItem": 1}
 
 
@@ -88,26 +89,55 @@ async def test_calls_of_a_line(opened: tuple[AwsClaims, Wire]) -> None:
     claims, wire = opened
     await take(claims, A, "r1", "r2")
     wire.taken()
-    assert await take(claims, B, "r1", "r2") == Refused([A, A], [])
+    assert await take(claims, B, "r1", "r2") == Refused([A], [])
     assert wire.taken() == {"BatchGetItem": 1, "TransactWriteItems": 1}
-    assert await take(claims, B, "r1", "r2") == Refused([A, A], [])
-    assert wire.taken() == {"BatchGetItem": 1}  # who waits already writes nothing
-    assert await claims.release(A, now=AT) == ["b"]
+    assert await take(claims, B, "r1", "r2") == Refused([A], [])
+    assert wire.taken() == {"BatchGetItem": 2}  # who waits already writes nothing
+    assert await release(claims, A, at=AT) == ["b"]
     assert wire.taken() == {"GetItem": 1, "BatchGetItem": 1, "Query": 2, "TransactWriteItems": 1}
+    assert await claims.is_called("b", now=AT)
+    assert wire.taken() == {"GetItem": 1, "BatchGetItem": 2}
     assert await take(claims, B, "r1", "r2") == Acquired()
-    assert wire.taken() == {"BatchGetItem": 1, "Query": 2, "TransactWriteItems": 1}
+    assert wire.taken() == {"BatchGetItem": 2, "TransactWriteItems": 1}  # nobody is before the first
     await take(claims, C, "r1")
     wire.taken()
-    assert await claims.leave("c", now=AT) == []
-    assert wire.taken() == {"GetItem": 1, "BatchGetItem": 1, "Query": 1, "TransactWriteItems": 1}
+    assert await leave(claims, "c", at=AT) == []
+    assert wire.taken() == {"GetItem": 1, "BatchGetItem": 1, "TransactWriteItems": 1}
+
+
+async def test_calls_of_a_limited_resource(opened: tuple[AwsClaims, Wire]) -> None:
+    """Each start that is counted is one read and one transaction, as the first is."""
+    claims, wire = opened
+    await claims.change("r", SetRate(Rate(2, 60.0)), now=AT)
+    assert wire.taken() == {"GetItem": 1, "TransactWriteItems": 1}
+    for use in (1, 2):
+        assert await take(claims, A, "r", use=use) == Acquired(is_counted=True)
+        assert wire.taken() == {"BatchGetItem": 1, "TransactWriteItems": 1}
+    assert isinstance(await take(claims, A, "r", use=3), Refused)
+    assert wire.taken() == {"BatchGetItem": 1, "TransactWriteItems": 1}
+
+
+async def test_more_waiters_than_a_transaction_holds_are_called_in_several(
+    opened: tuple[AwsClaims, Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines_module, "ACTIONS_MAX", 10)
+    claims, wire = opened
+    await take(claims, A, "r")
+    names = [f"w{number:02}" for number in range(25)]
+    for name in names:
+        await take(claims, Owner(name, 1), "r")
+    wire.taken()
+    called = await claims.change("r", SetCapacity(21), now=AT)
+    assert [call.work_id for call in called] == names[:20]
+    assert wire.taken()["TransactWriteItems"] == 3
 
 
 async def test_decisions_rest_on_consistent_reads(opened: tuple[AwsClaims, Wire]) -> None:
     claims, wire = opened
     await take(claims, A, "r")
     await take(claims, B, "r")
-    await claims.release(A, now=AT)
-    await claims.leave("b", now=AT)
+    await release(claims, A, at=AT)
+    await leave(claims, "b", at=AT)
     for name, arguments in wire.calls:
         if name == "BatchGetItem":
             [asked] = arguments["RequestItems"].values()
@@ -123,7 +153,7 @@ async def test_as_many_resources_as_work_may_have_fit_into_a_transaction(
     names = [f"{number:04}" + "x" * 1020 for number in range(32)]
     await take(claims, A, *names)
     await take(claims, B, *names)
-    await claims.release(A, now=AT)
+    await release(claims, A, at=AT)
     assert await take(claims, B, *names) == Acquired()
     sizes = [len(call["TransactItems"]) for name, call in wire.calls if name == "TransactWriteItems"]
     assert sizes == [33, 65, 65, 65]
@@ -137,10 +167,10 @@ async def test_the_table_is_empty_when_nothing_is_held_or_waited_for(stack: Stac
     await take(claims, A, "r1", "r2")
     await take(claims, B, "r2", "r3")
     await take(claims, C, "r1", "r2", "r3")
-    await claims.release(A, now=AT)
-    await claims.leave("c", now=AT)
+    await release(claims, A, at=AT)
+    await leave(claims, "c", at=AT)
     assert await take(claims, B, "r2", "r3") == Acquired()
-    await claims.release(B, now=AT)
+    await release(claims, B, at=AT)
     assert await items(aws) == []
 
 
@@ -152,7 +182,7 @@ async def test_a_zombie_paused_between_its_reads_and_its_write_takes_nothing(sta
     (slow, wire), (fast, _) = await stack.open(), await stack.open()
     newer = Owner("a", 9)
     wire.script("TransactWriteItems", First(lambda: take(AwsClaims(fast), newer, "r1", "r2")))
-    assert await take(AwsClaims(slow), A, "r1", "r2") == Refused([newer, newer], [])
+    assert await take(AwsClaims(slow), A, "r1", "r2") == Refused([newer], [])
     shown = await views(AwsClaims(fast))
     assert [owners for owners, _ in shown.values()] == [[newer], [newer]]
 
@@ -164,9 +194,9 @@ async def test_a_resource_that_was_taken_and_freed_and_taken_meanwhile_is_not_ta
     await take(other, B, "r")
 
     async def meanwhile() -> None:
-        await other.release(B, now=AT)
+        await release(other, B, at=AT)
         await take(other, C, "r")
-        await other.release(C, now=AT)
+        await release(other, C, at=AT)
         await take(other, B, "r")
         await take(other, C, "r")
 
@@ -180,7 +210,7 @@ async def test_a_release_does_not_take_what_a_newer_lease_took_meanwhile(stack: 
     newer = Owner("a", 9)
     await take(AwsClaims(fast), A, "r1", "r2")
     wire.script("BatchGetItem", First(lambda: take(AwsClaims(fast), newer, "r1")))
-    assert await AwsClaims(slow).release(A, now=AT) == []
+    assert await release(AwsClaims(slow), A, at=AT) == []
     assert await views(AwsClaims(fast)) == {"r1": ([newer], [])}
 
 
@@ -189,7 +219,7 @@ async def test_a_release_calls_who_joined_the_line_meanwhile(stack: Stack) -> No
     (slow, wire), (fast, _) = await stack.open(), await stack.open()
     await take(AwsClaims(fast), A, "r")
     wire.script("TransactWriteItems", First(lambda: take(AwsClaims(fast), B, "r")))
-    assert await AwsClaims(slow).release(A, now=AT) == ["b"]
+    assert await release(AwsClaims(slow), A, at=AT) == ["b"]
 
 
 async def test_of_many_tokens_at_once_the_newest_holds_it_all(stack: Stack) -> None:
@@ -220,7 +250,7 @@ async def test_twenty_at_once_with_overlapping_sets_each_get_their_turn(stack: S
         await asyncio.sleep(chance.uniform(0, 0.01))
         for resource in resources:
             del holders[resource]
-        for woken in await claims.release(owner, now=AT):
+        for woken in await release(claims, owner, at=AT):
             awake[woken].set()
 
     async with asyncio.timeout(DEADLINE_SECONDS):
@@ -246,7 +276,7 @@ async def test_a_crowd_joins_one_line_and_leaves_it(stack: Stack) -> None:
         assert wire.taken()["TransactWriteItems"] <= 2 * 40  # of one process, one at a time tries again
         [view] = await claims.show()
         assert sorted(waiter.work_id for waiter in view.waiters) == crowd
-        await asyncio.gather(*(claims.leave(work_id, now=AT) for work_id in crowd))
+        await asyncio.gather(*(leave(claims, work_id, at=AT) for work_id in crowd))
     assert await views(claims) == {"r": ([A], [])}
 
 
@@ -301,9 +331,9 @@ async def test_writes_whose_reply_is_lost_are_done_once(opened: tuple[AwsClaims,
                 assert await take(claims, B, "r") == Refused([A], [])
                 await take(claims, C, "r")
             case 2:
-                assert await claims.release(A, now=AT + 1) == ["b"]
+                assert await release(claims, A, at=AT + 1) == ["b"]
             case 3:
-                assert await claims.leave("b", now=AT + 2) == ["c"]
+                assert await leave(claims, "b", at=AT + 2) == ["c"]
     assert await claims.show() == [ResourceView("r", [], [Waiter("c", AT, AT + 2)])]
 
 
@@ -324,7 +354,7 @@ async def test_a_repeated_write_is_known_by_its_revision(opened: tuple[AwsClaims
         await dynamodb.transact_write_items(**actions)
 
     wire.script("TransactWriteItems", First(write_it_before))
-    assert await claims.release(A, now=AT) == ["b"]
+    assert await release(claims, A, at=AT) == ["b"]
     assert len(written) == 1
     assert wire.taken() == {"GetItem": 1, "BatchGetItem": 1, "Query": 1, "TransactWriteItems": 2}
 
@@ -338,7 +368,7 @@ async def test_keys_that_a_read_left_out_are_asked_for_again(opened: tuple[AwsCl
     keys = [{"subject": {"S": f"/r#r{number}"}, "part": {"S": "head"}} for number in (1, 2)]
     busy = Answer({"Responses": {name: []}, "UnprocessedKeys": {name: {"Keys": keys}}})
     wire.script("BatchGetItem", busy, busy)
-    assert await take(claims, B, "r1", "r2") == Refused([A, A], [])
+    assert await take(claims, B, "r1", "r2") == Refused([A], [])
     assert wire.taken() == {"BatchGetItem": 3, "TransactWriteItems": 1}  # none that was refused
 
 
@@ -349,7 +379,7 @@ async def test_an_item_that_cannot_be_read_is_corrupt(stack: Stack, kind: str) -
     claims = AwsClaims(aws)
     await take(claims, A, "r")
     await take(claims, B, "r")
-    await claims.release(A, now=AT)
+    await release(claims, A, at=AT)
     subject, part = kind.split()
     [item] = [
         item
@@ -369,12 +399,12 @@ async def test_an_item_that_cannot_be_read_is_corrupt(stack: Stack, kind: str) -
 async def test_of_a_long_line_the_first_are_named(
     opened: tuple[AwsClaims, Wire], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "AHEAD_MAX", 3)
+    monkeypatch.setattr(module, "LINE_MAX", 3)
     claims, _ = opened
     await take(claims, A, "r")
     for number in range(6):
         await take(claims, Owner(f"w{number}", 1), "r")
-    await claims.release(A, now=AT)
+    await release(claims, A, at=AT)
     assert await take(claims, Owner("w5", 1), "r") == Refused([], ["w0", "w1", "w2"])
     assert await take(claims, Owner("w0", 1), "r") == Acquired()
 

@@ -22,9 +22,9 @@ from roost.core.client import Client, NewWork
 from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, current_step
+from roost.journal.claims import Owner
 from roost.models import Snapshot, State, WorkItem
 from roost.storage.aws.backend import AwsBackend, open_aws
-from roost.storage.ports import Owner
 from roost.testing.contract.ends import check_done, check_sound
 from roost.testing.contract.process import Scripted, counts_to
 from roost.testing.standins import StandIn

@@ -12,6 +12,7 @@ from roost.testing.contract import (
     EndsContract,
     IndexContract,
     JournalContract,
+    LimitsContract,
     ModelContract,
     QueueContract,
 )
@@ -51,6 +52,11 @@ class TestIndex(IndexContract):
 
 @pytest.mark.slow
 class TestClaims(ClaimsContract):
+    pass
+
+
+@pytest.mark.slow
+class TestLimits(LimitsContract):
     pass
 
 

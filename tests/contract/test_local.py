@@ -16,6 +16,7 @@ from roost.testing.contract import (
     EndsContract,
     IndexContract,
     JournalContract,
+    LimitsContract,
     ManualHarness,
     ModelContract,
     QueueContract,
@@ -62,6 +63,10 @@ class TestIndex(IndexContract):
 
 
 class TestClaims(ClaimsContract):
+    pass
+
+
+class TestLimits(LimitsContract):
     pass
 
 

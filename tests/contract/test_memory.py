@@ -14,6 +14,7 @@ from roost.testing.contract import (
     EndsContract,
     IndexContract,
     JournalContract,
+    LimitsContract,
     ManualHarness,
     ModelContract,
     QueueContract,
@@ -52,6 +53,10 @@ class TestIndex(IndexContract):
 
 
 class TestClaims(ClaimsContract):
+    pass
+
+
+class TestLimits(LimitsContract):
     pass
 
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from msgspec.structs import replace
 
+from roost.journal.claims import Owner
 from roost.journal.control import InvalidTransition, apply, project
 from roost.journal.entries import (
     AttemptFailed,
@@ -28,7 +29,6 @@ from roost.journal.entries import (
     Recorded,
 )
 from roost.models import State
-from roost.storage.ports import Owner
 
 HOLDER_KINDS = frozenset(
     {

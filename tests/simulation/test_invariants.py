@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from roost.journal.claims import Owner
 from roost.journal.control import apply, project
 from roost.journal.entries import (
     AttemptFailed,
@@ -19,7 +20,6 @@ from roost.journal.entries import (
     Retried,
 )
 from roost.models import State
-from roost.storage.ports import Owner
 
 from .invariants import (
     Appended,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,9 +10,10 @@ import pytest
 from roost.core import claims
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
+from roost.journal import claims as rules
 from roost.journal import decide
 from roost.journal.entries import Entry
-from roost.storage import memory, ports
+from roost.storage import memory
 from roost.storage.memory import MemoryJournal
 
 from .world import simulate
@@ -53,7 +54,7 @@ def without_sweeper(patch: pytest.MonkeyPatch) -> None:
 def without_eviction(patch: pytest.MonkeyPatch) -> None:
     """A dead owner's resources are taken, but not its lease."""
 
-    async def free(parts: Any, other: ports.Owner) -> bool:
+    async def free(parts: Any, other: rules.Owner) -> bool:
         tail = await parts.backend.journal.tail(other.work_id)
         lease = tail.control.lease
         if lease is not None and lease.token == other.token and lease.until > parts.clock.now():
@@ -66,14 +67,14 @@ def without_eviction(patch: pytest.MonkeyPatch) -> None:
 
 def without_claim_tokens(patch: pytest.MonkeyPatch) -> None:
     """A claim is replaced by any other claim of the same work item, be it an older one."""
-    patch.setattr(memory, "_may_replace", lambda standing, owner: standing.work_id == owner.work_id)
+    patch.setattr(rules, "_is_newer", lambda holding, owner: False)
 
 
 def without_claims(patch: pytest.MonkeyPatch) -> None:
     """Resources go to whoever asks."""
 
-    async def acquire(parts: Any, owner: ports.Owner, resources: Sequence[str]) -> ports.Acquired:
-        return ports.Acquired()
+    async def acquire(parts: Any, ask: rules.Ask) -> rules.Acquired:
+        return rules.Acquired()
 
     patch.setattr(claims, "acquire", acquire)
 

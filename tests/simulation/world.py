@@ -34,10 +34,10 @@ from roost.errors import (
     StorageUnavailable,
     WorkNotFound,
 )
+from roost.journal.claims import Owner
 from roost.journal.entries import Committed, Entry, IndexRow, Kind
 from roost.models import Snapshot, WorkItem
 from roost.storage.instrument import InstrumentedBackend
-from roost.storage.ports import Owner
 from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, run
 
 from . import invariants

@@ -31,6 +31,7 @@ from roost.errors import (
     StorageReadOnly,
     StorageUnavailable,
 )
+from roost.journal.claims import Acquired, Ask, Owner, Want
 from roost.journal.control import apply, project
 from roost.journal.entries import (
     Body,
@@ -47,7 +48,7 @@ from roost.models import Lane
 from roost.storage.local import LocalBackend, open_local
 from roost.storage.local.lock import TurnLock
 from roost.storage.local.wake import wake_directory
-from roost.storage.ports import Acquired, Delivery, IndexQuery, Message, Owner
+from roost.storage.ports import Delivery, IndexQuery, Message
 
 DEADLINE_SECONDS = 20.0
 LANES = [Lane.HIGH, Lane.NORMAL, Lane.LOW]
@@ -110,7 +111,9 @@ class TestWriter:
         entries = [enqueued(f"w{number}") for number in range(20)]
         with turn.turn():
             before = [asyncio.create_task(backend.journal.append(entry)) for entry in entries[:10]]
-            bad = backend.claims.acquire(Owner("w", 1), ["good", "\ud800"], now=AT, overtake_before=0)
+            bad = backend.claims.acquire(
+                Ask(Owner("w", 1), (Want("good"), Want("\ud800"))), now=AT, overtake_before=0
+            )
             at_fault = asyncio.create_task(bad)
             behind = [asyncio.create_task(backend.journal.append(entry)) for entry in entries[10:]]
             await asyncio.sleep(0)
@@ -613,7 +616,8 @@ class TestArtifacts:
 async def test_claims_outlive_the_process(tmp_path: Path) -> None:
     backend = await open_local(tmp_path)
     owner = Owner("w", 3)
-    assert await backend.claims.acquire(owner, ["a", "b"], now=AT, overtake_before=0) == Acquired()
+    ask = Ask(owner, (Want("a"), Want("b")))
+    assert await backend.claims.acquire(ask, now=AT, overtake_before=0) == Acquired()
     await backend.close()
     backend = await open_local(tmp_path)
     try:

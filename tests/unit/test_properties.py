@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from roost import jsonio
 from roost.engine import RetryPolicy
 from roost.errors import PayloadError, StorageCorrupt
+from roost.journal.claims import Acquired, Ask, Owner, Want
 from roost.journal.control import TABLE, InvalidTransition, apply, due_at, project
 from roost.journal.decide import Claim, Discard, PutBack, on_delivery
 from roost.journal.entries import (
@@ -45,7 +46,7 @@ from roost.models import State
 from roost.storage.codec import Base, decode_entry, encode_entry, pack, unpack
 from roost.storage.local import open_local
 from roost.storage.memory import MemoryBackend
-from roost.storage.ports import Acquired, Backend, Message, Owner
+from roost.storage.ports import Backend, Message
 from roost.testing.clock import ManualClock
 
 AT = 1_800_000_000.0
@@ -332,13 +333,14 @@ async def _play(backend: Backend, clock: ManualClock, steps: list[tuple[Any, ...
                 seen.append(list(await backend.queue.extend([delivery], more)))
         elif name == "acquire":
             owner = Owner(f"w{number}", int(now) % 3)
-            answer = await backend.claims.acquire(owner, sorted(more), now=now, overtake_before=now - 30)
+            ask = Ask(owner, tuple(map(Want, sorted(more))))
+            answer = await backend.claims.acquire(ask, now=now, overtake_before=now - 30)
             seen.append(answer if isinstance(answer, Acquired) else (list(answer.owners), list(answer.ahead)))
         elif name == "release":
             owners = [Owner(f"w{number}", token) for token in range(3)]
-            seen += [sorted(await backend.claims.release(owner, now=now)) for owner in owners]
+            seen += [sorted(map(str, await backend.claims.release(owner, now=now))) for owner in owners]
         elif name == "leave":
-            seen.append(sorted(await backend.claims.leave(f"w{number}", now=now)))
+            seen.append(sorted(map(str, await backend.claims.leave(Owner(f"w{number}", 9), now=now))))
     seen.append([(v.resource, list(v.owners), list(v.waiters)) for v in await backend.claims.show()])
     seen.append(await backend.queue.backlog())
     return seen

@@ -12,10 +12,11 @@ import pytest
 from msgspec import structs
 
 from roost.core import claims, outside
-from roost.core.heartbeat import FIRST_BEAT_SECONDS, Heartbeat
+from roost.core.heartbeat import Heartbeat
 from roost.core.session import CLAIM_TRIES, Session
 from roost.engine import RetryPolicy, current_step
 from roost.errors import StorageUnavailable
+from roost.journal.claims import Ask, Owner, Want
 from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.entries import (
     Body,
@@ -32,7 +33,7 @@ from roost.journal.entries import (
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.memory import MemoryBackend
-from roost.storage.ports import Delivery, Message, Owner
+from roost.storage.ports import Delivery, Message
 from roost.testing.clock import ManualClock
 from roost.testing.contract import BackendHarness, ManualHarness
 from roost.testing.contract.process import Hasty, Process, Scripted, Step, counts_to, finishes
@@ -226,7 +227,6 @@ class TestLosingTheLease:
 
         world.hook = fail
         heartbeat = Heartbeat(process.parts, [session])
-        world.clock.advance(FIRST_BEAT_SECONDS)
         await heartbeat.beat()
         assert not session.interruption.why
         world.clock.advance(process.lease_seconds)
@@ -235,29 +235,6 @@ class TestLosingTheLease:
         world.hook = None
         assert "no heartbeat" in str(session.interruption.why)
         assert await process.kinds(work_id) == ["enqueued", "claimed"]
-
-    async def test_work_that_is_over_in_a_moment_has_no_row_while_it_runs(self, world: World) -> None:
-        entered, go_on = asyncio.Event(), asyncio.Event()
-
-        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
-            entered.set()
-            await go_on.wait()
-            return snapshot.finish()
-
-        process, work_id, session = await world.enqueue(step)
-        task = asyncio.create_task(session.run())
-        await entered.wait()
-        heartbeat = Heartbeat(process.parts, [session])
-        seen = []
-        for passed in (0.0, FIRST_BEAT_SECONDS / 2, FIRST_BEAT_SECONDS / 2):
-            world.clock.advance(passed)
-            await heartbeat.beat()
-            row = await world.memory.index.get(work_id)
-            assert row is not None
-            seen.append(row.state)
-        go_on.set()
-        await task
-        assert seen == [State.QUEUED, State.QUEUED, State.RUNNING]
 
     async def test_a_heartbeat_that_finds_another_holder_stops_the_step(self, world: World) -> None:
         entered = asyncio.Event()
@@ -272,7 +249,6 @@ class TestLosingTheLease:
         await entered.wait()
         theirs = await world.append(work_id, Claimed("other", world.clock.now() + 99))
         await world.memory.index.put(project(theirs))
-        world.clock.advance(FIRST_BEAT_SECONDS)
         await Heartbeat(process.parts, [session]).beat()
         await task
         assert session.interruption.why == "another worker holds the lease"
@@ -378,7 +354,8 @@ class TestBlocked:
         await other.client.enqueue("demo", work_id=holder.work_id)
         await world.memory.queue.acknowledge(await other.receive())
         await world.append(holder.work_id, Claimed("other", world.clock.now() + 1e6))
-        await world.memory.claims.acquire(holder, ["db"], now=world.clock.now(), overtake_before=0.0)
+        ask = Ask(holder, (Want("db"),))
+        await world.memory.claims.acquire(ask, now=world.clock.now(), overtake_before=0.0)
 
 
 class TestBrokenStores:

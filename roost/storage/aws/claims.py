@@ -1,26 +1,43 @@
 """The resource claims port on DynamoDB: read, decide, and write in one transaction.
 
-What the items are, and why an answer that was decided by stale reads is never written,
-says `lines.py`.
+The rules are in `journal/claims.py`. What the items are, and why an answer that was decided
+by stale reads is never written, says `lines.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from roost.errors import StorageError, StorageUnavailable
+from roost.journal import claims as rules
+from roost.journal.claims import (
+    Acquired,
+    Ask,
+    Call,
+    Grant,
+    Holding,
+    Line,
+    Owner,
+    Refusal,
+    Refused,
+    ResourceView,
+    Waiter,
+    Want,
+)
 from roost.models import RESOURCES_MAX
+from roost.names import Scope
 from roost.storage.aws.clients import Aws
-from roost.storage.aws.lines import Change, Having, Head, Lines, Place
+from roost.storage.aws.lines import LINE_MAX, Change, Having, Head, Lines, Place
 from roost.storage.aws.table import Table, gather
-from roost.storage.ports import Acquired, Owner, Refused, ResourceView, Waiter
 
 T = TypeVar("T")
 
 TRIES = 24  # beyond the first, to carry out a call while others change the same resources
-AHEAD_MAX = 100  # of those in line for one resource that `acquire` looks at
+FEW = 8  # waiters that a release looks at first; more only if there is room for them
+_CALL_ROUNDS_MAX = 20  # transactions in which a change calls those in line
 _FIRST_PAUSE_SECONDS = 0.01
 _LONGEST_PAUSE_SECONDS = 0.5
 
@@ -35,95 +52,175 @@ class AwsClaims:
         self._lines = Lines(self._table)
         self._contended = asyncio.Lock()
 
-    async def acquire(
-        self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
-    ) -> Acquired | Refused:
+    async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
         """See `ports.ResourceClaims.acquire`. One batched read and one transaction where nobody waits.
-
-        `Refused.ahead` names at most the first `AHEAD_MAX` in the line of a resource.
 
         Raises:
             StorageError: more than `RESOURCES_MAX` resources.
             StorageUnavailable: others kept changing the same resources.
         """
-        names = list(dict.fromkeys(resources))
-        if len(names) > RESOURCES_MAX:  # a transaction has room for three items each
-            raise StorageError(f"{len(names)} resources at once; at most {RESOURCES_MAX} can be acquired")
+        if len(ask.wants) > RESOURCES_MAX:  # a transaction has room for three items each
+            raise StorageError(f"{len(ask.wants)} resources at once; at most {RESOURCES_MAX} can be acquired")
+        names = [want.resource for want in ask.wants]
 
         async def once(change: Change) -> Acquired | Refused | None:
-            heads, having = await self._lines.read(owner.work_id, names)
-            refused = await self._refusal(owner, heads, overtake_before)
-            if refused is None:
-                is_done = await _take(change, owner, heads, having)
+            heads, having = await self._lines.read(ask.owner.work_id, names)
+            places = await self._lines.own(heads, having)
+            lines = await gather(
+                self._line(ask.owner, want, head, places.get(head.resource), having)
+                for want, head in zip(ask.wants, heads, strict=True)
+            )
+            decision = rules.decide(
+                ask, [line for line, _ in lines], now=now, overtake_before=overtake_before
+            )
+            if isinstance(decision, Grant):
+                before = {line.resource: before for line, before in lines}
+                is_done = await _take(change, ask, heads, having, decision, before)
             else:
-                is_done = await _join(change, Waiter(owner.work_id, now), heads, having)
-            return (refused or Acquired()) if is_done else None
+                is_done = await _stand(change, heads, having, decision, places)
+            return decision.answer if is_done else None
 
-        return await self._until_done(f"acquire for {owner.work_id}", once)
+        return await self._until_done(f"acquire for {ask.owner.work_id}", once)
 
-    async def _refusal(self, owner: Owner, heads: Sequence[Head], overtake_before: float) -> Refused | None:
-        """Who stands in the way, if anybody does."""
-        standing = [Owner(*pair) for head in heads for pair in head.owners.items()]
-        owners = [other for other in standing if other.work_id != owner.work_id or other.token > owner.token]
-        lines = await gather(self._lines.first(head, AHEAD_MAX) for head in heads if not head.owners)
-        ahead = [work_id for line in lines for work_id in _ahead(line, owner.work_id, overtake_before)]
-        return Refused(owners, list(dict.fromkeys(ahead))) if owners or ahead else None
+    async def _line(
+        self, owner: Owner, want: Want, head: Head, own: Place | None, having: Having
+    ) -> tuple[Line, Sequence[Place]]:
+        """A resource as one who asks for it sees it, and the places before its own."""
+        line = Line(
+            head.resource,
+            [*head.holdings.values()],
+            own=own.waiter if own else None,
+            limits=head.limits,
+            paced_at=head.paced_at,
+        )
+        if not rules.depends_on_line(owner, want, line):
+            return line, ()
+        order = having.waits.get(head.resource, head.next_order)
+        places = await self._lines.first(head, LINE_MAX + 1, before=order)
+        is_cut = len(places) > LINE_MAX
+        before = [place.waiter for place in places[:LINE_MAX]]
+        return replace(line, before=before, is_cut=is_cut), places
 
-    async def release(self, owner: Owner, *, now: float) -> Sequence[str]:
+    async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
         """See `ports.ResourceClaims.release`. Two reads and one transaction where nobody waits."""
+        return await self._until_done(
+            f"release of {owner.work_id}", lambda change: self._give_up(change, owner, now, leaves=False)
+        )
 
-        async def once(change: Change) -> list[str] | None:
-            having = await self._lines.having(owner.work_id)
-            names = [name for name, token in sorted(having.held.items()) if token == owner.token]
-            if not names:
-                return []
-            heads = await self._lines.heads(owner.work_id, names)
-            called = await self._give_up(change, owner, heads, having, now)
-            return called if await change.commit() else None
-
-        return await self._until_done(f"release of {owner.work_id}", once)
+    async def leave(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        """See `ports.ResourceClaims.leave`. One read where it has nothing."""
+        owner = replace(owner, scope=Scope.WORK)
+        return await self._until_done(
+            f"leave of {owner.work_id}", lambda change: self._give_up(change, owner, now, leaves=True)
+        )
 
     async def _give_up(
-        self, change: Change, owner: Owner, heads: Sequence[Head], having: Having, now: float
-    ) -> list[str]:
-        """Add to a change that the owner has left these resources. Returns who is called."""
-        lines = await gather(self._lines.first(head, 1) for head in heads)
-        called = []
-        for head, line in zip(heads, lines, strict=True):
-            owners = {work_id: token for work_id, token in head.owners.items() if work_id != owner.work_id}
-            change.head(head, owners=owners, waiting=head.waiting, next_order=head.next_order)
-            if not owners:
-                called += _call(change, head, line, now)
-        names = {head.resource for head in heads}
-        held = {name: token for name, token in having.held.items() if name not in names}
-        change.having(having, held=held, waits=having.waits)
-        return list(dict.fromkeys(called))
+        self, change: Change, owner: Owner, now: float, *, leaves: bool
+    ) -> Sequence[Call] | None:
+        """Take a work item out of what it holds, and out of its lines if it leaves; None: too late."""
+        having = await self._lines.having(owner.work_id)
+        waits = having.waits if leaves else {}
+        older = {name for name, token in having.held.items() if token <= owner.token}
+        if not older and not waits:
+            return []
+        heads = await self._lines.heads(owner.work_id, sorted({*older, *waits}))
+        freed = {head.resource for head in heads if _gives_up(head, owner)}
+        if not freed and not waits:
+            return []
+        changed = [head for head in heads if head.resource in freed or head.resource in waits]
+        for head in changed:
+            if head.resource in waits:
+                change.drop(head, waits[head.resource])
+        after = [_without(head, owner, freed, waits) for head in changed]
+        for head in after:
+            change.head(head)
+        change.having(
+            having,
+            held={name: token for name, token in having.held.items() if name not in freed},
+            waits={} if leaves else having.waits,
+        )
+        dropped = [waits.get(head.resource) for head in after]
+        called = await self._call(change, after, now, dropped)
+        return rules.calls(called) if await change.commit() else None
 
-    async def leave(self, work_id: str, *, now: float) -> Sequence[str]:
-        """See `ports.ResourceClaims.leave`. One read where it is in no line."""
+    async def _call(
+        self, change: Change, heads: Sequence[Head], now: float, dropped: Sequence[int | None]
+    ) -> list[Waiter]:
+        """Add to a change that those in line are called for whom there is room.
 
-        async def once(change: Change) -> list[str] | None:
-            having = await self._lines.having(work_id)
-            if not having.waits:
+        Args:
+            dropped: the place in each line that the same change takes away.
+        """
+        looks = await gather(self._look(head, now, order) for head, order in zip(heads, dropped, strict=True))
+        found: list[Waiter] = []
+        for head, called in zip(heads, looks, strict=True):
+            for place in called[: change.room]:
+                change.place(head, place)
+                found.append(place.waiter)
+        return found
+
+    async def _look(self, head: Head, now: float, dropped: int | None) -> list[Place]:
+        """Whom to call, as they are then; looks at a few first, as there is seldom room for more."""
+        called: list[Waiter] = []
+        orders: dict[str, int] = {}
+        for limit in (FEW, LINE_MAX):
+            places = await self._lines.first(head, limit)
+            line = [place for place in places if place.order != dropped]
+            orders = {place.waiter.work_id: place.order for place in line}
+            called, has_room = rules.call(
+                [*head.holdings.values()], [place.waiter for place in line], head.limits, now
+            )
+            if not has_room or len(places) < limit:
+                break
+        return [Place(orders[waiter.work_id], waiter) for waiter in called]
+
+    async def is_called(self, work_id: str, *, now: float) -> bool:
+        """See `ports.ResourceClaims.is_called`. Three reads where it is in line, else one."""
+        having = await self._lines.having(work_id)
+        if not having.waits:
+            return False
+        heads = await self._lines.heads(work_id, sorted(having.waits))
+        places = await self._lines.own(heads, having)
+        return any(place.waiter.may_come(now) for place in places.values())
+
+    async def change(
+        self, resource: str, change: rules.Change, *, now: float, namespace: str = ""
+    ) -> Sequence[Call]:
+        """See `ports.ResourceClaims.change`. One read and one transaction where nobody waits."""
+
+        async def once(write: Change) -> list[Waiter] | None:
+            head = await self._lines.named(namespace, resource)
+            limits = rules.changed(head.limits, change)
+            after = replace(head, limits=limits)
+            if rules.voids_turns(change):
+                after = replace(after, paced_at=0.0, epoch=head.epoch + 1)
+            if after.is_empty and head.revision is None:
                 return []
-            heads = await self._lines.heads(work_id, sorted(having.waits))
-            called = await self._drop_out(change, heads, having, now)
-            return called if await change.commit() else None
+            write.head(after)
+            # Places that are read under the old epoch have turns that are void under the new one.
+            called = await self._call(write, [after], now, [None])
+            return called if await write.commit() else None
 
-        return await self._until_done(f"leave of {work_id}", once)
+        found = await self._until_done(f"change of {resource!r}", once)
+        called = found
+        for _ in range(_CALL_ROUNDS_MAX):  # a transaction has room for so many only
+            if len(called) < FEW:
+                break
+            called = await self._until_done(
+                f"calls for {resource!r}", lambda write: self._call_more(write, namespace, resource, now)
+            )
+            found = [*found, *called]
+        return rules.calls(found)
 
-    async def _drop_out(self, change: Change, heads: Sequence[Head], having: Having, now: float) -> list[str]:
-        """Add to a change that a work item has left these lines. Returns who is called."""
-        lines = await gather(self._lines.first(head, 2) for head in heads)
-        called = []
-        for head, line in zip(heads, lines, strict=True):
-            order = having.waits[head.resource]
-            change.drop(head, order)
-            change.head(head, owners=head.owners, waiting=head.waiting - 1, next_order=head.next_order)
-            if not head.owners:
-                called += _call(change, head, [place for place in line if place.order != order], now)
-        change.having(having, held=having.held, waits={})
-        return list(dict.fromkeys(called))
+    async def _call_more(
+        self, write: Change, namespace: str, resource: str, now: float
+    ) -> list[Waiter] | None:
+        head = await self._lines.named(namespace, resource)
+        if head.revision is None:
+            return []
+        write.head(head)
+        called = await self._call(write, [head], now, [None])
+        return called if not called or await write.commit() else None
 
     async def show(
         self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
@@ -165,51 +262,85 @@ class AwsClaims:
         return Change(self._table, self._ids.unique())
 
 
-async def _take(change: Change, owner: Owner, heads: Sequence[Head], having: Having) -> bool:
+async def _take(
+    change: Change,
+    ask: Ask,
+    heads: Sequence[Head],
+    having: Having,
+    grant: Grant,
+    before: Mapping[str, Sequence[Place]],
+) -> bool:
     """Make the work item the owner of all these, and take it out of their lines."""
-    names = {head.resource for head in heads}
-    waits = {name: order for name, order in having.waits.items() if name not in names}
-    held = {**having.held, **dict.fromkeys(names, owner.token)}
-    if held == having.held and waits == having.waits:
+    work_id = ask.owner.work_id
+    wants = {want.resource: Holding(ask.owner, want.capacity, ask.use) for want in ask.wants}
+    waits = {name: order for name, order in having.waits.items() if name not in wants}
+    held = {**having.held, **dict.fromkeys(wants, ask.owner.token)}
+    is_same = all(_same(head.holdings.get(work_id), wants[head.resource]) for head in heads)
+    if is_same and held == having.held and waits == having.waits and not grant.paced_at:
         return True
     for head in heads:
         order = having.waits.get(head.resource)
         if order is not None:
             change.drop(head, order)
-        owners = {**head.owners, owner.work_id: owner.token}
-        waiting = head.waiting - (order is not None)
-        change.head(head, owners=owners, waiting=waiting, next_order=head.next_order)
+        change.head(
+            replace(
+                head,
+                holdings={**head.holdings, work_id: wants[head.resource]},
+                waiting=head.waiting - (order is not None),
+                paced_at=grant.paced_at.get(head.resource, head.paced_at),
+            )
+        )
     change.having(having, held=held, waits=waits)
+    for head in heads:
+        orders = {place.waiter.work_id: place.order for place in before.get(head.resource, ())}
+        # Beyond the room of a transaction they stay as they are: called, and not come.
+        for waiter in [*grant.overtaken.get(head.resource, ())][: change.room]:
+            change.place(head, Place(orders[waiter.work_id], waiter))
     return await change.commit()
 
 
-async def _join(change: Change, waiter: Waiter, heads: Sequence[Head], having: Having) -> bool:
-    """Put the work item into the lines of these in which it is not; one write for all, or none."""
-    joined = {head.resource: head for head in heads if head.resource not in having.waits}
-    if not joined:
+def _same(standing: Holding | None, wanted: Holding) -> bool:
+    """Whether a claim needs no write: a start is noted only where a rate counts it."""
+    return standing is not None and replace(standing, use=wanted.use) == wanted
+
+
+async def _stand(
+    change: Change,
+    heads: Sequence[Head],
+    having: Having,
+    refusal: Refusal,
+    places: Mapping[str, Place],
+) -> bool:
+    """Put the work item into the lines of all these; one write for all, or none if it stands so."""
+    waits = dict(having.waits)
+    is_changed = False
+    for head in heads:
+        standing, wanted = places.get(head.resource), refusal.places[head.resource]
+        paced_at = refusal.paced_at.get(head.resource, head.paced_at)
+        if standing is not None and standing.waiter == wanted and paced_at == head.paced_at:
+            continue
+        is_changed = True
+        after = replace(head, paced_at=paced_at)
+        order = waits.setdefault(head.resource, head.next_order)
+        if standing is None:
+            after = replace(after, waiting=head.waiting + 1, next_order=head.next_order + 1)
+        change.head(after)
+        change.place(head, Place(order, wanted))
+    if not is_changed:
         return True
-    for head in joined.values():
-        change.join(head, head.next_order, waiter)
-        change.head(head, owners=head.owners, waiting=head.waiting + 1, next_order=head.next_order + 1)
-    orders = {name: head.next_order for name, head in joined.items()}
-    change.having(having, held=having.held, waits={**having.waits, **orders})
+    if waits != having.waits:
+        change.having(having, held=having.held, waits=waits)
     return await change.commit()
 
 
-def _call(change: Change, head: Head, line: Sequence[Place], now: float) -> list[str]:
-    """Mark the first in line, if there is one, as called; its work id."""
-    if not line:
-        return []
-    change.call(head, line[0], now)
-    return [line[0].waiter.work_id]
+def _gives_up(head: Head, owner: Owner) -> bool:
+    holding = head.holdings.get(owner.work_id)
+    return holding is not None and rules.is_given_up(holding, owner)
 
 
-def _ahead(line: Sequence[Place], work_id: str, overtake_before: float) -> list[str]:
-    """Who comes before `work_id` on a free resource and may not be overtaken."""
-    ahead = []
-    for place in line:
-        if place.waiter.work_id == work_id:
-            break
-        if place.waiter.called_at is None or place.waiter.called_at >= overtake_before:
-            ahead.append(place.waiter.work_id)
-    return ahead
+def _without(head: Head, owner: Owner, freed: set[str], waits: Mapping[str, int]) -> Head:
+    """A resource after its owner gave it up, or one in its line left it."""
+    holdings = dict(head.holdings)
+    if head.resource in freed:
+        del holdings[owner.work_id]
+    return replace(head, holdings=holdings, waiting=head.waiting - (head.resource in waits))

@@ -2,9 +2,12 @@
 
 Table: partition key `subject`, sort key `part`. Three kinds of items:
 
-* `NAMESPACE/r#RESOURCE`, `head`: a resource that is held or waited for. `owners` maps work
-  ids to fencing tokens, `waiting` is the length of its line, `next` the next number in it.
-* `NAMESPACE/r#RESOURCE`, `wait#NUMBER`: one in its line: `work`, `since`, `called_at`.
+* `NAMESPACE/r#RESOURCE`, `head`: a resource that is held, waited for or limited. `owners`
+  maps work ids to their claims, `waiting` is the length of its line, `next` the next number
+  in it; `capacity`, `rate_…` and `closed_until` are its limits, `paced_at` says when its rate
+  is at rest. `epoch` counts the changes by which turns that were given out before are void.
+* `NAMESPACE/r#RESOURCE`, `wait#NUMBER`: one in its line; its turn counts if its `epoch` is
+  that of the head.
 * `NAMESPACE/w#WORK`, `claims`: what a work item has: `held` maps resources to tokens,
   `waits` maps them to its number in the line.
 
@@ -13,6 +16,9 @@ changes an owner or a line writes the head, too, on the condition that its revis
 one that was read. So what was decided by what was read is done only while all of it is
 still true; an older fencing token can't slip in. A revision never comes back, not even
 where an item was deleted and made anew.
+
+A head holds all owners, about 100 bytes each, and is written with each claim: a capacity in
+the hundreds costs as many write units a claim (an item has at most 400 KB).
 """
 
 from __future__ import annotations
@@ -22,15 +28,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roost.errors import StorageCorrupt
-from roost.models import NAMESPACE_MARK, namespace_of
-from roost.storage.aws.table import Item, Table
-from roost.storage.ports import Owner, ResourceView, Waiter
+from roost.journal.claims import Holding, Limits, Owner, Rate, ResourceView, Waiter
+from roost.names import NAMESPACE_MARK, Scope, namespace_of
+from roost.storage.aws.table import ACTIONS_MAX, Item, Table
 
 _HEAD = "head"
 _WAIT = "wait#"  # sorts after the head, so a query of a resource begins with it
 _CLAIMS = "claims"
 _ORDER_DIGITS = 15
-SHOWN_MAX = 1000  # waiters of a resource that `show` gives
+_ORDER_MAX = 10**_ORDER_DIGITS - 1
+LINE_MAX = 1000  # waiters of a resource that are looked at, or shown
 _SCAN_PAGES_MAX = 1000  # of 1 MB
 
 
@@ -39,7 +46,8 @@ class Head:
     """A resource as read.
 
     Attributes:
-        revision: None where it has no item: nobody holds it or waits for it.
+        revision: None where it has no item: nobody holds it or waits for it, nothing limits it.
+        holdings: its owners' claims, by work id.
         waiting: how many are in its line.
         next_order: the number in line of the next who joins.
     """
@@ -47,9 +55,17 @@ class Head:
     subject: str
     resource: str
     revision: str | None = None
-    owners: Mapping[str, int] = field(default_factory=dict)
+    holdings: Mapping[str, Holding] = field(default_factory=dict)
     waiting: int = 0
     next_order: int = 0
+    limits: Limits = field(default_factory=Limits)
+    paced_at: float = 0.0
+    epoch: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to keep."""
+        return not (self.holdings or self.waiting or self.limits.are_set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,40 +126,64 @@ class Lines:
         answer = await self._table.call("get_item", Key=_key(subject, _CLAIMS), ConsistentRead=True)
         return _having_of(subject, answer.get("Item"))
 
-    async def first(self, head: Head, limit: int) -> list[Place]:
-        """Up to `limit` of those in line, the first first."""
-        if head.waiting == 0:
+    async def named(self, namespace: str, resource: str) -> Head:
+        """A resource of a namespace."""
+        subject = _resource_subject(namespace, resource)
+        answer = await self._table.call("get_item", Key=_key(subject, _HEAD), ConsistentRead=True)
+        return _head_of(subject, resource, answer.get("Item"))
+
+    async def own(self, heads: Sequence[Head], having: Having) -> dict[str, Place]:
+        """The places of a work item in the lines of these, by resource; one call, if it has any."""
+        orders = {
+            head.subject: (head, having.waits[head.resource])
+            for head in heads
+            if head.resource in having.waits
+        }
+        if not orders:
+            return {}
+        items = await self._table.get_many([_place_key(subject, n) for subject, (_, n) in orders.items()])
+        found = [(orders[item["subject"]["S"]][0], item) for item in items]
+        return {head.resource: _place_of(item, head) for head, item in found}
+
+    async def first(self, head: Head, limit: int, *, before: int = _ORDER_MAX + 1) -> list[Place]:
+        """Up to `limit` of those in line before a number in it, the first first."""
+        if head.waiting == 0 or before == 0:
             return []
         answer = await self._table.call(
             "query",
-            KeyConditionExpression="#subject = :subject AND begins_with(#part, :wait)",
+            KeyConditionExpression="#subject = :subject AND #part BETWEEN :first AND :last",
             ExpressionAttributeNames={"#subject": "subject", "#part": "part"},
-            ExpressionAttributeValues={":subject": {"S": head.subject}, ":wait": {"S": _WAIT}},
+            ExpressionAttributeValues={
+                ":subject": {"S": head.subject},
+                ":first": _place_key(head.subject, 0)["part"],
+                ":last": _place_key(head.subject, before - 1)["part"],
+            },
             ConsistentRead=True,
             Limit=limit,
         )
-        return [_place_of(item) for item in answer["Items"]]
+        return [_place_of(item, head) for item in answer["Items"]]
 
     async def view(self, namespace: str, resource: str) -> ResourceView | None:
-        """A resource for people, with the first `SHOWN_MAX` of its line; None if it is free of both."""
+        """A resource for people, with the first `LINE_MAX` of its line; None if there is nothing to show."""
         answer = await self._table.call(
             "query",
             KeyConditionExpression="#subject = :subject",
             ExpressionAttributeNames={"#subject": "subject"},
             ExpressionAttributeValues={":subject": {"S": _resource_subject(namespace, resource)}},
             ConsistentRead=True,
-            Limit=1 + SHOWN_MAX,
+            Limit=1 + LINE_MAX,
         )
         if not answer["Items"]:
             return None
         head = _head_of("", resource, answer["Items"][0])
-        owners = [Owner(work_id, token) for work_id, token in sorted(head.owners.items())]
-        return ResourceView(resource, owners, [_place_of(item).waiter for item in answer["Items"][1:]])
+        owners = [holding.owner for _, holding in sorted(head.holdings.items())]
+        waiters = [_place_of(item, head).waiter for item in answer["Items"][1:]]
+        return ResourceView(resource, owners, waiters, head.limits)
 
     async def names(self, namespace: str) -> list[str]:
-        """The resources of a namespace that are held or waited for, sorted.
+        """The resources of a namespace that are held, waited for or limited, sorted.
 
-        A scan: the table holds only what is held or waited for now, and people ask seldom,
+        A scan: the table holds only what is so now, and people ask seldom,
         while a directory of all resources would add a write to each claim and each release.
         """
         prefix = _resource_subject(namespace, "")
@@ -186,10 +226,63 @@ def _head_of(subject: str, resource: str, item: Item | None) -> Head:
     if item is None:
         return Head(subject, resource)
     try:
-        owners, waiting, order = _numbers(item["owners"]), int(item["waiting"]["N"]), int(item["next"]["N"])
-        return Head(subject, resource, item["revision"]["S"], owners, waiting, order)
+        return Head(
+            subject,
+            resource,
+            item["revision"]["S"],
+            {work_id: _holding_of(work_id, claim["M"]) for work_id, claim in item["owners"]["M"].items()},
+            int(item["waiting"]["N"]),
+            int(item["next"]["N"]),
+            _limits_of(item),
+            float(item["paced_at"]["N"]),
+            int(item["epoch"]["N"]),
+        )
     except (KeyError, ValueError) as error:
         raise StorageCorrupt(f"the claims of resource {resource!r} can't be read: {error}") from error
+
+
+def _holding_of(work_id: str, claim: Item) -> Holding:
+    use = int(claim["use"]["N"]) if "use" in claim else None
+    owner = Owner(work_id, int(claim["token"]["N"]), Scope(claim["scope"]["S"]))
+    return Holding(owner, int(claim["capacity"]["N"]), use)
+
+
+def _holding_item(holding: Holding) -> Item:
+    claim = {
+        "token": {"N": str(holding.owner.token)},
+        "scope": {"S": holding.owner.scope.value},
+        "capacity": {"N": str(holding.capacity)},
+    }
+    return {"M": claim if holding.use is None else {**claim, "use": {"N": str(holding.use)}}}
+
+
+def _limits_of(item: Item) -> Limits:
+    rate = None
+    if "rate_count" in item:
+        rate = Rate(int(item["rate_count"]["N"]), float(item["rate_seconds"]["N"]))
+    capacity = int(item["capacity"]["N"]) if "capacity" in item else None
+    return Limits(capacity, rate, _float(item, "closed_until"))
+
+
+def _limits_item(limits: Limits) -> Item:
+    item: Item = {}
+    if limits.capacity is not None:
+        item["capacity"] = {"N": str(limits.capacity)}
+    if limits.rate is not None:
+        item["rate_count"] = {"N": str(limits.rate.count)}
+        item["rate_seconds"] = _number(limits.rate.period_seconds)
+    if limits.closed_until is not None:
+        item["closed_until"] = _number(limits.closed_until)
+    return item
+
+
+def _number(value: float) -> Item:
+    """In the form that DynamoDB gives back, so that a repeated write is the same to the letter."""
+    return {"N": str(int(value)) if value == int(value) else repr(value)}
+
+
+def _float(item: Item, name: str) -> float | None:
+    return float(item[name]["N"]) if name in item else None
 
 
 def _having_of(subject: str, item: Item | None) -> Having:
@@ -201,13 +294,38 @@ def _having_of(subject: str, item: Item | None) -> Having:
         raise StorageCorrupt(f"the claims at {subject!r} can't be read: {error}") from error
 
 
-def _place_of(item: Item) -> Place:
+def _place_of(item: Item, head: Head) -> Place:
     try:
-        called_at = float(item["called_at"]["N"]) if "called_at" in item else None
-        waiter = Waiter(item["work"]["S"], float(item["since"]["N"]), called_at)
+        waiter = Waiter(
+            item["work"]["S"],
+            float(item["since"]["N"]),
+            _float(item, "called_at"),
+            int(item["capacity"]["N"]),
+            int(item["passed"]["N"]),
+            _float(item, "ticket_at"),
+            item["is_timed"]["BOOL"],
+        )
+        if int(item["epoch"]["N"]) != head.epoch:
+            waiter = waiter.without_turn()
         return Place(int(item["part"]["S"].removeprefix(_WAIT)), waiter)
     except (KeyError, ValueError) as error:
         raise StorageCorrupt(f"a waiter at {item.get('subject')} can't be read: {error}") from error
+
+
+def _place_item(waiter: Waiter, epoch: int) -> Item:
+    item: Item = {
+        "work": {"S": waiter.work_id},
+        "since": _number(waiter.since),
+        "capacity": {"N": str(waiter.capacity)},
+        "passed": {"N": str(waiter.passed)},
+        "is_timed": {"BOOL": waiter.is_timed},
+        "epoch": {"N": str(epoch)},
+    }
+    if waiter.called_at is not None:
+        item["called_at"] = _number(waiter.called_at)
+    if waiter.ticket_at is not None:
+        item["ticket_at"] = _number(waiter.ticket_at)
+    return item
 
 
 def _numbers(value: Item) -> dict[str, int]:
@@ -233,14 +351,22 @@ class Change:
         self._revision = revision
         self._actions: list[Item] = []
 
-    def head(self, head: Head, *, owners: Mapping[str, int], waiting: int, next_order: int) -> None:
-        """Write a resource; one that nobody holds or waits for is deleted."""
+    @property
+    def room(self) -> int:
+        """How many more writes there is room for."""
+        return ACTIONS_MAX - len(self._actions)
+
+    def head(self, head: Head) -> None:
+        """Write a resource; one of which nothing is left is deleted."""
         content = {
-            "owners": _map(owners),
-            "waiting": {"N": str(waiting)},
-            "next": {"N": str(next_order)},
+            "owners": {"M": {name: _holding_item(holding) for name, holding in head.holdings.items()}},
+            "waiting": {"N": str(head.waiting)},
+            "next": {"N": str(head.next_order)},
+            "paced_at": _number(head.paced_at),
+            "epoch": {"N": str(head.epoch)},
+            **_limits_item(head.limits),
         }
-        self._replace(_key(head.subject, _HEAD), head.revision, content if owners or waiting else None)
+        self._replace(_key(head.subject, _HEAD), head.revision, None if head.is_empty else content)
 
     def having(self, having: Having, *, held: Mapping[str, int], waits: Mapping[str, int]) -> None:
         """Write what a work item has; nothing is deleted."""
@@ -263,28 +389,15 @@ class Change:
             item = {**key, "revision": {"S": self._revision}, **content}
             self._actions.append({"Put": {"Item": item, **condition}})
 
-    def join(self, head: Head, order: int, waiter: Waiter) -> None:
-        """Put somebody into a line. The head's condition guards it, as it does the two below."""
-        content = {"work": {"S": waiter.work_id}, "since": {"N": repr(waiter.since)}}
-        item = _place_key(head.subject, order) | content
+    def place(self, head: Head, place: Place) -> None:
+        """Write a place in a line, new or changed. The head's condition guards it, as it does the next."""
+        item = _place_key(head.subject, place.order) | _place_item(place.waiter, head.epoch)
         self._actions.append({"Put": {"TableName": self._table.name, "Item": item}})
 
     def drop(self, head: Head, order: int) -> None:
         """Take somebody out of a line."""
         key = _place_key(head.subject, order)
         self._actions.append({"Delete": {"TableName": self._table.name, "Key": key}})
-
-    def call(self, head: Head, place: Place, now: float) -> None:
-        """Mark somebody in a line as called at `now`."""
-        update = {
-            "TableName": self._table.name,
-            "Key": _place_key(head.subject, place.order),
-            "UpdateExpression": "SET called_at = :now",
-            "ConditionExpression": "attribute_exists(#part)",
-            "ExpressionAttributeNames": {"#part": "part"},
-            "ExpressionAttributeValues": {":now": {"N": repr(now)}},
-        }
-        self._actions.append({"Update": update})
 
     async def commit(self) -> bool:
         """Write it all, or nothing.

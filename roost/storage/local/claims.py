@@ -1,19 +1,63 @@
-"""The resource claims port on SQLite: each call is one transaction."""
+"""The resource claims port on SQLite: each call is one transaction.
+
+The rules are in `journal/claims.py`; here is what they read and write.
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from roost.models import NAMESPACE_MARK, namespace_of
+from roost.journal.claims import (
+    Acquired,
+    Ask,
+    Call,
+    Change,
+    Grant,
+    Holding,
+    Limits,
+    Line,
+    Owner,
+    Rate,
+    Refusal,
+    Refused,
+    ResourceView,
+    Waiter,
+    call,
+    calls,
+    changed,
+    decide,
+    is_given_up,
+    voids_turns,
+)
+from roost.names import NAMESPACE_MARK, Scope, namespace_of
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
-from roost.storage.ports import Acquired, Owner, Refused, ResourceView, Waiter
+
+LINE_MAX = 1000  # of those in one line that are looked at, or shown
 
 _KEYS = """
     SELECT resource FROM claims WHERE resource >= ?1 AND resource < ?2 UNION
-    SELECT resource FROM waiters WHERE resource >= ?1 AND resource < ?2 ORDER BY resource LIMIT ?3"""
+    SELECT resource FROM waiters WHERE resource >= ?1 AND resource < ?2 UNION
+    SELECT resource FROM resource_limits WHERE resource >= ?1 AND resource < ?2 ORDER BY resource LIMIT ?3"""
+_LINE = """
+    SELECT work_id, since, called_at, capacity, passed, ticket_at, is_timed FROM waiters
+    WHERE resource = ?1 AND id < ?2 ORDER BY id LIMIT ?3"""
+_PLACE = """
+    SELECT id, work_id, since, called_at, capacity, passed, ticket_at, is_timed FROM waiters
+    WHERE resource = ? AND work_id = ?"""
+_STAND = """
+    INSERT INTO waiters (resource, work_id, since, called_at, capacity, passed, ticket_at, is_timed)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (resource, work_id) DO UPDATE SET
+    called_at = excluded.called_at, is_timed = excluded.is_timed,
+    passed = excluded.passed, ticket_at = excluded.ticket_at"""
+_LIMITS = """
+    SELECT capacity, rate_count, rate_seconds, closed_until, paced_at FROM resource_limits
+    WHERE resource = ?"""
+_END = 1 << 62  # no place in line is beyond it
 
 
 class LocalClaims:
@@ -24,17 +68,29 @@ class LocalClaims:
         self._writer = writer
         self._reader = reader
 
-    async def acquire(
-        self, owner: Owner, resources: Sequence[str], *, now: float, overtake_before: float
-    ) -> Acquired | Refused:
-        keys = [_key(namespace_of(owner.work_id), resource) for resource in resources]
-        return await self._writer.submit(lambda db: _acquire(db, owner, keys, now, overtake_before))
+    async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
+        return await self._writer.submit(lambda db: _acquire(db, ask, now, overtake_before))
 
-    async def release(self, owner: Owner, *, now: float) -> Sequence[str]:
-        return await self._writer.submit(lambda db: _release(db, owner, now))
+    async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        return await self._writer.submit(lambda db: calls(_call(db, _give_up(db, owner), now)))
 
-    async def leave(self, work_id: str, *, now: float) -> Sequence[str]:
-        return await self._writer.submit(lambda db: _leave(db, work_id, now))
+    async def leave(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        return await self._writer.submit(lambda db: _leave(db, owner, now))
+
+    async def is_called(self, work_id: str, *, now: float) -> bool:
+        with storage_errors(self._path):
+            found = self._reader.execute(
+                "SELECT 1 FROM waiters WHERE work_id = ? AND called_at IS NOT NULL "
+                "AND (called_at <= ? OR NOT is_timed)",
+                (work_id, now),
+            )
+            return found.fetchone() is not None
+
+    async def change(
+        self, resource: str, change: Change, *, now: float, namespace: str = ""
+    ) -> Sequence[Call]:
+        key = _key(namespace, resource)
+        return await self._writer.submit(lambda db: _change(db, key, change, now))
 
     async def show(
         self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
@@ -48,85 +104,165 @@ class LocalClaims:
             return [_view(self._reader, key) for (key,) in keys]
 
 
+# --- reading -----------------------------------------------------------------
+
+
 def _key(namespace: str, resource: str) -> str:
     """A resource as it is stored. No namespace has the mark, so no two are stored alike."""
     return f"{namespace}{NAMESPACE_MARK}{resource}"
 
 
 def _view(db: sqlite3.Connection, key: str) -> ResourceView:
-    owner = _owner(db, key)
-    return ResourceView(key.partition(NAMESPACE_MARK)[2], [owner] if owner else [], _waiters(db, key))
+    owners = [holding.owner for holding in _holdings(db, key)]
+    name = key.partition(NAMESPACE_MARK)[2]
+    return ResourceView(name, owners, _waiters(db, key), _limits(db, key)[0])
 
 
-def _owner(db: sqlite3.Connection, resource: str) -> Owner | None:
-    found = db.execute("SELECT work_id, token FROM claims WHERE resource = ?", (resource,)).fetchone()
-    return Owner(*found) if found else None
+def _holdings(db: sqlite3.Connection, key: str) -> list[Holding]:
+    sql = "SELECT work_id, token, scope, capacity, use FROM claims WHERE resource = ? ORDER BY work_id"
+    return [
+        Holding(Owner(work_id, token, Scope(scope)), capacity, use)
+        for work_id, token, scope, capacity, use in db.execute(sql, (key,))
+    ]
 
 
-def _waiters(db: sqlite3.Connection, resource: str) -> list[Waiter]:
-    sql = "SELECT work_id, since, called_at FROM waiters WHERE resource = ? ORDER BY id"
-    return [Waiter(*row) for row in db.execute(sql, (resource,))]
+def _waiters(db: sqlite3.Connection, key: str, before: int = _END) -> list[Waiter]:
+    """Those in line before a place, first first; one more than `LINE_MAX` if there are more."""
+    return [_waiter(row) for row in db.execute(_LINE, (key, before, LINE_MAX + 1))]
 
 
-def _acquire(
-    db: sqlite3.Connection, owner: Owner, resources: Sequence[str], now: float, overtake_before: float
-) -> Acquired | Refused:
-    owners: list[Owner] = []
-    ahead: list[str] = []
-    for resource in resources:
-        standing = _owner(db, resource)
-        if standing is None:
-            ahead += _ahead(_waiters(db, resource), owner.work_id, overtake_before)
-        elif standing.work_id != owner.work_id or standing.token > owner.token:
-            owners.append(standing)
-    if owners or ahead:
-        db.executemany(
-            "INSERT INTO waiters (resource, work_id, since) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            [(resource, owner.work_id, now) for resource in resources],
-        )
-        return Refused(owners, list(dict.fromkeys(ahead)))
+def _waiter(row: tuple[Any, ...]) -> Waiter:
+    work_id, since, called_at, capacity, passed, ticket_at, is_timed = row
+    return Waiter(work_id, since, called_at, capacity, passed, ticket_at, bool(is_timed))
+
+
+def _limits(db: sqlite3.Connection, key: str) -> tuple[Limits, float]:
+    """What limits a resource, and when its rate is at rest."""
+    found = db.execute(_LIMITS, (key,)).fetchone()
+    if found is None:
+        return Limits(), 0.0
+    capacity, rate_count, rate_seconds, closed_until, paced_at = found
+    rate = None if rate_count is None else Rate(rate_count, rate_seconds)
+    return Limits(capacity, rate, closed_until), paced_at
+
+
+def _line(db: sqlite3.Connection, key: str, work_id: str) -> Line:
+    """A resource as one who asks for it sees it; the key stands for its name."""
+    limits, paced_at = _limits(db, key)
+    found = db.execute(_PLACE, (key, work_id)).fetchone()
+    before = _waiters(db, key, found[0] if found else _END)
+    own = _waiter(found[1:]) if found else None
+    is_cut = len(before) > LINE_MAX
+    return Line(key, _holdings(db, key), before[:LINE_MAX], own, limits, paced_at, is_cut)
+
+
+# --- changing ----------------------------------------------------------------
+
+
+def _acquire(db: sqlite3.Connection, ask: Ask, now: float, overtake_before: float) -> Acquired | Refused:
+    namespace = namespace_of(ask.owner.work_id)
+    wants = tuple(replace(want, resource=_key(namespace, want.resource)) for want in ask.wants)
+    ask = replace(ask, wants=wants)
+    lines = [_line(db, want.resource, ask.owner.work_id) for want in wants]
+    decision = decide(ask, lines, now=now, overtake_before=overtake_before)
     db.executemany(
-        "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (resource) DO UPDATE SET token = excluded.token",
-        [(resource, owner.work_id, owner.token) for resource in resources],
+        "UPDATE resource_limits SET paced_at = ? WHERE resource = ?",
+        [(paced_at, key) for key, paced_at in decision.paced_at.items()],
     )
+    if isinstance(decision, Grant):
+        _take(db, ask, decision)
+        return decision.answer
+    _stand(db, decision)
+    limited = [key.partition(NAMESPACE_MARK)[2] for key in decision.answer.limited]
+    return replace(decision.answer, limited=limited)
+
+
+def _take(db: sqlite3.Connection, ask: Ask, grant: Grant) -> None:
+    owner = ask.owner
+    db.executemany(
+        "REPLACE INTO claims (resource, work_id, token, scope, capacity, use) VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (want.resource, owner.work_id, owner.token, owner.scope, want.capacity, ask.use)
+            for want in ask.wants
+        ],
+    )
+    for key, waiters in grant.overtaken.items():
+        _update(db, key, waiters)
     db.executemany(
         "DELETE FROM waiters WHERE resource = ? AND work_id = ?",
-        [(resource, owner.work_id) for resource in resources],
+        [(want.resource, owner.work_id) for want in ask.wants],
     )
-    return Acquired()
 
 
-def _ahead(waiters: Sequence[Waiter], work_id: str, overtake_before: float) -> list[str]:
-    """Who comes before `work_id` on a free resource and may not be overtaken."""
-    ahead = []
-    for waiter in waiters:
-        if waiter.work_id == work_id:
-            break
-        if waiter.called_at is None or waiter.called_at >= overtake_before:
-            ahead.append(waiter.work_id)
-    return ahead
+def _stand(db: sqlite3.Connection, refusal: Refusal) -> None:
+    for key, place in refusal.places.items():
+        db.execute(_STAND, (key, *_values(place)))
 
 
-def _release(db: sqlite3.Connection, owner: Owner, now: float) -> Sequence[str]:
-    freed = db.execute(
-        "DELETE FROM claims WHERE work_id = ? AND token = ? RETURNING resource", (owner.work_id, owner.token)
-    ).fetchall()
-    return _call_first(db, [row[0] for row in freed], now)
+def _values(waiter: Waiter) -> tuple[Any, ...]:
+    return (
+        waiter.work_id,
+        waiter.since,
+        waiter.called_at,
+        waiter.capacity,
+        waiter.passed,
+        waiter.ticket_at,
+        waiter.is_timed,
+    )
 
 
-def _leave(db: sqlite3.Connection, work_id: str, now: float) -> Sequence[str]:
-    left = db.execute("DELETE FROM waiters WHERE work_id = ? RETURNING resource", (work_id,)).fetchall()
-    return _call_first(db, [row[0] for row in left if _owner(db, row[0]) is None], now)
+def _update(db: sqlite3.Connection, key: str, waiters: Sequence[Waiter]) -> None:
+    """Write how waiters in a line are called now, and how often they were overtaken."""
+    db.executemany(
+        "UPDATE waiters SET called_at = ?, is_timed = ?, passed = ? WHERE resource = ? AND work_id = ?",
+        [(w.called_at, w.is_timed, w.passed, key, w.work_id) for w in waiters],
+    )
 
 
-def _call_first(db: sqlite3.Connection, resources: Sequence[str], now: float) -> Sequence[str]:
-    """Mark the first in line of each resource as called; their work ids."""
-    called = []
-    for resource in sorted(resources):
-        found = db.execute(
-            "UPDATE waiters SET called_at = ? WHERE id = (SELECT min(id) FROM waiters WHERE resource = ?) "
-            "RETURNING work_id",
-            (now, resource),
-        ).fetchall()
-        called += [row[0] for row in found]
-    return list(dict.fromkeys(called))
+def _give_up(db: sqlite3.Connection, owner: Owner) -> list[str]:
+    """Delete the claims that are over; returns of which resources."""
+    sql = "SELECT resource, token, scope FROM claims WHERE work_id = ?"
+    keys = [
+        key
+        for key, token, scope in db.execute(sql, (owner.work_id,)).fetchall()
+        if is_given_up(Holding(Owner(owner.work_id, token, Scope(scope))), owner)
+    ]
+    sql = "DELETE FROM claims WHERE resource = ? AND work_id = ?"
+    db.executemany(sql, [(key, owner.work_id) for key in keys])
+    return keys
+
+
+def _leave(db: sqlite3.Connection, owner: Owner, now: float) -> list[Call]:
+    sql = "DELETE FROM waiters WHERE work_id = ? RETURNING resource"
+    left = [key for (key,) in db.execute(sql, (owner.work_id,)).fetchall()]
+    return calls(_call(db, [*left, *_give_up(db, replace(owner, scope=Scope.WORK))], now))
+
+
+def _call(db: sqlite3.Connection, keys: Iterable[str], now: float) -> list[Waiter]:
+    """Mark those in each line as called for whom there is room."""
+    found: list[Waiter] = []
+    for key in sorted(set(keys)):
+        called, _ = call(_holdings(db, key), _waiters(db, key)[:LINE_MAX], _limits(db, key)[0], now)
+        _update(db, key, called)
+        found += called
+    return found
+
+
+def _change(db: sqlite3.Connection, key: str, change: Change, now: float) -> list[Call]:
+    limits, paced_at = _limits(db, key)
+    limits = changed(limits, change)
+    if voids_turns(change):
+        paced_at = 0.0
+        db.execute(
+            "UPDATE waiters SET called_at = NULL, is_timed = 0, ticket_at = NULL WHERE resource = ?", (key,)
+        )
+    rate_count, rate_seconds = (
+        (limits.rate.count, limits.rate.period_seconds) if limits.rate else (None, None)
+    )
+    db.execute(
+        "REPLACE INTO resource_limits VALUES (?, ?, ?, ?, ?, ?)",
+        (key, limits.capacity, rate_count, rate_seconds, limits.closed_until, paced_at),
+    )
+    if not limits.are_set:
+        db.execute("DELETE FROM resource_limits WHERE resource = ?", (key,))
+    return calls(_call(db, [key], now))

@@ -93,7 +93,16 @@ CREATE TABLE dead_deliveries (
     reason TEXT NOT NULL, at REAL NOT NULL
 );
 
-CREATE TABLE claims (resource TEXT PRIMARY KEY, work_id TEXT NOT NULL, token INTEGER NOT NULL) WITHOUT ROWID;
+-- Claims: who holds a resource, who is in line for it (id is the order of coming), what limits it.
+CREATE TABLE claims (
+    resource TEXT NOT NULL,
+    work_id TEXT NOT NULL,
+    token INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    capacity INTEGER NOT NULL,
+    use INTEGER,
+    PRIMARY KEY (resource, work_id)
+) WITHOUT ROWID;
 CREATE INDEX claims_by_owner ON claims (work_id);
 CREATE TABLE waiters (
     id INTEGER PRIMARY KEY,
@@ -101,8 +110,21 @@ CREATE TABLE waiters (
     work_id TEXT NOT NULL,
     since REAL NOT NULL,
     called_at REAL,
+    capacity INTEGER NOT NULL,
+    passed INTEGER NOT NULL,
+    ticket_at REAL,
+    is_timed INTEGER NOT NULL,
     UNIQUE (resource, work_id)
 );
+CREATE INDEX waiters_by_resource ON waiters (resource, id);
+CREATE TABLE resource_limits (
+    resource TEXT PRIMARY KEY,
+    capacity INTEGER,
+    rate_count INTEGER,
+    rate_seconds REAL,
+    closed_until REAL,
+    paced_at REAL NOT NULL
+) WITHOUT ROWID;
 CREATE INDEX waiters_by_work ON waiters (work_id);
 """
 

@@ -28,6 +28,7 @@ _MODULES = (
     "journal",
     "index",
     "claims",
+    "limits",
     "queue",
     "artifacts",
     "backend",
@@ -45,6 +46,7 @@ from roost.testing.contract.ends import EndsContract  # noqa: E402
 from roost.testing.contract.harness import BackendHarness, ManualHarness  # noqa: E402
 from roost.testing.contract.index import IndexContract  # noqa: E402
 from roost.testing.contract.journal import JournalContract  # noqa: E402
+from roost.testing.contract.limits import LimitsContract  # noqa: E402
 from roost.testing.contract.model import ModelContract  # noqa: E402
 from roost.testing.contract.queue import QueueContract  # noqa: E402
 
@@ -56,6 +58,7 @@ __all__ = [
     "EndsContract",
     "IndexContract",
     "JournalContract",
+    "LimitsContract",
     "ManualClock",
     "ManualHarness",
     "ModelContract",

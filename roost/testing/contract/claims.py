@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from roost.storage.ports import Acquired, Backend, Owner, Refused, ResourceClaims, ResourceView, Waiter
+from roost.journal.claims import OVERTAKEN_MAX, Acquired, Ask, Owner, Refused, ResourceView, Waiter, Want
+from roost.storage.ports import Backend, ResourceClaims
 from roost.testing.contract.harness import AT, BackendHarness, Contract
 
 A, B, C = Owner("a", 1), Owner("b", 1), Owner("c", 1)
@@ -12,9 +13,28 @@ _RIVALS = 10
 
 
 async def take(
-    claims: ResourceClaims, owner: Owner, *resources: str, at: float = AT, overtake_before: float = 0.0
+    claims: ResourceClaims,
+    owner: Owner,
+    *resources: str | Want,
+    at: float = AT,
+    overtake_before: float = 0.0,
+    use: int = 0,
 ) -> Acquired | Refused:
-    return await claims.acquire(owner, resources, now=at, overtake_before=overtake_before)
+    """Ask for resources; those that are named only are asked for exclusively."""
+    wants = tuple(Want(wanted) if isinstance(wanted, str) else wanted for wanted in resources)
+    return await claims.acquire(Ask(owner, wants, use), now=at, overtake_before=overtake_before)
+
+
+async def release(claims: ResourceClaims, owner: Owner, *, at: float = AT) -> list[str]:
+    """Release; the ids of those to wake, none of them before now."""
+    called = await claims.release(owner, now=at)
+    assert all(call.at == at for call in called)
+    return [call.work_id for call in called]
+
+
+async def leave(claims: ResourceClaims, work_id: str, *, at: float = AT) -> list[str]:
+    """Leave, as work that ended after all it did before; the ids of those to wake."""
+    return [call.work_id for call in await claims.leave(Owner(work_id, 999), now=at)]
 
 
 async def views(claims: ResourceClaims) -> dict[str, tuple[list[Owner], list[str]]]:
@@ -48,7 +68,7 @@ class ClaimsContract(Contract):
             assert shown == [ResourceView("r", [owner], []), ResourceView("team/r", [owner], [])]
             assert await backend.claims.show(namespace=namespace, resource="r") == shown[:1]
         assert await take(backend.claims, Owner("team/b", 3), "r") == Refused([ours], [])
-        assert await backend.claims.release(ours, now=AT) == ["team/b"]
+        assert await release(backend.claims, ours, at=AT) == ["team/b"]
         assert await backend.claims.show(limit=1) == [ResourceView("r", [A], [])]
 
     async def test_every_other_holder_is_named(self, backend: Backend) -> None:
@@ -113,7 +133,7 @@ class ClaimsContract(Contract):
         names = [f"r{number:02}" for number in range(32)]
         assert await take(backend.claims, A, *names) == Acquired()
         assert isinstance(await take(backend.claims, B, *names), Refused)
-        assert await backend.claims.release(A, now=AT) == ["b"]
+        assert await release(backend.claims, A, at=AT) == ["b"]
         assert await take(backend.claims, B, *names) == Acquired()
 
     # --- the line ------------------------------------------------------------
@@ -122,7 +142,7 @@ class ClaimsContract(Contract):
         await take(backend.claims, A, "r")
         await take(backend.claims, B, "r")
         await take(backend.claims, C, "r")
-        await backend.claims.release(A, now=AT + 1)
+        await release(backend.claims, A, at=AT + 1)
         assert await take(backend.claims, C, "r") == Refused([], ["b"])
         assert await take(backend.claims, Owner("new", 1), "r") == Refused([], ["b", "c"])
         assert await take(backend.claims, B, "r") == Acquired()
@@ -135,7 +155,7 @@ class ClaimsContract(Contract):
             await take(backend.claims, Owner(name, 1), "r")
         holder, served = A, []
         for _ in names:
-            [called] = await backend.claims.release(holder, now=AT)
+            [called] = await release(backend.claims, holder, at=AT)
             holder = Owner(called, 1)
             assert await take(backend.claims, holder, "r") == Acquired()
             served.append(called)
@@ -144,7 +164,7 @@ class ClaimsContract(Contract):
     async def test_a_waiter_that_was_called_and_did_not_come_may_be_overtaken(self, backend: Backend) -> None:
         await take(backend.claims, A, "r")
         await take(backend.claims, B, "r")
-        await backend.claims.release(A, now=AT + 10)
+        await release(backend.claims, A, at=AT + 10)
         early = await take(backend.claims, C, "r", at=AT + 20, overtake_before=AT + 10)
         assert early == Refused([], ["b"])  # called at, not before
         assert await take(backend.claims, C, "r", at=AT + 20, overtake_before=AT + 10.5) == Acquired()
@@ -157,10 +177,58 @@ class ClaimsContract(Contract):
             [], ["b"]
         )
 
+    async def test_a_waiter_that_came_and_was_refused_elsewhere_is_not_overtaken(
+        self, backend: Backend
+    ) -> None:
+        """Its call is used up; what is free waits for it, or it would never have both."""
+        await take(backend.claims, A, "r1")
+        await take(backend.claims, C, "r2")
+        await take(backend.claims, B, "r1", "r2")
+        assert await release(backend.claims, A, at=AT + 1) == ["b"]
+        assert await backend.claims.is_called("b", now=AT + 1)
+        assert await take(backend.claims, B, "r1", "r2", at=AT + 2) == Refused([C], [])
+        assert not await backend.claims.is_called("b", now=AT + 999)
+        new = Owner("new", 1)
+        assert await take(backend.claims, new, "r1", at=AT + 99, overtake_before=AT + 99) == Refused(
+            [], ["b"]
+        )
+        assert await release(backend.claims, C, at=AT + 100) == ["b"]
+        assert await take(backend.claims, B, "r1", "r2", at=AT + 101) == Acquired()
+
+    async def test_a_waiter_that_never_comes_is_overtaken_three_times_and_then_stands_in_nobodys_way(
+        self, backend: Backend
+    ) -> None:
+        await take(backend.claims, A, "r")
+        await take(backend.claims, B, "r")
+        holder, now = A, AT
+        for number in range(OVERTAKEN_MAX):
+            now += 1
+            assert await release(backend.claims, holder, at=now) == ["b"]
+            holder = Owner(f"c{number}", 1)
+            assert await take(backend.claims, holder, "r", at=now, overtake_before=now) == Refused([], ["b"])
+            assert await take(backend.claims, holder, "r", at=now + 5, overtake_before=now + 1) == Acquired()
+            now += 5
+        assert await take(backend.claims, C, "r", at=now) == Refused([holder], [])
+        assert await release(backend.claims, holder, at=now) == ["b", "c"]  # whoever comes first
+        assert await take(backend.claims, C, "r", at=now) == Acquired()
+        assert await take(backend.claims, B, "r", at=now) == Refused([C], [])  # it came, so it is awake
+        assert await release(backend.claims, C, at=now) == ["b"]
+        assert await take(backend.claims, C, "r", at=now) == Refused([], ["b"])
+        assert await take(backend.claims, B, "r", at=now) == Acquired()
+
+    async def test_is_called_tells_a_call_that_came_since_the_refusal(self, backend: Backend) -> None:
+        await take(backend.claims, A, "r")
+        assert not await backend.claims.is_called("b", now=AT + 9)
+        await take(backend.claims, B, "r")
+        assert not await backend.claims.is_called("b", now=AT + 9)
+        await release(backend.claims, A, at=AT + 2)
+        for at in (AT + 1, AT + 2):  # also by a clock that is behind
+            assert await backend.claims.is_called("b", now=at)
+
     async def test_who_acquires_leaves_the_lines(self, backend: Backend) -> None:
         await take(backend.claims, A, "r1", "r2")
         await take(backend.claims, B, "r1", "r2")
-        await backend.claims.release(A, now=AT)
+        await release(backend.claims, A, at=AT)
         assert await take(backend.claims, B, "r1", "r2") == Acquired()
         assert await views(backend.claims) == {"r1": ([B], []), "r2": ([B], [])}
 
@@ -169,7 +237,7 @@ class ClaimsContract(Contract):
     async def test_release_frees_all_that_the_owner_holds(self, backend: Backend) -> None:
         await take(backend.claims, A, "r1", "r2")
         await take(backend.claims, B, "r3")
-        assert await backend.claims.release(A, now=AT) == []
+        assert await release(backend.claims, A, at=AT) == []
         assert await views(backend.claims) == {"r3": ([B], [])}
         assert await take(backend.claims, B, "r1", "r2") == Acquired()
 
@@ -179,7 +247,7 @@ class ClaimsContract(Contract):
         await take(backend.claims, A, "r1", "r2", "r3")
         await take(backend.claims, B, "r1", "r2", at=AT + 1)
         await take(backend.claims, C, "r2", "r3", at=AT + 2)
-        assert sorted(await backend.claims.release(A, now=AT + 7)) == ["b", "c"]
+        assert sorted(await release(backend.claims, A, at=AT + 7)) == ["b", "c"]
         assert await backend.claims.show() == [
             ResourceView("r1", [], [Waiter("b", AT + 1, AT + 7)]),
             ResourceView("r2", [], [Waiter("b", AT + 1, AT + 7), Waiter("c", AT + 2)]),
@@ -190,19 +258,26 @@ class ClaimsContract(Contract):
         """A second release wakes nobody, not even while a waiter has not come yet."""
         await take(backend.claims, A, "r")
         await take(backend.claims, B, "r")
-        assert await backend.claims.release(A, now=AT + 1) == ["b"]
-        assert await backend.claims.release(A, now=AT + 2) == []
+        assert await release(backend.claims, A, at=AT + 1) == ["b"]
+        assert await release(backend.claims, A, at=AT + 2) == []
         [view] = await backend.claims.show()
         assert list(view.waiters) == [Waiter("b", AT, AT + 1)]
-        assert await backend.claims.release(Owner("nobody", 1), now=AT) == []
+        assert await release(backend.claims, Owner("nobody", 1), at=AT) == []
 
-    async def test_release_needs_the_very_token(self, backend: Backend) -> None:
+    async def test_an_older_token_releases_nothing_of_a_newer_one(self, backend: Backend) -> None:
         newer = Owner("a", 9)
         await take(backend.claims, newer, "r")
         await take(backend.claims, B, "r")
-        for stale in (A, Owner("a", 8), Owner("a", 10), Owner("b", 9)):
-            assert await backend.claims.release(stale, now=AT) == []
+        for stale in (A, Owner("a", 8), Owner("b", 9)):
+            assert await release(backend.claims, stale, at=AT) == []
         assert await views(backend.claims) == {"r": ([newer], ["b"])}
+
+    async def test_a_newer_token_releases_what_an_older_one_has_left(self, backend: Backend) -> None:
+        """The lease of an older token is over once there is a newer one."""
+        await take(backend.claims, A, "r")
+        await take(backend.claims, B, "r")
+        assert await release(backend.claims, Owner("a", 9), at=AT) == ["b"]
+        assert await views(backend.claims) == {"r": ([], ["b"])}
 
     async def test_of_many_releases_at_once_one_wakes_the_waiter(
         self, backend: Backend, harness: BackendHarness
@@ -211,7 +286,7 @@ class ClaimsContract(Contract):
         await take(backend.claims, A, "r")
         await take(backend.claims, B, "r")
         woken = await asyncio.gather(
-            *((backend, other)[n % 2].claims.release(A, now=AT + n) for n in range(_RIVALS))
+            *(release((backend, other)[n % 2].claims, A, at=AT + n) for n in range(_RIVALS))
         )
         assert sorted(map(list, woken)) == [[]] * (_RIVALS - 1) + [["b"]]
 
@@ -221,23 +296,32 @@ class ClaimsContract(Contract):
         await take(backend.claims, A, "r1", "r2")
         await take(backend.claims, B, "r1", "r2")
         await take(backend.claims, C, "r2")
-        assert await backend.claims.leave("b", now=AT) == []  # both are held: nobody can come
+        assert await leave(backend.claims, "b", at=AT) == []  # both are held: nobody can come
         assert await views(backend.claims) == {"r1": ([A], []), "r2": ([A], ["c"])}
 
     async def test_leave_wakes_who_is_first_in_line_of_a_free_resource_now(self, backend: Backend) -> None:
         await take(backend.claims, A, "r1", "r2")
         await take(backend.claims, B, "r1", "r2", at=AT + 1)
         await take(backend.claims, C, "r1", at=AT + 2)
-        await backend.claims.release(A, now=AT + 3)
-        assert await backend.claims.leave("b", now=AT + 4) == ["c"]
+        await release(backend.claims, A, at=AT + 3)
+        assert await leave(backend.claims, "b", at=AT + 4) == ["c"]
         assert await backend.claims.show() == [ResourceView("r1", [], [Waiter("c", AT + 2, AT + 4)])]
         assert await take(backend.claims, C, "r1") == Acquired()
 
     async def test_leave_of_who_is_in_no_line_does_nothing(self, backend: Backend) -> None:
         await take(backend.claims, A, "r")
-        for name in ("a", "nobody"):
-            assert await backend.claims.leave(name, now=AT) == []
+        assert await leave(backend.claims, "nobody", at=AT) == []
         assert await views(backend.claims) == {"r": ([A], [])}
+
+    async def test_who_ends_gives_up_nothing_of_a_later_life(self, backend: Backend) -> None:
+        """An end that is carried out late must not take away what the work took after a retry."""
+        later = Owner("a", 9)
+        await take(backend.claims, A, "r1")
+        await take(backend.claims, later, "r2")
+        await take(backend.claims, B, "r1", "r2")
+        called = await backend.claims.leave(Owner("a", 5), now=AT)
+        assert [call.work_id for call in called] == ["b"]
+        assert await views(backend.claims) == {"r1": ([], ["b"]), "r2": ([later], ["b"])}
 
     # --- show ----------------------------------------------------------------
 
@@ -258,7 +342,7 @@ class ClaimsContract(Contract):
     async def test_show_leaves_out_what_is_neither_held_nor_waited_for(self, backend: Backend) -> None:
         await take(backend.claims, A, "r")
         await take(backend.claims, B, "r")
-        await backend.claims.release(A, now=AT)
-        await backend.claims.leave("b", now=AT)
+        await release(backend.claims, A, at=AT)
+        await leave(backend.claims, "b", at=AT)
         assert await backend.claims.show() == []
         assert await backend.claims.show(resource="r") == []

@@ -18,6 +18,19 @@ from hypothesis.stateful import (
 )
 from msgspec import structs
 
+from roost.journal.claims import (
+    Acquired,
+    Ask,
+    Change,
+    Close,
+    Open,
+    Owner,
+    Rate,
+    Refused,
+    SetCapacity,
+    SetRate,
+    Want,
+)
 from roost.journal.control import InvalidTransition, project
 from roost.journal.entries import (
     Body,
@@ -35,9 +48,9 @@ from roost.journal.entries import (
     Signaled,
     Wait,
 )
-from roost.models import Lane, State
+from roost.models import Lane, Scope, State
 from roost.storage.memory import MemoryBackend
-from roost.storage.ports import Acquired, Backend, Delivery, IndexQuery, Message, Owner, Refused, Renewal
+from roost.storage.ports import Backend, Delivery, IndexQuery, Message, Renewal
 from roost.testing.contract.harness import AT, BackendHarness, first, follow
 
 T = TypeVar("T")
@@ -305,41 +318,64 @@ class IndexMachine(Machine):
 class ClaimsMachine(Machine):
     """Work items with resources of their own, under growing tokens."""
 
-    wants: ClassVar[dict[str, tuple[str, ...]]] = {
-        "a": ("r1", "r2"),
-        "b": ("r2", "r3"),
-        "c.1": ("r3",),
-        "c.2": ("r1", "r2", "r3"),
+    wants: ClassVar[dict[str, tuple[Want, ...]]] = {
+        "a": (Want("r1"), Want("r2", 2)),
+        "b": (Want("r2", 3), Want("r3")),
+        "c.1": (Want("r3"),),
+        "c.2": (Want("r1"), Want("r2", 2), Want("r3", 2)),
     }
 
     def __init__(self, harness: BackendHarness) -> None:
         super().__init__(harness)
         self._now = AT
+        self._uses = 0
 
-    @rule(work_id=_work_ids, token=st.integers(1, 3), patience=st.integers(0, 3))
-    def acquire(self, work_id: str, token: int, patience: int) -> None:
+    @rule(
+        work_id=_work_ids,
+        token=st.integers(1, 3),
+        scope=st.sampled_from(Scope),
+        patience=st.integers(0, 3),
+        is_new=st.booleans(),
+    )
+    def acquire(self, work_id: str, token: int, scope: Scope, patience: int, is_new: bool) -> None:
         self._now += 1
+        self._uses += is_new
+        ask = Ask(Owner(work_id, token, scope), self.wants[work_id], self._uses)
         model, real = self.both(
-            lambda backend: backend.claims.acquire(
-                Owner(work_id, token),
-                self.wants[work_id],
-                now=self._now,
-                overtake_before=self._now - patience,
-            )
+            lambda backend: backend.claims.acquire(ask, now=self._now, overtake_before=self._now - patience)
         )
         assert _plain(real) == _plain(model)
 
-    @rule(work_id=_work_ids, token=st.integers(1, 3))
-    def release(self, work_id: str, token: int) -> None:
+    @rule(work_id=_work_ids, token=st.integers(1, 3), scope=st.sampled_from(Scope))
+    def release(self, work_id: str, token: int, scope: Scope) -> None:
         self._now += 1
-        model, real = self.both(lambda backend: backend.claims.release(Owner(work_id, token), now=self._now))
-        assert sorted(real) == sorted(model)
+        owner = Owner(work_id, token, scope)
+        model, real = self.both(lambda backend: backend.claims.release(owner, now=self._now))
+        assert sorted(real, key=str) == sorted(model, key=str)
 
-    @rule(work_id=_work_ids)
-    def leave(self, work_id: str) -> None:
+    @rule(work_id=_work_ids, token=st.integers(1, 3))
+    def leave(self, work_id: str, token: int) -> None:
         self._now += 1
-        model, real = self.both(lambda backend: backend.claims.leave(work_id, now=self._now))
-        assert sorted(real) == sorted(model)
+        owner = Owner(work_id, token)
+        model, real = self.both(lambda backend: backend.claims.leave(owner, now=self._now))
+        assert sorted(real, key=str) == sorted(model, key=str)
+
+    @rule(work_id=_work_ids, ahead=st.integers(0, 3))
+    def is_called(self, work_id: str, ahead: int) -> None:
+        self.same(lambda backend: backend.claims.is_called(work_id, now=self._now + ahead))
+
+    @rule(
+        resource=st.sampled_from(RESOURCES),
+        change=st.builds(SetCapacity, st.none() | st.integers(1, 3))
+        | st.builds(SetRate, st.none() | st.builds(Rate, st.integers(1, 3), st.sampled_from([1.0, 4.0])))
+        | st.builds(Open)
+        | st.sampled_from([2.0, 5.0]),
+    )
+    def change(self, resource: str, change: Change | float) -> None:
+        self._now += 1
+        made = Close(self._now + change) if isinstance(change, float) else change
+        model, real = self.both(lambda backend: backend.claims.change(resource, made, now=self._now))
+        assert sorted(real, key=str) == sorted(model, key=str)
 
     @rule(resource=st.none() | st.sampled_from(RESOURCES), limit=st.integers(1, 3))
     def show(self, resource: str | None, limit: int) -> None:
@@ -464,7 +500,7 @@ def _plain(answer: Acquired | Refused) -> object:
     if isinstance(answer, Acquired):
         return answer
     owners = sorted((owner.work_id, owner.token) for owner in answer.owners)
-    return sorted(set(owners)), sorted(set(answer.ahead))
+    return owners, sorted(answer.ahead), answer.retry_at, sorted(answer.limited)
 
 
 class ModelContract:
