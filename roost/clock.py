@@ -9,8 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import time
 from typing import Protocol
+
+
+def secret() -> str:
+    """43 characters that nobody can guess; for tokens, which no simulation needs to repeat."""
+    return secrets.token_urlsafe(32)
 
 
 class Clock(Protocol):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from roost.errors import SettingsError
@@ -41,7 +41,15 @@ def parse_duration(value: object) -> object:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
+def _split(value: object) -> object:
+    """A text with commas as a list; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 class WorkerSettings(BaseModel, extra="forbid"):
@@ -81,6 +89,42 @@ class AwsSettings(BaseModel, extra="forbid"):
     appends_in_flight: Annotated[int, Field(ge=1, le=256)] = 4
 
 
+class ConsoleSettings(BaseModel, extra="forbid"):
+    """`[console]`: the operator's console.
+
+    Attributes:
+        host, port: where `roost ui` listens. Any host but this machine's own needs `auth`.
+        auth: who may come in. `none`: whoever can reach a loopback address. `token`: who has
+            one of the two tokens. `headers`: whom a proxy in front names in `user_header` and
+            `role_header`. `gateway`: whom API Gateway's authorizer names in the claims
+            `user_claim` and `role_claim`.
+        operator_token, viewer_token: for `token`, at least 16 characters; where both are unset,
+            `roost ui` makes up an operator token and prints a URL that works once.
+        proxy_secret: for `headers`, what the proxy must send as `X-Roost-Proxy-Secret`.
+        operator_roles: values of the role header or claim that make an operator; all others
+            only look.
+        hosts: names under which the console may be asked for, besides `host`.
+        redact: fields of payloads, snapshots and signals that are never shown:
+            `password`, `customer.email`, `items.*.card`, or of one engine, `billing:iban`.
+        label: shown in the top bar, such as `PROD`.
+    """
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8319
+    auth: Literal["none", "token", "headers", "gateway"] = "none"
+    operator_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    viewer_token: Annotated[SecretStr, Field(min_length=16)] | None = None
+    proxy_secret: Annotated[SecretStr, Field(min_length=16)] | None = None
+    user_header: str = "x-forwarded-user"
+    role_header: str = "x-forwarded-groups"
+    user_claim: str = "sub"
+    role_claim: str = "roost_role"
+    operator_roles: Texts = ("operator", "admin")
+    hosts: Texts = ()
+    redact: Texts = ()
+    label: Annotated[str, Field(max_length=20)] = ""
+
+
 class Settings(BaseSettings):
     """All settings. `load_settings` makes them.
 
@@ -94,6 +138,7 @@ class Settings(BaseSettings):
         retention_seconds: how long work is kept after it ended; 0: for ever.
         worker: see `WorkerSettings`.
         aws: see `AwsSettings`.
+        console: see `ConsoleSettings`.
         engines: keyword arguments of engine factories, by engine name.
         testing: allows the seams below; never set it in production.
         crash_at: a crash point, such as `after-append:3`.
@@ -112,6 +157,7 @@ class Settings(BaseSettings):
     retention_seconds: Annotated[Seconds, Field(ge=0, allow_inf_nan=False)] = 30 * 86400.0
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     aws: AwsSettings = Field(default_factory=AwsSettings)
+    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -137,7 +183,11 @@ class Settings(BaseSettings):
         return (init_settings,)  # the layers are merged below, so that each error can name its layer
 
 
-_TABLES: dict[str, type[BaseModel]] = {"worker": WorkerSettings, "aws": AwsSettings}
+_TABLES: dict[str, type[BaseModel]] = {
+    "worker": WorkerSettings,
+    "aws": AwsSettings,
+    "console": ConsoleSettings,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,9 +393,8 @@ def _explain(error: ValidationError, layers: list[Layer]) -> SettingsError:
         for part in path:
             value = value.get(part) if isinstance(value, Mapping) else None
         if value is not None:
-            return SettingsError(
-                f"{layer.name}: {_shown(layer, '.'.join(path))} is {value!r}: {fault['msg']}"
-            )
+            shown = "not shown" if path[-1].endswith(("_token", "_secret")) else repr(value)
+            return SettingsError(f"{layer.name}: {_shown(layer, '.'.join(path))} is {shown}: {fault['msg']}")
     return SettingsError(f"setting {'.'.join(path)}: {fault['msg']}")
 
 

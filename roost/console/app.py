@@ -1,0 +1,186 @@
+"""The console as an ASGI app: routes, errors, and the guard in front of all.
+
+`create_app` is given an opened runtime; the same app runs under uvicorn on a laptop or in
+a container, mounted in a larger app, and behind API Gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from roost.config import Settings
+from roost.console import problems, urls
+from roost.console.desk import Desk, Streams, desk_of
+from roost.console.guard import Guard, known_hosts
+from roost.console.html import Pages
+from roost.console.pages import (
+    actions,
+    artifacts,
+    bulk,
+    detail,
+    door,
+    events,
+    failed,
+    fleet,
+    live,
+    new,
+    overview,
+    work,
+)
+from roost.console.pages import settings as settings_page
+from roost.console.principal import Authenticator, Authorize
+from roost.console.problems import Problem
+from roost.console.pulse import Pulse
+from roost.console.reads import Reads
+from roost.console.redaction import Redaction
+from roost.console.shared import Shared
+from roost.errors import RoostError
+from roost.wiring import Runtime
+
+urls.register()
+
+
+def create_app(
+    runtime: Runtime,
+    settings: Settings,
+    *,
+    root_path: str = "",
+    authorize: Authorize | None = None,
+    authenticator: Authenticator | None = None,
+) -> Guard:
+    """Make the console.
+
+    Args:
+        runtime: opened by the caller, who closes it after the app's end; its engines, if it has
+            any, check payloads that are enqueued here.
+        settings: `settings.console` says who may come in.
+        root_path: what stands before all paths, such as `/prod` or `/console`, where the server
+            or the mount does not say so itself.
+        authorize: says who sent a request, instead of `settings.console.auth`.
+        authenticator: one made before, by who needs its codes.
+
+    Raises:
+        SettingsError: anybody could act, or what signing in needs is missing.
+    """
+    desk = _desk(runtime, settings, authenticator or _authenticator(runtime, settings, authorize))
+    app = Starlette(routes=_routes(), exception_handlers=_HANDLERS)
+    app.state.desk = desk
+    console = settings.console
+    return Guard(
+        app,
+        clock=runtime.parts.clock,
+        authenticator=desk.authenticator,
+        is_known_host=known_hosts(console.host, console.hosts),
+        show=lambda scope, problem: _problem_page(desk, Request(scope), problem),
+        root_path=root_path.rstrip("/"),
+    )
+
+
+def _authenticator(runtime: Runtime, settings: Settings, authorize: Authorize | None) -> Authenticator:
+    return Authenticator(settings.console, runtime.parts.clock, authorize)
+
+
+def _desk(runtime: Runtime, settings: Settings, authenticator: Authenticator) -> Desk:
+    clock = runtime.parts.clock
+    shared = Shared(clock)
+    return Desk(
+        runtime=runtime,
+        settings=settings,
+        reads=Reads(runtime.backend, runtime.client, clock, shared, settings.namespace),
+        shared=shared,
+        pulse=Pulse(runtime.client, clock, shared),
+        pages=_pages(),
+        authenticator=authenticator,
+        redaction=Redaction(settings.console.redact),
+        streams=Streams(),
+    )
+
+
+@cache
+def _pages() -> Pages:
+    """One for all apps of a process: its templates are compiled once."""
+    return Pages()
+
+
+def _routes() -> list[BaseRoute]:
+    action = "|".join(actions.ACTIONS)
+    urls.register_words("action", action)
+    return [
+        Route("/livez", door.livez),
+        Route("/readyz", door.readyz),
+        Route("/static/{build}/{name}", door.static),
+        Route("/login", door.login, methods=["GET"]),
+        Route("/login", door.sign_in, methods=["POST"]),
+        Route("/logout", door.sign_out, methods=["POST"]),
+        Route("/stream", live.stream),
+        Route("/", overview.overview),
+        Route("/work", work.work),
+        Route("/work/new", new.ask, methods=["GET"]),
+        Route("/work/new", new.do, methods=["POST"]),
+        Route("/work/bulk", bulk.ask, methods=["POST"]),
+        Route("/work/bulk/do", bulk.do, methods=["POST"]),
+        Route("/failed", failed.failed),
+        Route("/events", events.events),
+        Route("/resources", fleet.resources),
+        Route("/workers", fleet.workers),
+        Route("/engines", fleet.engines),
+        Route("/settings", settings_page.settings),
+        Route("/work/{work_id:work}", detail.detail),
+        Route("/work/{work_id:work}/artifacts/{place:int}", artifacts.preview),
+        Route("/work/{work_id:work}/artifacts/{place:int}/download", artifacts.download),
+        Route("/work/{work_id:work}/artifacts/{place:int}/image", artifacts.image),
+        Route("/work/{work_id:work}/{action:action}", actions.ask, methods=["GET"]),
+        Route("/work/{work_id:work}/{action:action}", actions.do, methods=["POST"]),
+    ]
+
+
+def _problem_page(desk: Desk, request: Request, problem: Problem) -> Response:
+    frame = desk.frame(request, problem=problem)
+    body = desk.pages.render("problem.html", frame)
+    return Response(
+        body, status_code=problem.status, media_type="text/html; charset=utf-8", headers=problem.headers()
+    )
+
+
+def _answer(request: Request, problem: Problem) -> Response:
+    path = request.url.path.removeprefix(request.scope.get("root_path", ""))
+    if path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
+        return problem.response()
+    return _problem_page(desk_of(request), request, problem)
+
+
+async def _on_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return _answer(request, error)
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RoostError)
+    return _answer(request, problems.of_error(error))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == problems.not_found().status:
+        return _answer(request, problems.not_found())
+    return _answer(request, problems.of_status(error.status_code, error.detail, error.headers or {}))
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    return _answer(request, problems.bug())
+
+
+_HANDLERS: Mapping[Any, Any] = {
+    Problem: _on_problem,
+    RoostError: _on_error,
+    HTTPException: _on_http,
+    Exception: _on_bug,
+}

@@ -1,0 +1,147 @@
+"""What every handler is given: the runtime, the reads, the templates; and who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from roost.config import Settings
+from roost.console.guard import principal_of
+from roost.console.html import Pages, age, ago, hour
+from roost.console.principal import Authenticator, Principal, Role
+from roost.console.problems import Problem, forbidden
+from roost.console.pulse import Pulse
+from roost.console.reads import Reads
+from roost.console.redaction import Redaction
+from roost.console.shared import Shared
+from roost.core.client import Client
+from roost.models import State
+from roost.wiring import Runtime
+
+THEME_COOKIE = "roost_theme"
+THEMES = ("light", "dark")
+LIVE_HEADER = "x-roost-live"
+
+
+@dataclass(slots=True)
+class Streams:
+    """How many pages listen."""
+
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What handlers share; one for each app."""
+
+    runtime: Runtime
+    settings: Settings
+    reads: Reads
+    shared: Shared
+    pulse: Pulse
+    pages: Pages
+    authenticator: Authenticator
+    redaction: Redaction
+    streams: Streams
+
+    @property
+    def now(self) -> float:
+        """Epoch seconds."""
+        return self.runtime.parts.clock.now()
+
+    def client(self, principal: Principal) -> Client:
+        """A client that writes into the journal who asked."""
+        return Client(
+            self.runtime.parts,
+            engines=self.runtime.engines,
+            actor=principal.actor,
+            namespace=self.settings.namespace,
+        )
+
+    async def page(self, request: Request, template: str, **context: Any) -> Response:
+        """A page with its frame; the frame is left out where a script asks for what changed."""
+        counts = await self.reads.counts()
+        frame = self.frame(request, **context)
+        frame["failed_count"] = counts[State.FAILED]
+        return self.pages.response(request, template, frame)
+
+    def frame(self, request: Request, **context: Any) -> dict[str, Any]:
+        """What the frame of every page needs, with what the page itself needs."""
+        now = self.now
+        principal: Principal | None = request.scope.get("state", {}).get("principal")
+        root = request.scope.get("root_path", "")
+        theme = request.cookies.get(THEME_COOKIE, "")
+        return {
+            "now": now,
+            "ago": partial(ago, now=now),
+            "age": partial(age, now=now),
+            "hour": hour,
+            "principal": principal,
+            "can_act": principal is not None and principal.role is Role.OPERATOR,
+            "root": root,
+            "path": request.url.path.removeprefix(root) or "/",
+            "query": request.url.query,
+            "build": self.pages.build,
+            "theme": theme if theme in THEMES else "",
+            "label": self.settings.console.label,
+            "namespace": self.settings.namespace,
+            "storage": self.runtime.backend.url,
+            "version": version("roost-runtime"),
+            "layout": "live.html" if request.headers.get(LIVE_HEADER) else "frame.html",
+            "has_login": self.authenticator.has_login,
+            "flash": FLASHES.get(request.query_params.get("did", "")),
+            "failed_count": 0,
+            "states": State,
+            **context,
+        }
+
+
+FLASHES: Mapping[str, str] = {
+    "enqueue": "Enqueued.",
+    "cancel": "Asked to end. A running step may finish first.",
+    "retry": "Put back to life; a worker takes it from its last version.",
+    "signal": "Signal delivered; the next step sees it.",
+    "pause": "Paused. A running step finishes first.",
+    "resume": "Goes on.",
+    "evict": "Evicted; whoever waits is next.",
+}
+"""What a page says after an action."""
+
+
+def desk_of(request: Request) -> Desk:
+    """The desk of the app that serves a request."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+def operator_of(request: Request) -> Principal:
+    """Who asks, if they may act.
+
+    Raises:
+        Problem: they may only look.
+    """
+    principal = principal_of(request.scope)
+    if principal.role is not Role.OPERATOR:
+        raise forbidden()
+    return principal
+
+
+def int_of(request: Request, name: str, default: int, *, low: int, high: int) -> int:
+    """A whole number of the query, held within bounds.
+
+    Raises:
+        Problem: it is none.
+    """
+    text = request.query_params.get(name, "")
+    if not text:
+        return default
+    if not text.lstrip("-").isdecimal() or len(text) > 12:
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_query", f"{name} is {text[:40]!r}, not a whole number.")
+    return min(max(int(text), low), high)

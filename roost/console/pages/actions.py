@@ -1,0 +1,193 @@
+"""What an operator does to one work item: a page that says what will happen, then the deed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from roost.console.desk import Desk, desk_of, operator_of
+from roost.console.problems import Problem
+from roost.console.urls import segment
+from roost.core.client import Client, WorkView
+from roost.errors import ConflictError, InputError
+from roost.models import REASON_MAX_CHARS
+
+Form = Mapping[str, str]
+
+FIELDS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a confirmation's form; `kind` is an input's type, `area` or `choice`."""
+
+    name: str
+    label: str
+    kind: str = "text"
+    value: str = ""
+    hint: str = ""
+    required: bool = False
+    choices: Sequence[str] = ()
+
+
+REASON = Field("reason", "Reason", hint="Kept in the journal with your name.")
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that an operator can do to a work item.
+
+    Attributes:
+        verb: on the button.
+        says: what will happen, for an item as it stands.
+        do: does it; gives the id of the work item to show then.
+        fields: what the form asks for, for an item as it stands.
+        is_danger: shown in red.
+    """
+
+    verb: str
+    says: Callable[[WorkView], str]
+    do: Callable[[Client, str, Form], Awaitable[str]]
+    fields: Callable[[WorkView], Sequence[Field]]
+    is_danger: bool = False
+
+
+def _says_cancel(view: WorkView) -> str:
+    lease = view.control.lease
+    if lease is None:
+        return "Nobody works on it, so it ends as cancelled at once. Only a retry brings it back."
+    return (
+        f"Worker {lease.worker_id} is asked to stop. The running step may finish first; what it has "
+        "not committed by then is lost. Only a retry brings it back."
+    )
+
+
+def _says_retry(view: WorkView) -> str:
+    start = f"version {view.control.version}" if view.control.version else "its beginning"
+    return f"A worker takes it up again from {start}, with fresh attempts. It has the same id and journal."
+
+
+async def _cancel(client: Client, work_id: str, form: Form) -> str:
+    await client.cancel(work_id, form.get("reason") or "by an operator")
+    return work_id
+
+
+async def _retry(client: Client, work_id: str, form: Form) -> str:
+    await client.retry(work_id, form.get("reason") or "by an operator")
+    return work_id
+
+
+ACTIONS: dict[str, Action] = {
+    "cancel": Action("Cancel it", _says_cancel, _cancel, lambda _: [REASON], is_danger=True),
+    "retry": Action("Retry it", _says_retry, _retry, lambda _: [REASON]),
+}
+
+
+async def ask(request: Request) -> Response:
+    """`GET /work/{work_id}/{action}`: the confirmation."""
+    desk = desk_of(request)
+    operator_of(request)
+    view = await desk.reads.view(request.path_params["work_id"])
+    return await confirm(request, view, _action(request))
+
+
+async def do(request: Request) -> Response:
+    """`POST /work/{work_id}/{action}`: the deed."""
+    desk = desk_of(request)
+    principal = operator_of(request)
+    action = _action(request)
+    work_id: str = request.path_params["work_id"]
+    form = await form_of(request)
+    try:
+        shown = await action.do(desk.client(principal), work_id, form)
+    except (InputError, ConflictError) as error:
+        view = await desk.reads.view(work_id)
+        return await confirm(request, view, action, problem=f"{error}. {error.hint}", form=form)
+    desk.shared.forget()
+    return to(request, f"/work/{segment(shown)}?did={request.path_params['action']}")
+
+
+def _action(request: Request) -> Action:
+    return ACTIONS[request.path_params["action"]]
+
+
+async def confirm(
+    request: Request, view: WorkView, action: Action, *, problem: str = "", form: Form | None = None
+) -> Response:
+    """The page that says what will happen."""
+    where = f"/work/{segment(view.item.work_id)}"
+    return await desk_of(request).page(
+        request,
+        "confirm.html",
+        title=f"{action.verb.removesuffix(' it')} {view.item.work_id}?",
+        says=action.says(view),
+        action=f"{where}/{request.path_params['action']}",
+        fields=refill(action.fields(view), form),
+        hidden=(),
+        sample=(),
+        verb=action.verb,
+        back=where,
+        is_danger=action.is_danger,
+        is_plain=False,
+        problem=problem,
+    )
+
+
+def refill(fields: Sequence[Field], form: Form | None) -> list[Field]:
+    """The fields with what was filled in before."""
+    return [
+        Field(
+            field.name,
+            field.label,
+            field.kind,
+            field.value if form is None else form.get(field.name, ""),
+            field.hint,
+            field.required,
+            field.choices,
+        )
+        for field in fields
+    ]
+
+
+async def pairs_of(request: Request) -> list[tuple[str, str]]:
+    """The fields of a form in their order.
+
+    Raises:
+        Problem: it is no such form.
+    """
+    if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "no_form", "This takes a form of the console.")
+    try:
+        text = (await request.body()).decode("ascii")
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
+    except ValueError:  # too many, or no text
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_form", "This is no form of the console.") from None
+
+
+async def form_of(request: Request) -> Form:
+    """The fields of a form, each once, text only.
+
+    Raises:
+        Problem: it is no such form.
+    """
+    fields = dict(await pairs_of(request))
+    if len(fields.get("reason", "")) > REASON_MAX_CHARS:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, "too_long", f"A reason has at most {REASON_MAX_CHARS} characters."
+        )
+    return fields
+
+
+def to(request: Request, path: str) -> Response:
+    """Send the browser on, after a deed."""
+    return RedirectResponse(f"{request.scope.get('root_path', '')}{path}", status_code=303)
+
+
+def known(desk: Desk) -> Sequence[str]:
+    """The engines that payloads can be checked against here."""
+    return sorted(spec.engine_id for spec in desk.runtime.engines or ())

@@ -1,0 +1,148 @@
+"""One work item: why it is where it is, its journal as a picture and as lines, its versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from roost.console import told
+from roost.console.desk import Desk, desk_of, int_of
+from roost.console.pretty import Line, Text, compare, pretty
+from roost.console.reads import JOURNAL_MAX
+from roost.console.timeline import draw
+from roost.console.why import why
+from roost.core.client import WorkView
+from roost.journal.claims import ResourceView
+from roost.journal.decide import lease_until
+from roost.journal.entries import Entry
+from roost.models import Snapshot
+
+TABS = ("snapshot", "changes", "payload", "once")
+TICKS_MAX = 24  # versions that the slider names
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the right-hand panel shows.
+
+    Attributes:
+        version, base: which version; and with which it is compared.
+        text: the document; lines: the comparison (None: too large, or another tab).
+    """
+
+    tab: str
+    version: int
+    base: int
+    text: Text | None = None
+    lines: Sequence[Line] | None = None
+    snapshot: Snapshot | None = None
+
+
+async def detail(request: Request) -> Response:
+    """`GET /work/{work_id}`."""
+    desk = desk_of(request)
+    view = await desk.reads.view(request.path_params["work_id"])
+    work_id = view.item.work_id
+    before = int_of(request, "before", -1, low=-1, high=view.control.position + 1)
+    newest = await desk.reads.journal(work_id, before=before)
+    kinds = request.query_params.get("kinds", "")
+    lines = tell_all(newest, kinds)
+    is_folded = not request.query_params.get("unfold")
+    return await desk.page(
+        request,
+        "detail.html",
+        view=view,
+        item=view.item,
+        control=view.control,
+        why=why(view, desk.now),
+        lease_until=lease_until(view.control, view.row),
+        lease_seconds=desk.runtime.parts.settings.lease_seconds,
+        picture=draw(newest[::-1], _drawn_until(view, newest, desk.now)),
+        journal=told.fold(lines) if is_folded else lines,
+        groups=["all", *told.GROUPS],
+        kinds=kinds if kinds in told.GROUPS else "all",
+        older=newest[-1].position if len(newest) == JOURNAL_MAX and newest[-1].position else None,
+        is_oldest=not newest or newest[-1].position == 0,
+        shown=await _shown(desk, request, view),
+        ticks=ticks(view.control.version),
+        resources=await _resources(desk, view),
+        actions=actions(view),
+    )
+
+
+def _drawn_until(view: WorkView, newest: Sequence[Entry], now: float) -> float:
+    """Where the picture ends: now, in steps of a few seconds so that it is not a new one each time."""
+    if not newest or newest[0].position < view.control.position:
+        return newest[0].at if newest else now
+    step = max((now - newest[-1].at) / 200, 1.0)
+    return max(now // step * step, newest[0].at)
+
+
+def tell_all(newest: Sequence[Entry], kinds: str = "") -> list[told.Told]:
+    """Entries in words, newest first, of one group of kinds or all."""
+    befores = [*newest[1:], None]
+    wanted = told.GROUPS.get(kinds)
+    return [
+        told.tell(entry, before)
+        for entry, before in zip(newest, befores, strict=True)
+        if wanted is None or entry.event.kind in wanted
+    ]
+
+
+async def _shown(desk: Desk, request: Request, view: WorkView) -> Shown:
+    top = view.control.version
+    version = int_of(request, "v", top, low=min(top, 1), high=top)
+    base = int_of(request, "from", max(version - 1, 0), low=0, high=top)
+    tab = request.query_params.get("tab", "snapshot")
+    tab = tab if tab in TABS else "snapshot"
+    shown = Shown(tab, version, base)
+    if tab == "payload":
+        return Shown(tab, version, base, pretty(desk.redaction.apply(view.item.engine, view.item.payload)))
+    if tab == "once" or not version:
+        return shown
+    snapshot = await desk.reads.snapshot(view, version)
+    if tab == "snapshot":
+        return Shown(tab, version, base, pretty(document(desk, snapshot)), snapshot=snapshot)
+    other = await desk.reads.snapshot(view, base) if base else None
+    left = document(desk, other) if other is not None else {}
+    return Shown(tab, version, base, lines=compare(left, document(desk, snapshot)), snapshot=snapshot)
+
+
+def document(desk: Desk, snapshot: Snapshot) -> Mapping[str, Any]:
+    """What a page shows of a snapshot: the engine's part of it."""
+    shown: dict[str, Any] = {"status": snapshot.status, "step": snapshot.step}
+    shown["data"] = desk.redaction.apply(snapshot.engine, snapshot.data)
+    if snapshot.history:
+        shown["history"] = snapshot.history
+    if snapshot.artifacts:
+        shown["artifacts"] = [artifact.name for artifact in snapshot.artifacts]
+    return shown
+
+
+def ticks(top: int) -> list[int]:
+    """Versions that the slider names: all, or some at even distances with both ends."""
+    if top <= TICKS_MAX:
+        return list(range(1, top + 1))
+    return sorted({1 + round(n * (top - 1) / (TICKS_MAX - 1)) for n in range(TICKS_MAX)})
+
+
+async def _resources(desk: Desk, view: WorkView) -> Sequence[ResourceView]:
+    """Who holds, and who waits for, what this item needs."""
+    if not view.item.resources:
+        return []
+    wanted = set(view.item.resources)
+    return [found for found in await desk.reads.resources() if found.resource in wanted]
+
+
+def actions(view: WorkView) -> dict[str, str]:
+    """What an operator may do now, by action; a text says why not."""
+    is_over = view.control.state.is_terminal
+    return {
+        "cancel": f"It is {view.control.state} already." if is_over else "",
+        "retry": "" if is_over else "Only work that has ended can be retried.",
+        "signal": f"It is {view.control.state}; nobody would see the signal." if is_over else "",
+    }

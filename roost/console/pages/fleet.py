@@ -1,0 +1,136 @@
+"""Resources, workers and engines: what the fleet is made of, and what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from roost.console.desk import Desk, desk_of
+from roost.console.pulse import Seen
+from roost.console.reads import RESOURCES_MAX
+from roost.engine import EngineSpec, installed_engines
+from roost.journal.entries import IndexRow
+
+SILENT_SECONDS = 600.0  # a worker without work that wrote nothing for so long is not shown as alive
+HELD_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One worker, from the index (what it holds) and the feed (what it did).
+
+    Attributes:
+        state: `busy`, `silent` (a lease of it ran out) or `idle`.
+    """
+
+    worker_id: str
+    state: str
+    rows: Sequence[IndexRow]
+    lease_until: float | None
+    seen: Seen | None
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One engine, installed here or only known from its work.
+
+    Attributes:
+        fields: of its payloads: name, type and whether it must be given.
+    """
+
+    engine_id: str
+    spec: EngineSpec | None
+    fields: Sequence[tuple[str, str, bool]] = ()
+    commits: list[int] = field(default_factory=list)
+    failures: list[int] = field(default_factory=list)
+
+
+async def resources(request: Request) -> Response:
+    """`GET /resources`."""
+    desk = desk_of(request)
+    found = await desk.reads.resources()
+    return await desk.page(
+        request,
+        "resources.html",
+        resources=sorted(found, key=lambda view: (-len(view.waiters), view.resource)),
+        limit=RESOURCES_MAX,
+    )
+
+
+async def workers(request: Request) -> Response:
+    """`GET /workers`."""
+    desk = desk_of(request)
+    found = await all_workers(desk)
+    return await desk.page(
+        request,
+        "workers.html",
+        workers=found,
+        held_shown=HELD_SHOWN,
+        lease_seconds=desk.runtime.parts.settings.lease_seconds,
+        backlog=await desk.reads.backlog(),
+    )
+
+
+async def all_workers(desk: Desk) -> list[Worker]:
+    """Workers that hold work, and those that did something lately."""
+    await desk.pulse.refresh()
+    now = desk.now
+    held = {worker.worker_id: worker for worker in await desk.reads.held()}
+    found = [
+        Worker(
+            name,
+            "busy" if worker.lease_until > now else "silent",
+            worker.rows,
+            worker.lease_until,
+            desk.pulse.workers.get(name),
+        )
+        for name, worker in held.items()
+    ]
+    found += [
+        Worker(name, "idle", [], None, seen)
+        for name, seen in sorted(desk.pulse.workers.items())
+        if name not in held and seen.last_at > now - SILENT_SECONDS
+    ]
+    return found
+
+
+async def engines(request: Request) -> Response:
+    """`GET /engines`."""
+    desk = desk_of(request)
+    await desk.pulse.refresh()
+    return await desk.page(request, "engines.html", engines=all_engines(desk))
+
+
+def all_engines(desk: Desk) -> list[Engine]:
+    """Engines that are installed here, and those that only work of the last hour names."""
+    here = {spec.engine_id: spec for spec in desk.runtime.engines or ()}
+    names = sorted({*here, *desk.pulse.engines(), *installed_engines()})
+    return [
+        Engine(
+            name,
+            here.get(name),
+            _fields(here.get(name)),
+            _sum(desk.pulse.series("committed", name), desk.pulse.series("done", name)),
+            _sum(desk.pulse.series("attempt_failed", name), desk.pulse.series("failed", name)),
+        )
+        for name in names
+    ]
+
+
+def _sum(left: Sequence[int], right: Sequence[int]) -> list[int]:
+    return [sum(pair) for pair in zip(left, right, strict=True)]
+
+
+def _fields(spec: EngineSpec | None) -> list[tuple[str, str, bool]]:
+    if spec is None or spec.payload_model is None:
+        return []
+    schema: dict[str, Any] = spec.payload_model.model_json_schema()
+    required = set(schema.get("required", ()))
+    return [
+        (name, str(inner.get("type", "any")), name in required)
+        for name, inner in schema.get("properties", {}).items()
+    ]

@@ -1,0 +1,130 @@
+"""The list of work: filter, facets, pages by cursor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from roost.console import where as filters
+from roost.console.desk import Desk, desk_of, int_of
+from roost.console.pulse import Pulse
+from roost.console.reads import SCAN_MAX, Rows
+from roost.console.where import Where
+from roost.errors import InputError
+from roost.journal.entries import IndexRow
+from roost.models import State
+
+LIMIT, LIMIT_MAX = 50, 200
+SAMPLE = 500  # newest rows that the facets count
+FACETS = 8
+
+Tab = tuple[str, int, str, bool, list[int], str]
+Facet = tuple[str, Sequence[tuple[str, str, int]]]
+
+SERIES: Mapping[State, str] = {
+    State.QUEUED: "enqueued",
+    State.RUNNING: "claimed",
+    State.SCHEDULED: "deferred",
+    State.WAITING: "signaled",
+    State.BLOCKED: "blocked",
+    State.DONE: "done",
+    State.FAILED: "failed",
+    State.CANCELLED: "cancelled",
+}
+"""Which happening the curve under a state's count shows."""
+
+
+async def work(request: Request) -> Response:
+    """`GET /work`."""
+    desk = desk_of(request)
+    text, cursor = request.query_params.get("q", ""), request.query_params.get("cursor") or None
+    limit = int_of(request, "limit", LIMIT, low=1, high=LIMIT_MAX)
+    try:
+        where, problem = filters.parse(text, desk.now), ""
+        page = await desk.reads.rows(where, cursor=cursor, limit=limit)
+    except InputError as error:
+        where, problem = Where(text[: filters.TEXT_MAX_CHARS]), f"{error}. {error.hint}"
+        page = Rows([], None, 0, desk.now)
+    await desk.pulse.refresh()
+    sample = await desk.reads.rows(filters.parse("", desk.now), limit=SAMPLE)
+    return await desk.page(
+        request,
+        "work.html",
+        where=where,
+        problem=problem,
+        page=page,
+        cursor=cursor,
+        limit=limit,
+        scan_max=SCAN_MAX,
+        tabs=await tabs(desk, where),
+        facets=facets(sample.rows),
+        sampled=len(sample.rows),
+        lease_seconds=desk.runtime.parts.settings.lease_seconds,
+        oldest_first=False,
+        sort_query=_query(where, limit),
+        first_query=_query(where, limit),
+        next_query=_query(where, limit, cursor=page.cursor),
+    )
+
+
+def _query(where: Where, limit: int, **more: str | None) -> str:
+    fields: dict[str, str | int | None] = {"q": where.text, **more}
+    if limit != LIMIT:
+        fields["limit"] = limit
+    return urlencode({name: value for name, value in fields.items() if value})
+
+
+async def tabs(desk: Desk, where: Where) -> list[Tab]:
+    """The states as navigation: count, and the last hour as a curve."""
+    counts = await desk.reads.counts()
+    bare = " ".join(token for token in where.tokens if not token.startswith("state:"))
+    made: list[Tab] = [("all", sum(counts.values()), _href(bare), bare == where.text, steps(desk.pulse), "")]
+    for state in State:
+        token = f"state:{state}"
+        series = desk.pulse.series(SERIES[state])
+        note = _note(state, series)
+        made.append((state, counts[state], _href(f"{bare} {token}"), token in where.tokens, series, note))
+    return made
+
+
+def _href(text: str) -> str:
+    text = text.strip()
+    return f"/work?{urlencode({'q': text})}" if text else "/work"
+
+
+def steps(pulse: Pulse) -> list[int]:
+    """Committed steps of each of the last 60 minutes, those that ended work included."""
+    return [sum(pair) for pair in zip(pulse.series("committed"), pulse.series("done"), strict=True)]
+
+
+def _note(state: State, series: list[int]) -> str:
+    if state is State.FAILED and (recent := sum(series[-15:])):
+        return f"+{recent} in 15 m"
+    if state is State.DONE and (recent := sum(series)):
+        return f"{recent} in 1 h"
+    return ""
+
+
+def facets(rows: Sequence[IndexRow]) -> list[Facet]:
+    """What the newest rows have, most frequent first."""
+    return [
+        ("Engine", _facet("engine", rows, lambda row: row.engine)),
+        ("Step", _facet("step", rows, lambda row: row.step)),
+        ("Lane", _facet("lane", rows, lambda row: row.lane.value)),
+        ("Worker", _facet("worker", rows, lambda row: row.worker_id or "")),
+    ]
+
+
+def _facet(
+    name: str, rows: Sequence[IndexRow], value: Callable[[IndexRow], str]
+) -> list[tuple[str, str, int]]:
+    counted = Counter(value(row) for row in rows)
+    return [
+        (text, f"{name}:{text}", count)
+        for text, count in counted.most_common(FACETS)
+        if text and not any(char.isspace() or char in "*?[" for char in text)
+    ]

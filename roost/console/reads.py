@@ -1,0 +1,243 @@
+"""What pages and API read, with a bound on each read and one answer for all who ask at once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from roost.clock import Clock
+from roost.console.shared import Shared
+from roost.console.where import Where
+from roost.core import bodies
+from roost.core.client import Client, WorkView
+from roost.errors import InputError, WorkNotFound
+from roost.journal.claims import ResourceView
+from roost.journal.entries import Committed, Entry, IndexRow
+from roost.models import Snapshot, State
+from roost.storage.ports import Backend, IndexPage, IndexQuery
+
+LIST_SECONDS = 1.0  # how long a page of rows is good for all who ask
+COUNT_SECONDS = 2.0
+COUNT_COST_FACTOR = 30.0  # counts that take a second are good for half a minute
+SCAN_MAX = 2000  # rows that one page of a filtered list looks at
+SCAN_PAGE = 200
+FAILED_MAX = 1000  # failed work that is grouped
+RUNNING_MAX = 1000
+RESOURCES_MAX = 200
+JOURNAL_MAX = 100
+_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-fA-F]{8,}\b|\d+")
+_QUOTED = re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A page of a list.
+
+    Attributes:
+        cursor: goes on after it; None: nothing follows.
+        looked_at: rows of the index that were looked at for it.
+        as_of: when they were read.
+    """
+
+    rows: Sequence[IndexRow]
+    cursor: str | None
+    looked_at: int
+    as_of: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Failed work of one engine and step with like errors.
+
+    Attributes:
+        fingerprint: names it, 10 hexadecimal digits.
+        sample: the newest error, as it was.
+    """
+
+    fingerprint: str
+    engine: str
+    step: str
+    sample: str
+    rows: list[IndexRow] = field(default_factory=list)
+
+    @property
+    def first_at(self) -> float:
+        """When the first of it failed."""
+        return min(row.since for row in self.rows)
+
+    @property
+    def last_at(self) -> float:
+        """When the last of it failed."""
+        return max(row.since for row in self.rows)
+
+
+def fingerprint(row: IndexRow) -> str:
+    """Alike for errors that differ in numbers, ids and quoted values only."""
+    shape = _QUOTED.sub("…", _NUMBERS.sub("#", row.reason))
+    return hashlib.sha256(f"{row.engine}\n{row.step}\n{shape}".encode()).hexdigest()[:10]
+
+
+def group(rows: Sequence[IndexRow]) -> list[Group]:
+    """Failed rows by engine, step and like error; the largest group first."""
+    groups: dict[str, Group] = {}
+    for row in rows:
+        key = fingerprint(row)
+        if key not in groups:
+            groups[key] = Group(key, row.engine, row.step, row.reason)
+        groups[key].rows.append(row)
+    return sorted(groups.values(), key=lambda found: (-len(found.rows), -found.last_at))
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one worker has in hand.
+
+    Attributes:
+        seen_at: its latest sign of life that the index shows.
+    """
+
+    worker_id: str
+    rows: Sequence[IndexRow]
+    lease_until: float
+
+
+class Reads:
+    """Reads for people and programs; nothing here writes.
+
+    Args:
+        client: of the console's namespace.
+        namespace: that namespace.
+    """
+
+    def __init__(
+        self, backend: Backend, client: Client, clock: Clock, shared: Shared, namespace: str
+    ) -> None:
+        self._backend = backend
+        self._client = client
+        self._clock = clock
+        self._shared = shared
+        self._namespace = namespace
+
+    async def counts(self) -> dict[State, int]:
+        """How much work is in each state."""
+
+        async def ask() -> dict[State, int]:
+            return await self._backend.index.counts(self._namespace)
+
+        found = await self._shared.get(
+            "counts", ask, for_seconds=COUNT_SECONDS, cost_factor=COUNT_COST_FACTOR
+        )
+        return {state: found.get(state, 0) for state in State}
+
+    async def rows(self, where: Where, *, cursor: str | None = None, limit: int = 50) -> Rows:
+        """A page of the work that a filter matches, newest first."""
+
+        async def ask() -> Rows:
+            return await self._scan(where, cursor, limit)
+
+        return await self._shared.get(("rows", where.text, cursor, limit), ask, for_seconds=LIST_SECONDS)
+
+    async def _scan(self, where: Where, cursor: str | None, limit: int) -> Rows:
+        """Go through the index until the page is full, or enough was looked at."""
+        found: list[IndexRow] = []
+        looked_at = 0
+        page_limit = max(limit, SCAN_PAGE) if where.checks else limit
+        while True:
+            page: IndexPage = await self._client.list(where.query, cursor=cursor, limit=page_limit)
+            found += [row for row in page.rows if where.matches(row)]
+            looked_at += len(page.rows)
+            cursor = page.cursor
+            is_full = len(found) >= limit or looked_at >= SCAN_MAX
+            if cursor is None or is_full or not where.checks:
+                return Rows(found, cursor, looked_at, self._clock.now())
+
+    async def some(self, state: State, limit: int) -> Sequence[IndexRow]:
+        """The newest rows of one state, a bounded number."""
+
+        async def ask() -> Sequence[IndexRow]:
+            rows: list[IndexRow] = []
+            cursor: str | None = None
+            while len(rows) < limit:
+                page = await self._client.list(IndexQuery(state=state), cursor=cursor, limit=SCAN_PAGE)
+                rows += page.rows
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            return rows[:limit]
+
+        return await self._shared.get(
+            ("some", state, limit), ask, for_seconds=COUNT_SECONDS, cost_factor=COUNT_COST_FACTOR
+        )
+
+    async def groups(self) -> list[Group]:
+        """Failed work, grouped; of the newest `FAILED_MAX`."""
+        return group(await self.some(State.FAILED, FAILED_MAX))
+
+    async def held(self) -> list[Held]:
+        """Workers that have work in hand, and which."""
+        workers: dict[str, list[IndexRow]] = {}
+        for row in await self.some(State.RUNNING, RUNNING_MAX):
+            workers.setdefault(row.worker_id or "", []).append(row)
+        return [
+            Held(name, rows, max(row.lease_until or 0.0 for row in rows))
+            for name, rows in sorted(workers.items())
+        ]
+
+    async def resources(self) -> Sequence[ResourceView]:
+        """Resources that are held or waited for."""
+
+        async def ask() -> Sequence[ResourceView]:
+            return await self._backend.claims.show(limit=RESOURCES_MAX, namespace=self._namespace)
+
+        return await self._shared.get("resources", ask, for_seconds=COUNT_SECONDS)
+
+    async def backlog(self) -> int:
+        """About how many deliveries nobody took yet."""
+        return await self._shared.get("backlog", self._backend.queue.backlog, for_seconds=COUNT_SECONDS)
+
+    # --- one work item -------------------------------------------------------
+
+    async def view(self, work_id: str) -> WorkView:
+        """A work item as it stands; never kept, always from its journal.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+        """
+        return await self._client.status(work_id)
+
+    async def journal(self, work_id: str, *, before: int = -1, limit: int = JOURNAL_MAX) -> Sequence[Entry]:
+        """Entries below a position (-1: from the tail), newest first."""
+        return await self._backend.journal.read(work_id, after=before, limit=limit, newest_first=True)
+
+    async def snapshot(self, view: WorkView, version: int) -> Snapshot:
+        """The snapshot of one version; about log2(entries) reads to find it.
+
+        Raises:
+            InputError: there is no such version, or it is not kept any more.
+        """
+        control = view.control
+        if view.snapshot is not None and version == view.snapshot.version:
+            return view.snapshot
+        entry = await self._commit(view.item.work_id, version, control.position)
+        if entry is None:
+            raise InputError(f"work item {view.item.work_id!r} has no version {version}")
+        raw = bodies.Dumped(await bodies.load(self._backend, entry))
+        return bodies.load_snapshot(raw, work_id=view.item.work_id, engine=control.engine, version=version)
+
+    async def _commit(self, work_id: str, version: int, tail: int) -> Entry | None:
+        """The entry that committed a version: versions only rise along a journal."""
+        low, high = 0, tail
+        while low < high:
+            middle = (low + high) // 2
+            entry = await self._backend.journal.get(work_id, middle)
+            if entry is None:
+                raise WorkNotFound(work_id)
+            if entry.control.version >= version:
+                high = middle
+            else:
+                low = middle + 1
+        found = await self._backend.journal.get(work_id, low)
+        is_it = found is not None and isinstance(found.event, Committed) and found.event.version == version
+        return found if is_it else None

@@ -1,0 +1,84 @@
+"""Serves the console with uvicorn, as `roost ui` does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import uvicorn
+from pydantic import SecretStr
+
+from roost import clock
+from roost.config import ConsoleSettings, Settings
+from roost.console.app import create_app
+from roost.console.principal import Authenticator
+from roost.engine import EngineRegistry, installed_engines, load_engines
+from roost.errors import RoostError, SettingsError
+from roost.wiring import open_runtime
+
+log = logging.getLogger("roost.console")
+
+_GRACE_SECONDS = 2  # streams are cut after it
+
+
+def engines_here(settings: Settings) -> EngineRegistry:
+    """The installed engines that can be loaded; a broken one is left out and named in the log."""
+    registry = EngineRegistry()
+    for name in installed_engines():
+        try:
+            for spec in load_engines(name, settings.engines):
+                registry.add(spec.engine)
+        except RoostError as error:
+            log.warning("engine %s is left out: %s", name, error, extra={"event": "console.engine"})
+    return registry
+
+
+def with_token(console: ConsoleSettings) -> ConsoleSettings:
+    """The settings, with an operator token made up where `token` is asked for and none is set."""
+    if console.auth != "token" or console.operator_token or console.viewer_token:
+        return console
+    return console.model_copy(update={"operator_token": SecretStr(clock.secret())})
+
+
+async def serve(settings: Settings, say: Callable[[str], None], root_path: str = "") -> None:
+    """Serve until told to stop.
+
+    Args:
+        say: is told the address, once the console listens.
+        root_path: what a proxy in front takes off all paths.
+
+    Raises:
+        SettingsError: the address can't be listened on, or anybody could act.
+    """
+    settings = settings.model_copy(update={"console": with_token(settings.console)})
+    console = settings.console
+    async with open_runtime(settings) as runtime:
+        runtime = replace(runtime, engines=engines_here(settings))
+        authenticator = Authenticator(console, runtime.parts.clock)
+        app = create_app(runtime, settings, root_path=root_path, authenticator=authenticator)
+        config = uvicorn.Config(
+            app,
+            host=console.host,
+            port=console.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        server = uvicorn.Server(config)
+        try:
+            socket = config.bind_socket()
+        except SystemExit:  # uvicorn's way to say that it can't
+            raise SettingsError(
+                f"{console.host} port {console.port} can't be listened on",
+                hint="Another program has it, or the address is not this machine's; try --port 0.",
+            ) from None
+        host = f"[{console.host}]" if ":" in console.host else console.host
+        address = f"http://{host}:{socket.getsockname()[1]}{root_path}/"
+        if console.auth == "token":
+            address += f"login?once={authenticator.make_once()}"
+        say(address)
+        await server.serve(sockets=[socket])

@@ -1,0 +1,186 @@
+"""Journal entries told to people: a headline, a line of detail, a sign."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from roost import times
+from roost.journal.entries import (
+    AttemptFailed,
+    Blocked,
+    Cancelled,
+    CancelRequested,
+    Claimed,
+    Committed,
+    Deferred,
+    Enqueued,
+    Entry,
+    ErrorInfo,
+    Event,
+    Evicted,
+    Failed,
+    Kind,
+    Recorded,
+    Released,
+    Retried,
+    Signaled,
+)
+from roost.models import State
+
+FOLD_MIN = 5  # so many plain commits in a row are shown as one line
+
+GROUPS: dict[str, frozenset[Kind]] = {
+    "steps": frozenset(
+        {Kind.COMMITTED, Kind.ATTEMPT_FAILED, Kind.FAILED, Kind.DEFERRED, Kind.RECORDED, Kind.CANCELLED}
+    ),
+    "leases": frozenset({Kind.CLAIMED, Kind.RELEASED, Kind.BLOCKED, Kind.EVICTED}),
+    "people": frozenset({Kind.ENQUEUED, Kind.SIGNALED, Kind.CANCEL_REQUESTED, Kind.RETRIED}),
+}
+"""Kinds by what a reader looks for; a kind that is not named shows under `all` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One line of a journal.
+
+    Attributes:
+        sign: the icon.
+        shade: the colour, a state's name or empty.
+        head, code, detail: what happened, in parts.
+        error: with its traceback, where a step failed.
+        gap: how long after the entry before, in words.
+    """
+
+    entry: Entry
+    sign: str
+    shade: str
+    head: str
+    code: str = ""
+    detail: str = ""
+    error: ErrorInfo | None = None
+    gap: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Plain commits in a row that are shown as one line."""
+
+    lines: Sequence[Told]
+
+    @property
+    def text(self) -> str:
+        """What is folded away."""
+        first, last = self.lines[-1].entry.control.version, self.lines[0].entry.control.version
+        return f"{len(self.lines)} commits: v{first} to v{last}"
+
+
+def tell(entry: Entry, before: Entry | None = None) -> Told:
+    """One entry in words; `before` is the one that it follows."""
+    gap = "" if before is None else times.span(max(entry.at - before.at, 0.0))
+    sign, shade, head, code, detail, error = _parts(entry.event, entry, before)
+    return Told(entry, sign, shade, head, code, detail, error, gap)
+
+
+_Parts = tuple[str, str, str, str, str, ErrorInfo | None]
+
+
+def _parts(event: Event, entry: Entry, before: Entry | None) -> _Parts:
+    match event:
+        case Enqueued():
+            return "queued", "", "enqueued", event.engine, _enqueued(event, entry.at), None
+        case Claimed():
+            lease = times.span(round(event.lease_until - entry.at, 1))
+            return "key", "running", "claimed", f"token {entry.position}", f"lease of {lease}", None
+        case Committed():
+            return _committed(event, entry, before)
+        case AttemptFailed():
+            again = "never again" if event.retry_at is None else f"again {_in(event.retry_at, entry.at)}"
+            number = entry.control.failures
+            return "failed", "failed", f"attempt {number} failed", event.error.type, again, event.error
+        case Failed():
+            return "failed", "failed", "failed", event.error.type, event.error.message, event.error
+        case Recorded():
+            return "save", "", "recorded", event.key, "a side effect that no retry repeats", None
+        case _:
+            return _by_hand(event, entry)
+
+
+def _by_hand(event: Event, entry: Entry) -> _Parts:
+    match event:
+        case Deferred():
+            return (
+                "scheduled",
+                "scheduled",
+                f"deferred, {_in(event.wake_at, entry.at)}",
+                "",
+                event.reason,
+                None,
+            )
+        case Blocked():
+            return "blocked", "blocked", "blocked", "", f"held by {', '.join(event.by)}", None
+        case Released():
+            return "key", "", "released", "", event.reason, None
+        case Evicted():
+            return "warn", "failed", "evicted", f"token {event.token}", f"{event.worker_id} went silent", None
+        case Signaled():
+            return "signal", "waiting", "signal", event.name, "", None
+        case Cancelled() | CancelRequested() | Retried():
+            sign = "retry" if isinstance(event, Retried) else "cancelled"
+            return sign, "cancelled", event.kind.value.replace("_", " "), "", event.reason, None
+        case _:
+            return "all", "", event.kind.value.replace("_", " "), "", "", None
+
+
+def _enqueued(event: Enqueued, at: float) -> str:
+    parts = [f"{event.lane} lane"]
+    if event.wake_at is not None:
+        parts.append(f"not before {times.span(event.wake_at - at)}")
+    if event.resources:
+        parts.append(f"needs {', '.join(event.resources)}")
+    if event.idempotency_key is not None:
+        parts.append(f"key {event.idempotency_key}")
+    return " · ".join(parts)
+
+
+def _committed(event: Committed, entry: Entry, before: Entry | None) -> _Parts:
+    was = before.control.step if before is not None and before.control.step else "start"
+    sign, shade = "save", "done"
+    details = [f"took {times.span(event.duration_seconds)}"] if event.duration_seconds else []
+    if event.is_finished:
+        sign, details = "done", [*details, "finished"]
+    elif event.waits is not None:
+        sign, shade = "waiting", "waiting"
+        details.append(f"waits for {', '.join(event.waits.names)}")
+    elif event.wake_at is not None:
+        sign, shade = "scheduled", "scheduled"
+        details.append(f"goes on {_in(event.wake_at, entry.at)}")
+    if event.artifacts:
+        details.append(f"artifacts: {len(event.artifacts)}")
+    return sign, shade, f"committed v{event.version}", f"{was} → {event.step}", " · ".join(details), None
+
+
+def _in(at: float, start: float) -> str:
+    return f"after {times.span(max(at - start, 0.0))}"
+
+
+def fold(lines: Sequence[Told]) -> list[Told | Fold]:
+    """Rows of plain commits as one line each; the newest line is never folded."""
+    out: list[Told | Fold] = []
+    run: list[Told] = []
+    for place, line in enumerate(lines):
+        if place and _is_plain(line):
+            run.append(line)
+            continue
+        out += _folded(run)
+        out.append(line)
+        run = []
+    return [*out, *_folded(run)]
+
+
+def _folded(run: list[Told]) -> list[Told | Fold]:
+    return [Fold(run)] if len(run) >= FOLD_MIN else list(run)
+
+
+def _is_plain(line: Told) -> bool:
+    return line.entry.event.kind is Kind.COMMITTED and line.entry.control.state is State.RUNNING

@@ -1,0 +1,268 @@
+"""Every page, with what is ordinary and with what is hostile."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+
+from tests.console.conftest import Desk, Make
+
+SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202e\u2066"
+PATHS = ("/", "/work", "/failed", "/events", "/resources", "/workers", "/engines", "/settings", "/work/new")
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def main_of(page: str) -> str:
+    return page[page.index("<main") : page.index("</main>")]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_an_empty_console_says_what_to_type_next(desk: Desk, path: str) -> None:
+    answer = desk.web.get(path)
+    assert answer.status_code == 200
+    assert len(answer.content) < 100_000
+    assert "<h1" in answer.text
+
+
+def test_the_list_shows_work_of_every_state(desk: Desk) -> None:
+    done, failed, later = desk.enqueue({}), desk.enqueue({"fail": "no answer"}), desk.enqueue({"delay": 500})
+    desk.work()
+    page = desk.web.get("/work").text
+    for work_id in (done, failed, later):
+        assert f'href="/work/{work_id}"' in page
+    assert "TimeoutError: no answer" in page
+    only = main_of(desk.web.get("/work?q=state:failed").text)
+    assert failed in only
+    assert done not in only.split('id="bulk"')[1]
+
+
+def test_pages_of_a_list_go_on_by_cursor_and_miss_nothing(desk: Desk) -> None:
+    ids = {desk.enqueue({}, delay_seconds=1000) for _ in range(25)}
+    seen: set[str] = set()
+    path: str | None = "/work?limit=10"
+    while path is not None:
+        page = desk.web.get(path).text
+        seen |= set(re.findall(r'name="id" value="([^"]+)"', page))
+        found = re.search(r'rel="next" href="([^"]+)"', page)
+        path = html.unescape(found[1]) if found else None
+    assert seen == ids
+
+
+def test_a_filter_that_is_not_understood_says_so(desk: Desk) -> None:
+    page = desk.web.get("/work?q=state:lost").text
+    assert "there is no state" in page
+    assert "queued, running" in page
+
+
+def test_the_detail_tells_journal_versions_and_artifacts(desk: Desk) -> None:
+    work_id = desk.enqueue(
+        {"data": {"a": 1}, "artifacts": [["notes.md", "# Notes", "text/markdown"]]}, {"data": {"a": 2}}
+    )
+    desk.work()
+    page = desk.web.get(f"/work/{work_id}").text
+    for text in (
+        "committed v1",
+        "committed v2",
+        "enqueued",
+        "notes.md",
+        "Timeline",
+        "It finished at version 3",
+    ):
+        assert text in page
+    changes = desk.web.get(f"/work/{work_id}?tab=changes&v=2").text
+    assert '<div class="del">' in changes
+    assert '<div class="add">' in changes
+    payload = desk.web.get(f"/work/{work_id}?tab=payload").text
+    assert "&#34;steps&#34;" in payload
+
+
+def test_a_work_item_that_is_not_there_is_a_page_that_says_why(desk: Desk) -> None:
+    answer = desk.web.get("/work/none")
+    assert answer.status_code == 404
+    assert "its retention time is over" in answer.text
+
+
+def test_hostile_content_shows_as_text(desk: Desk) -> None:
+    work_id = desk.enqueue(
+        {"step": SCRIPT, "data": {SCRIPT: SCRIPT}, "artifacts": [[SCRIPT[:24], SCRIPT, SCRIPT[:20]]]},
+        {"fail": SCRIPT},
+        resources=(SCRIPT.replace("\u202e", "").replace("\u2066", ""),),
+    )
+    desk.work()
+    paths = [*PATHS, *(f"/work/{work_id}?tab={tab}" for tab in ("snapshot", "changes", "payload", "once"))]
+    paths += [f"/work/{work_id}/artifacts/0", f"/work/{work_id}/retry", f"/work?q={'%3Cscript%3E'}"]
+    for path in paths:
+        answer = desk.web.get(path)
+        assert answer.status_code == 200, path
+        assert "<script>alert" not in answer.text, path
+        assert "<img src=x" not in answer.text, path
+        assert "\u202e" not in answer.text, path
+    assert "alert(1)" in desk.web.get(f"/work/{work_id}").text
+
+
+def test_markdown_can_do_nothing(desk: Desk) -> None:
+    text = "# Title\n\n<script>alert(1)</script>\n\n[a](javascript:alert(1)) "
+    text += "![p](http://evil.example/x.png) [b](https://ok.example)"
+    work_id = desk.enqueue({"artifacts": [["r.md", text, "text/markdown"]]})
+    desk.work()
+    page = main_of(desk.web.get(f"/work/{work_id}/artifacts/0").text)
+    assert "<h1>Title</h1>" in page
+    assert 'href="https://ok.example"' in page
+    for bad in ("<script", 'javascript:alert(1)"', "<img", 'evil.example/x.png"'):
+        assert bad not in page
+
+
+def test_a_download_is_a_file_and_nothing_else(desk: Desk) -> None:
+    work_id = desk.enqueue({"artifacts": [['../e"vil.html', "<script>", "text/html"]]})
+    desk.work()
+    answer = desk.web.get(f"/work/{work_id}/artifacts/0/download")
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''e%22vil.html"
+    assert answer.headers["content-security-policy"].startswith("sandbox")
+    assert answer.content == b"<script>"
+
+
+def test_a_picture_is_shown_by_its_bytes_not_by_its_type(desk: Desk) -> None:
+    work_id = desk.enqueue({"artifacts": [["a.png", "<svg onload=alert(1)>", "image/png"]]})
+    desk.work()
+    assert desk.web.get(f"/work/{work_id}/artifacts/0/image").status_code == 404
+
+
+def test_a_large_snapshot_and_a_long_journal_stay_small_on_the_page(desk: Desk) -> None:
+    steps = [{"data": {"blob": "x" * 1_000_000}}, *({"data": {"k": n}} for n in range(400))]
+    work_id = desk.enqueue(*steps)
+    desk.work()
+    for tab in ("snapshot", "changes", "payload"):
+        answer = desk.web.get(f"/work/{work_id}?tab={tab}&unfold=1")
+        assert answer.status_code == 200
+        assert len(answer.content) < 200_000
+    older = re.search(r'\?before=(\d+)"', desk.web.get(f"/work/{work_id}").text)
+    assert older is not None
+    assert desk.web.get(f"/work/{work_id}?before={older[1]}").status_code == 200
+
+
+def test_a_page_that_did_not_change_is_not_sent_again(desk: Desk) -> None:
+    desk.enqueue({}, delay_seconds=1000)
+    first = desk.web.get("/work", headers={"X-Roost-Live": "1"})
+    assert "<html" not in first.text
+    again = desk.web.get("/work", headers={"X-Roost-Live": "1", "If-None-Match": first.headers["etag"]})
+    assert again.status_code == 304
+    desk.enqueue({}, delay_seconds=1000)
+    desk.app_desk.shared.forget()
+    changed = desk.web.get("/work", headers={"X-Roost-Live": "1", "If-None-Match": first.headers["etag"]})
+    assert changed.status_code == 200
+
+
+def test_work_of_a_namespace_has_addresses_of_its_own(make: Make) -> None:
+    desk = make(namespace="blue")
+    work_id = desk.enqueue({}, delay_seconds=1000)
+    assert work_id.startswith("blue/")
+    page = desk.web.get("/work").text
+    assert f'href="/work/{work_id.replace("/", "~")}"' in page
+    assert desk.web.get(f"/work/{work_id.replace('/', '~')}").status_code == 200
+
+
+@pytest.mark.parametrize("work_id", [".", "..", "new", "bulk", "a:b.c_d-e"])
+def test_odd_ids_have_pages(desk: Desk, work_id: str) -> None:
+    desk.enqueue({}, work_id=work_id, delay_seconds=1000)
+    page = desk.web.get("/work").text
+    href = re.search(r'class="t mono" href="([^"]+)"', page)
+    assert href is not None
+    assert f'<h1 class="mono">{work_id}</h1>' in desk.web.get(href[1]).text
+
+
+def test_redacted_fields_are_never_shown(make: Make) -> None:
+    desk = make(redact=("iban", "customer.email", "scripted:steps.*.data.pin", "other:n"))
+    work_id = desk.enqueue(
+        {"data": {"iban": "DE-SECRET-1", "customer": {"email": "SECRET-2", "name": "ada"}, "pin": "SECRET-3"}}
+    )
+    desk.work()
+    for tab in ("snapshot", "changes", "payload"):
+        page = desk.web.get(f"/work/{work_id}?tab={tab}&v=1").text
+        assert "SECRET-1" not in page
+        assert "[hidden]" in page
+    assert "SECRET-3" not in desk.web.get(f"/work/{work_id}?tab=payload").text
+    assert "ada" in desk.web.get(f"/work/{work_id}?v=1").text
+
+
+def test_secrets_among_the_settings_are_hidden(make: Make) -> None:
+    desk = make(auth="token", operator_token="very-secret-token-1")
+    page = desk.browser(Authorization="Bearer very-secret-token-1").get("/settings").text
+    assert "very-secret" not in page
+    assert "console.operator_token" in page
+
+
+def test_failed_work_is_grouped_by_what_went_wrong(desk: Desk) -> None:
+    for n in range(3):
+        desk.enqueue({"fail": f"no answer from host in {30 + n} s"})
+    desk.enqueue({"fail": "disk full"})
+    desk.work()
+    page = desk.web.get("/failed").text
+    assert "4 in 2 groups" in page
+    assert "Retry all 3" in page
+    group = re.search(r'name="group" value="([0-9a-f]+)"', page)
+    assert group is not None
+    body = f"action=retry&group={group[1]}"
+    asked = desk.web.post("/work/bulk", headers=FORM, content=body).text
+    assert "Retry 3 work items?" in asked
+    done = desk.web.post("/work/bulk/do", headers=FORM, content=body).text
+    assert "3 done" in done
+
+
+def test_an_empty_filter_is_not_taken_for_all_work(desk: Desk) -> None:
+    desk.enqueue({}, delay_seconds=1000)
+    answer = desk.web.post("/work/bulk/do", headers=FORM, content="action=cancel&q=")
+    assert answer.status_code == 400
+    assert "would act on all work" in answer.text
+
+
+def test_chosen_rows_are_cancelled_and_others_are_not(desk: Desk) -> None:
+    ids = [desk.enqueue({}, delay_seconds=1000) for _ in range(3)]
+    body = "action=cancel&" + "&".join(f"id={work_id}" for work_id in ids[:2])
+    assert "Cancel 2 work items?" in desk.web.post("/work/bulk", headers=FORM, content=body).text
+    desk.web.post("/work/bulk/do", headers=FORM, content=body)
+    asked = [desk.run(desk.runtime.client.status(i)).control.cancel_requested for i in ids]
+    assert asked == [True, True, False]
+
+
+def test_enqueueing_from_a_form(desk: Desk) -> None:
+    fields = {"engine": "scripted", "payload": '{"steps": []}', "priority": "1", "resources": "a\nb c\n"}
+    answer = desk.web.post("/work/new", data=fields)
+    assert answer.status_code == 303
+    view = desk.run(desk.runtime.client.status(answer.headers["location"].split("/")[2].split("?")[0]))
+    assert view.item.resources == ("a", "b c")
+    assert view.item.priority == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"engine": "scripted", "payload": "{"}, "the payload"),
+        ({"engine": "", "payload": "{}"}, "engine id"),
+        ({"engine": "demo", "payload": '{"count": "x"}'}, "does not fit"),
+        ({"engine": "demo", "payload": "{}", "delay": "soon"}, "no duration"),
+        ({"engine": "demo", "payload": "{}", "priority": "x"}, "whole number"),
+    ],
+)
+def test_a_form_that_is_wrong_comes_back_filled_in(desk: Desk, fields: dict[str, str], problem: str) -> None:
+    answer = desk.web.post("/work/new", data=fields)
+    assert answer.status_code == 200
+    assert problem in answer.text
+
+
+def test_an_action_that_comes_too_late_says_so(desk: Desk) -> None:
+    work_id = desk.enqueue()
+    desk.work()
+    answer = desk.web.post(f"/work/{work_id}/cancel", headers=FORM)
+    assert answer.status_code == 200
+    assert "is done; it can&#39;t be cancelled" in answer.text
+
+
+def test_a_silent_worker_and_a_failing_engine_need_attention(desk: Desk) -> None:
+    for _ in range(4):
+        desk.enqueue({"fail": "no answer"})
+    desk.work()
+    page = desk.web.get("/").text
+    assert "scripted fails 100 % of its attempts" in page
