@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import msgspec
@@ -46,11 +47,8 @@ COMPRESS_MIN_BYTES = 1024  # below it zstd saves little and costs a call
 DELTA_DEPTH_MAX = 15  # a read decodes at most this many bodies before the one it wants
 DELTA_WORTH = 0.2  # a delta that is not below this part of the JSON starts a new key frame
 _LEVEL = 1  # measured on a growing 20-kB transcript: as small as level 3 at half the time
-_DELTA = {  # looks for what stayed: long matches only; a third faster, and smaller
-    int(zstd.CompressionParameter.compression_level): _LEVEL,
-    int(zstd.CompressionParameter.min_match): 7,
-    int(zstd.CompressionParameter.hash_log): 15,
-}
+_WINDOW_LOG_MAX = 27  # what a decompressor takes by itself (zstd.h, ZSTD_WINDOWLOG_LIMIT_DEFAULT)
+_HASH_LOG_MAX = 21  # a table of 8 MiB
 _BODY_MAX_BYTES = 64 << 20  # nothing larger is ever unpacked
 
 _EVENTS: dict[Kind, msgspec.json.Decoder[Event]] = {
@@ -179,10 +177,26 @@ def pack(raw: bytes, base: Base | None = None) -> Body:
     if len(raw) < COMPRESS_MIN_BYTES:
         return Body(Encoding.JSON, raw)
     if base is not None and base.depth < DELTA_DEPTH_MAX and len(base.raw) >= COMPRESS_MIN_BYTES:
-        delta = zstd.compress(raw, options=_DELTA, zstd_dict=_prefix(base.raw))
+        options = _delta_options((len(base.raw) + len(raw)).bit_length())
+        delta = zstd.compress(raw, options=options, zstd_dict=_prefix(base.raw))
         if len(delta) < len(raw) * DELTA_WORTH:
             return Body(Encoding.DELTA, delta, base=base.position, depth=base.depth + 1)
     return Body(Encoding.ZSTD, zstd.compress(raw, level=_LEVEL))
+
+
+@cache
+def _delta_options(bits: int) -> dict[int, int]:
+    """How to look for what stayed: for long matches only, in all of two bodies of `bits` together.
+
+    zstd's own window and table fit what it compresses, not the body before it; with them
+    a change of 50 bytes in 1.5 MB took 280 kB, and a large table took its time to clear.
+    """
+    return {
+        int(zstd.CompressionParameter.compression_level): _LEVEL,
+        int(zstd.CompressionParameter.min_match): 7,
+        int(zstd.CompressionParameter.window_log): min(bits, _WINDOW_LOG_MAX),
+        int(zstd.CompressionParameter.hash_log): min(bits - 3, _HASH_LOG_MAX),
+    }
 
 
 def _prefix(base: bytes) -> tuple[zstd.ZstdDict, int]:

@@ -183,6 +183,16 @@ class TestBodies:
         assert pack(transcript(101), base).encoding is Encoding.DELTA
         assert pack(transcript(101), Base(3, b"{}", 0)).encoding is Encoding.ZSTD
 
+    @pytest.mark.parametrize("size_bytes", [2_000, 20_000, 200_000, 1_500_000, 5_000_000])
+    def test_a_small_change_is_small_in_a_body_of_any_size(self, size_bytes: int) -> None:
+        base = json.dumps([number * 7919 % 99991 for number in range(size_bytes // 7)]).encode()
+        middle = len(base) // 2
+        raw = base[:middle] + b" 1234567," * 5 + base[middle:] + b" and an end"
+        body = pack(raw, Base(3, base, 0))
+        assert body.encoding is Encoding.DELTA
+        assert len(body.data) < 100 + size_bytes / 5000
+        assert unpack(body, body.data, base) == raw
+
     def test_a_delta_without_its_base_is_corrupt(self) -> None:
         body = pack(transcript(101), Base(3, transcript(100), 0))
         with pytest.raises(StorageCorrupt, match="no base"):
