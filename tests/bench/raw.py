@@ -11,6 +11,7 @@ from pathlib import Path
 def commits_per_second(directory: Path, *, body_bytes: int, batch: int, seconds: float) -> float:
     """Steps per second that SQLite alone writes, `batch` of them a commit."""
     path = directory / f"raw-{body_bytes}-{batch}.db"
+    path.unlink(missing_ok=True)
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
