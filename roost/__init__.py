@@ -13,32 +13,54 @@ if TYPE_CHECKING:
         current_step,
     )
     from roost.errors import FailWork, RetryLater, RoostError
-    from roost.models import Artifact, Snapshot, WorkItem
+    from roost.models import (
+        Artifact,
+        Child,
+        ChildResult,
+        Join,
+        OnTimeout,
+        Signal,
+        Snapshot,
+        WaitFor,
+        WorkItem,
+    )
     from roost.names import State
 
 __all__ = [
     "Artifact",
     "ArtifactWriter",
+    "Child",
+    "ChildResult",
     "Engine",
     "EngineRegistry",
     "FailWork",
+    "Join",
+    "OnTimeout",
     "RetryLater",
     "RetryPolicy",
     "RoostError",
+    "Signal",
     "Snapshot",
     "State",
     "StepContext",
+    "WaitFor",
     "WorkItem",
     "current_step",
 ]
 
 _HOMES = {
     "Artifact": "roost.models",
+    "Child": "roost.models",
+    "ChildResult": "roost.models",
     "FailWork": "roost.errors",
+    "Join": "roost.models",
+    "OnTimeout": "roost.models",
     "RetryLater": "roost.errors",
     "RoostError": "roost.errors",
+    "Signal": "roost.models",
     "Snapshot": "roost.models",
     "State": "roost.names",
+    "WaitFor": "roost.models",
     "WorkItem": "roost.models",
 }
 

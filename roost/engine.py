@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel, ValidationError
 
 from roost.errors import EngineContractError, EngineNotFound, PayloadError, RoostError
-from roost.models import Artifact, Snapshot, WorkItem, check_id
+from roost.models import Artifact, ChildResult, Signal, Snapshot, WorkItem, check_id
 
 ENTRY_POINTS = "roost.engines"
 
@@ -195,6 +195,38 @@ class StepContext(Protocol):
     @property
     def cancel_requested(self) -> bool:
         """Whether someone asked for this work to be cancelled, or the worker is draining."""
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The signals that the wait before this step named, in order; its commit consumes them."""
+
+    @property
+    def pending_signals(self) -> tuple[Signal, ...]:
+        """All other signals that no committed step has seen; they stay."""
+
+    def take(self, name: str) -> tuple[Signal, ...]:
+        """Pending signals of a name, in order; this step's commit consumes them."""
+
+    @property
+    def children(self) -> tuple[ChildResult, ...]:
+        """What came of the children that the wait before this step was for, by ordinal."""
+
+    @property
+    def join_is_met(self) -> bool | None:
+        """Whether enough of them are done, and not too many failed; None without such a wait."""
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the wait before this step ended without what it waited for."""
+
+    def spend(self, **amounts: float) -> None:
+        """Report what this step has used up, as `spend(tokens=1200, usd=0.01)`; adds up.
+
+        It is recorded with the commit, and held against the budgets of the work item.
+
+        Raises:
+            InputError: an amount is no number, or negative.
+        """
 
     async def once(self, key: str, fn: Callable[[], Awaitable[Any] | Any]) -> Any:
         """Do a side effect whose result is recorded, so that a retry of the step skips it.

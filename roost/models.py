@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -25,12 +27,18 @@ __all__ = [
     "REASON_MAX_CHARS",
     "RESOURCES_MAX",
     "Artifact",
+    "Child",
+    "ChildResult",
     "EngineId",
+    "Join",
     "Lane",
+    "OnTimeout",
     "Resource",
     "Scope",
+    "Signal",
     "Snapshot",
     "State",
+    "WaitFor",
     "WorkId",
     "WorkItem",
     "check_id",
@@ -70,6 +78,12 @@ class WorkItem(BaseModel):
         created_at: epoch seconds.
         deadline_at: epoch seconds after which it ends as failed; None: never.
         idempotency_key: what it was enqueued under, if anything.
+        labels: names and values of the user's own, for finding it.
+        parent_id: the work item that spawned it; None: it was enqueued.
+        child_key: what its parent calls it.
+        forked_from: (work id, version) that it began from, if it is a fork.
+        budget: what it may use up, by name: `steps`, `attempts`, `seconds`, and amounts
+            that the engine reports with `spend`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,6 +98,11 @@ class WorkItem(BaseModel):
     created_at: float = 0.0
     deadline_at: float | None = None
     idempotency_key: str | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    parent_id: str | None = None
+    child_key: str = ""
+    forked_from: tuple[str, int] | None = None
+    budget: dict[str, float] = Field(default_factory=dict)
 
     @property
     def lane(self) -> Lane:
@@ -113,11 +132,132 @@ class Artifact(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
+class Signal(BaseModel):
+    """Something that somebody outside told a work item.
+
+    Attributes:
+        signal_id: unique; the same signal sent twice is one.
+        name: what a wait names.
+        data: JSON.
+        at: epoch seconds at which it was stored.
+        actor: who sent it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    signal_id: str
+    name: str
+    data: Any = None
+    at: float = 0.0
+    actor: str = ""
+
+
+class ChildResult(BaseModel):
+    """What came of a child.
+
+    Attributes:
+        work_id: the child.
+        key: what its parent called it.
+        ordinal: its number among all attached children of its parent, from 0.
+        state: `done`, `failed` or `cancelled`.
+        result: the `result` of its last snapshot; None if it has not finished.
+        artifacts: of its last snapshot.
+        error: why it failed or was cancelled; empty if it is done.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    work_id: str
+    key: str = ""
+    ordinal: int
+    state: State
+    result: Any = None
+    artifacts: tuple[Artifact, ...] = ()
+    error: str = ""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it ended well."""
+        return self.state is State.DONE
+
+
+class Child(BaseModel):
+    """Work to be started by the commit that asks for it; see `Snapshot.spawn`.
+
+    Attributes:
+        key: what the parent calls it; need not be unique.
+        is_detached: it is nobody's child: no report comes, and it is not cancelled along.
+        The others are those of a new work item.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: EngineId
+    payload: dict[str, Any] = Field(default_factory=dict)
+    key: str = ""
+    priority: int = 0
+    resources: tuple[Resource, ...] = ()
+    capacities: dict[Resource, int] = Field(default_factory=dict)
+    resource_scope: Scope = Scope.STEP
+    delay_seconds: float = 0.0
+    deadline_at: float | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    budget: dict[str, float] = Field(default_factory=dict)
+    is_detached: bool = False
+
+
+class OnTimeout(StrEnum):
+    """What becomes of work whose wait is over without what it waited for."""
+
+    GO_ON = "go_on"
+    FAIL = "fail"
+
+
+class Join(BaseModel):
+    """How many of its children work waits for; as it stands, for all of them, however they end.
+
+    The children are those that have not ended, and those whose results no step has seen.
+
+    Attributes:
+        need_done: go on once so many are done, or can no longer be. 1: the first.
+        max_failed: go on once more than so many have failed or were cancelled.
+        max_failed_percent: the same, as a percentage of the children.
+        cancels_rest: what is still open when the work goes on is cancelled.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    need_done: int | None = Field(default=None, ge=0)
+    max_failed: int | None = Field(default=None, ge=0)
+    max_failed_percent: float | None = Field(default=None, ge=0, le=100)
+    cancels_rest: bool = True
+
+
+class WaitFor(BaseModel):
+    """What comes before the next step: a signal, or results of children, or the timeout.
+
+    Attributes:
+        signals: any one of these names.
+        children: how many children; None: it does not wait for them.
+        timeout_seconds: how long; None: for ever.
+        on_timeout: whether the next step runs then (`current_step().timed_out`), or the
+            work fails.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    signals: tuple[str, ...] = ()
+    children: Join | None = None
+    timeout_seconds: float | None = None
+    on_timeout: OnTimeout = OnTimeout.GO_ON
+
+
 class Snapshot(BaseModel):
     """The state of a work item between two steps.
 
-    An engine fills `status`, `step`, `data`, `history`, `artifacts` and the directives
-    `is_finished` and `next_step_delay_seconds`; Roost fills the rest at the commit.
+    An engine fills `status`, `step`, `data`, `history`, `artifacts`, `result` and the
+    directives `is_finished`, `next_step_delay_seconds`, `wait_for` and `spawn`; Roost
+    fills the rest at the commit. Directives are for one commit: the next step finds none.
 
     Attributes:
         work_id: the work item.
@@ -130,6 +270,9 @@ class Snapshot(BaseModel):
         artifacts: what was produced so far.
         is_finished: the work item is done with this snapshot.
         next_step_delay_seconds: how long to wait before the next step.
+        wait_for: what to wait for before the next step.
+        spawn: work to start with this commit.
+        result: a small JSON value for whoever spawned this work; at most 16 kB.
         created_at, updated_at: epoch seconds.
         finished_at, failed_at: epoch seconds, once it is so.
     """
@@ -146,6 +289,9 @@ class Snapshot(BaseModel):
     artifacts: list[Artifact] = Field(default_factory=list)
     is_finished: bool = False
     next_step_delay_seconds: float = 0.0
+    wait_for: WaitFor | None = None
+    spawn: list[Child] = Field(default_factory=list)
+    result: Any = None
     created_at: float = 0.0
     updated_at: float = 0.0
     finished_at: float | None = None
@@ -162,23 +308,44 @@ class Snapshot(BaseModel):
         *,
         data: dict[str, Any] | None = None,
         delay: float = 0.0,
+        wait_for: WaitFor | str | None = None,
+        spawn: Sequence[Child] = (),
         note: str | None = None,
     ) -> Snapshot:
-        """A copy that goes on with `step` after `delay` seconds; keys of `data` are merged in."""
+        """A copy that goes on with `step`; keys of `data` are merged in.
+
+        Args:
+            delay: seconds before that step.
+            wait_for: what to wait for before it; a text is the name of a signal.
+            spawn: work to start with the commit.
+        """
+        if isinstance(wait_for, str):
+            wait_for = WaitFor(signals=(wait_for,))
         return self.model_copy(
             update={
                 "step": self.step if step is None else step,
                 "data": {**self.data, **(data or {})},
                 "next_step_delay_seconds": delay,
+                "wait_for": wait_for,
+                "spawn": list(spawn),
                 "history": [*self.history, note] if note else self.history,
                 "is_finished": False,
             }
         )
 
     def finish(
-        self, *, data: dict[str, Any] | None = None, status: str = "done", note: str | None = None
+        self,
+        *,
+        data: dict[str, Any] | None = None,
+        result: Any = None,
+        status: str = "done",
+        note: str | None = None,
     ) -> Snapshot:
-        """A copy that ends the work item; keys of `data` are merged in."""
+        """A copy that ends the work item; keys of `data` are merged in.
+
+        Args:
+            result: for whoever spawned this work; JSON of at most 16 kB.
+        """
         return self.next("done", data=data, note=note).model_copy(
-            update={"is_finished": True, "status": status}
+            update={"is_finished": True, "status": status, "result": result}
         )

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from roost.errors import IdentifierError
 
-ID_PATTERN = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+ID_MAX_CHARS = 128
+ID_PATTERN = re.compile(rf"[A-Za-z0-9._:-]{{1,{ID_MAX_CHARS}}}")
 NAMESPACE_PATTERN = re.compile(r"[a-z0-9-]{1,63}")
 NAMESPACE_MARK = "/"  # no id or namespace has it, so a work id can't be read two ways
 NAME_MAX_BYTES = 1024  # resources, idempotency keys, artifact names
@@ -88,6 +89,8 @@ class State(StrEnum):
     SCHEDULED = "scheduled"
     WAITING = "waiting"
     BLOCKED = "blocked"
+    PAUSED = "paused"
+    """Only lists show it: the state underneath is kept, and goes on where it was."""
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"

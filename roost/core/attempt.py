@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Executor
@@ -15,11 +16,30 @@ from typing import Any, Protocol, TypeVar
 
 from roost import jsonio
 from roost.clock import Clock
+from roost.core.inbox import Given
 from roost.core.redact import describe
 from roost.engine import EngineSpec, enter_step
-from roost.errors import EngineContractError, FailWork, LeaseLost, PayloadError, RetryLater, RoostError
+from roost.errors import (
+    EngineContractError,
+    FailWork,
+    InputError,
+    LeaseLost,
+    PayloadError,
+    RetryLater,
+    RoostError,
+)
 from roost.journal.entries import ErrorInfo
-from roost.models import Artifact, Snapshot, WorkItem, check_name
+from roost.models import (
+    Artifact,
+    Child,
+    ChildResult,
+    Signal,
+    Snapshot,
+    WaitFor,
+    WorkItem,
+    check_id,
+    check_name,
+)
 from roost.storage.ports import ArtifactStore
 
 _FILE_CHUNK_BYTES = 1 << 18
@@ -28,6 +48,7 @@ T = TypeVar("T")
 DELAY_MAX_SECONDS = 10 * 366 * 86400.0  # ten years: beyond it a delay is a mistake
 ARTIFACTS_MAX = 1000
 HISTORY_MAX = 10_000
+RESULT_MAX_BYTES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +175,8 @@ class Context:
         attempt: int,
         artifacts: Artifacts,
         recorder: Recorder,
+        given: Given,
+        spent: dict[str, float],
         interruption: Interruption,
         is_cancelled: Callable[[], bool],
         report: Callable[[float, str], None],
@@ -168,6 +191,8 @@ class Context:
         self._version = snapshot.version
         self._engine = snapshot.engine
         self._recorder = recorder
+        self._given = given
+        self._spent = spent
         self._interruption = interruption
         self._is_cancelled = is_cancelled
         self._report = report
@@ -186,6 +211,39 @@ class Context:
     @property
     def cancel_requested(self) -> bool:
         return self._interruption.why is not None or self._is_cancelled()
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        return self._given.signals
+
+    @property
+    def pending_signals(self) -> tuple[Signal, ...]:
+        return tuple(signal for _, signal in self._given.pending)
+
+    def take(self, name: str) -> tuple[Signal, ...]:
+        return self._given.take(name)
+
+    @property
+    def children(self) -> tuple[ChildResult, ...]:
+        return self._given.children
+
+    @property
+    def join_is_met(self) -> bool | None:
+        return self._given.join_is_met
+
+    @property
+    def timed_out(self) -> bool:
+        return self._given.timed_out
+
+    def spend(self, **amounts: float) -> None:
+        for name, amount in amounts.items():
+            if not (isinstance(amount, int | float) and math.isfinite(amount) and amount >= 0):
+                raise InputError(
+                    f"{name}={amount!r} can't be spent", hint="Give a number that is not negative."
+                )
+            check_id(name, "name of an amount")
+        for name, amount in amounts.items():
+            self._spent[name] = self._spent.get(name, 0.0) + amount
 
     async def once(self, key: str, fn: Callable[[], Awaitable[Any] | Any]) -> Any:
         check_name(key, "once key")
@@ -399,8 +457,27 @@ def _check_directives(snapshot: Snapshot) -> None:
         faults.append(f"history is not a list of at most {HISTORY_MAX} texts")
     if not isinstance(snapshot.is_finished, bool):
         faults.append(f"is_finished is {snapshot.is_finished!r}, not True or False")
+    faults += _faults_in_follow_ups(snapshot)
     if faults:
         raise EngineContractError(f"engine {snapshot.engine!r} returned a snapshot whose {'; '.join(faults)}")
+
+
+def _faults_in_follow_ups(snapshot: Snapshot) -> list[str]:
+    faults = []
+    wait_for = snapshot.wait_for
+    if wait_for is not None and not isinstance(wait_for, WaitFor):
+        faults.append(f"wait_for is a {type(wait_for).__name__}, not a WaitFor")
+    elif wait_for is not None and not 0 <= (wait_for.timeout_seconds or 0.0) <= DELAY_MAX_SECONDS:
+        timeout = wait_for.timeout_seconds
+        faults.append(f"wait_for.timeout_seconds is {timeout!r}, not 0 to {DELAY_MAX_SECONDS:.0f}")
+    if not isinstance(snapshot.spawn, list) or not all(isinstance(c, Child) for c in snapshot.spawn):
+        faults.append("spawn is not a list of Child")
+    if snapshot.result is not None:
+        try:
+            jsonio.dump(snapshot.result, what="result", max_bytes=RESULT_MAX_BYTES)
+        except PayloadError as error:
+            faults.append(f"{error}")
+    return faults
 
 
 def describe_contract(error: RoostError) -> ErrorInfo:

@@ -70,10 +70,11 @@ async def load_item(backend: Backend, entry: Entry) -> WorkItem:
     event = entry.event
     if not isinstance(event, Enqueued):
         raise StorageCorrupt(f"the journal of {entry.work_id} does not begin with its enqueueing")
+    body = jsonio.load(await load(backend, entry))
     return WorkItem.model_construct(
         work_id=entry.work_id,
         engine=event.engine,
-        payload=jsonio.load(await load(backend, entry)),
+        payload=body if event.fork is None else body["payload"],
         priority=event.priority,
         resources=event.resources,
         capacities=dict(event.capacities),
@@ -81,7 +82,18 @@ async def load_item(backend: Backend, entry: Entry) -> WorkItem:
         created_at=entry.at,
         deadline_at=event.deadline_at,
         idempotency_key=event.idempotency_key,
+        labels=dict(event.labels),
+        parent_id=event.parent.work_id if event.parent else None,
+        child_key=event.parent.key if event.parent else "",
+        forked_from=(event.fork.work_id, event.fork.version) if event.fork else None,
+        budget=dict(event.budget),
     )
+
+
+async def load_forked(backend: Backend, entry: Entry) -> Dumped:
+    """The snapshot that a fork begins from; it travels with the entry at position 0."""
+    body = jsonio.load(await load(backend, entry))
+    return Dumped(jsonio.dump(body["snapshot"], what="snapshot", max_bytes=jsonio.SNAPSHOT_MAX_BYTES))
 
 
 @dataclass(slots=True)
@@ -119,10 +131,16 @@ def dump_snapshot(snapshot: Snapshot, *, created_at: float, now: float) -> Dumpe
         fields["history"] = snapshot.history
     if snapshot.artifacts:
         fields["artifacts"] = [artifact.model_dump() for artifact in snapshot.artifacts]
+    if snapshot.result is not None:
+        fields["result"] = snapshot.result
+    if snapshot.spawn:
+        fields["spawn"] = [child.model_dump(mode="json", exclude_defaults=True) for child in snapshot.spawn]
     if snapshot.is_finished:
         fields["finished_at"] = now
     elif snapshot.next_step_delay_seconds:
         fields["delay"] = snapshot.next_step_delay_seconds
+    elif snapshot.wait_for is not None:
+        fields["wait_for"] = snapshot.wait_for.model_dump(mode="json", exclude_defaults=True)
     return Dumped(*jsonio.dump_and_load(fields, what="snapshot", max_bytes=jsonio.SNAPSHOT_MAX_BYTES))
 
 
@@ -142,6 +160,9 @@ def load_snapshot(dumped: Dumped, *, work_id: str, engine: str, version: int) ->
             "artifacts": fields.get("artifacts", []),
             "is_finished": finished_at is not None,
             "next_step_delay_seconds": fields.get("delay", 0.0),
+            "wait_for": fields.get("wait_for"),
+            "spawn": fields.get("spawn", []),
+            "result": fields.get("result"),
             "created_at": fields["created_at"],
             "updated_at": fields["updated_at"],
             "finished_at": finished_at,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from roost import jsonio
-from roost.core import bodies, outbox, outside
+from roost.core import bodies, outbox, outside, signals
 from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.parts import Parts
 from roost.engine import EngineRegistry
@@ -26,7 +26,18 @@ from roost.errors import (
 )
 from roost.journal.claims import CAPACITY_MAX
 from roost.journal.control import apply
-from roost.journal.entries import CancelRequested, Committed, Control, Enqueued, Entry, IndexRow, Retried
+from roost.journal.entries import (
+    CancelRequested,
+    Committed,
+    Control,
+    Enqueued,
+    Entry,
+    Event,
+    IndexRow,
+    Paused,
+    Resumed,
+    Retried,
+)
 from roost.models import (
     NAMESPACE_MARK,
     RESOURCES_MAX,
@@ -43,6 +54,8 @@ from roost.models import (
 )
 from roost.storage.ports import FeedPage, IndexPage, IndexQuery
 
+LABELS_MAX = 10  # they travel in each entry
+LABEL_MAX_BYTES = 256
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
 _PAGE = 200
 _CHUNK = 500  # new work items that are stored together
@@ -63,6 +76,8 @@ class NewWork:
             or only when it ends.
         delay_seconds: the first step does not start before it is over.
         priority: above 0 the `high` lane, 0 `normal`, below 0 `low`.
+        labels: names and values of the caller's own, for finding it; at most `LABELS_MAX`.
+        budget: what it may use up, by name; at the limit it parks until more is allowed.
         deadline_at: epoch seconds after which the work fails.
         idempotency_key: enqueuing again under the same key and engine gives the same
             work item, as long as it is kept.
@@ -74,6 +89,8 @@ class NewWork:
     resources: tuple[str, ...] = ()
     capacities: Mapping[str, int] = field(default_factory=dict)
     resource_scope: Scope = Scope.STEP
+    labels: Mapping[str, str] = field(default_factory=dict)
+    budget: Mapping[str, float] = field(default_factory=dict)
     delay_seconds: float = 0.0
     priority: int = 0
     deadline_at: float | None = None
@@ -223,6 +240,8 @@ class Client:
             resources=tuple(dict.fromkeys(work.resources)),
             capacities=tuple(sorted(work.capacities.items())),
             resource_scope=work.resource_scope,
+            labels=tuple(sorted(work.labels.items())),
+            budget=tuple(sorted((name, float(limit)) for name, limit in work.budget.items())),
             wake_at=now + work.delay_seconds if work.delay_seconds else None,
             deadline_at=work.deadline_at,
             idempotency_key=work.idempotency_key,
@@ -370,6 +389,42 @@ class Client:
         """
         await self._act(work_id, CancelRequested(reason[:500]), "cancelled", is_for_terminal=False)
 
+    async def signal(
+        self, work_id: str, name: str, data: Any = None, *, signal_id: str | None = None
+    ) -> signals.Sent:
+        """Tell a work item something; durable on return, seen by exactly one committed step.
+
+        Args:
+            data: JSON of at most 256 KiB.
+            signal_id: the same signal sent again under it is one; by default unique.
+
+        Raises:
+            InputError: name, id or data can't be taken.
+            WorkNotFound: there is no such work item.
+            ConflictError: it has ended, or has too many signals that no step has seen.
+        """
+        return await signals.send(
+            self._parts, self._whole(work_id), name, data, signal_id=signal_id, actor=self._actor
+        )
+
+    async def pause(self, work_id: str, reason: str) -> None:
+        """Put a work item on hold; a step that runs is committed first.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+            ConflictError: it has ended.
+        """
+        await self._act(work_id, Paused(reason[:500]), "paused", is_for_terminal=False)
+
+    async def resume(self, work_id: str, reason: str) -> None:
+        """Let a work item that is on hold go on.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+            ConflictError: it has ended.
+        """
+        await self._act(work_id, Resumed(reason[:500]), "resumed", is_for_terminal=False)
+
     async def retry(self, work_id: str, reason: str) -> None:
         """Put work that ended back to life, from its last snapshot, with fresh attempts.
 
@@ -379,9 +434,7 @@ class Client:
         """
         await self._act(work_id, Retried(reason[:500]), "retried", is_for_terminal=True)
 
-    async def _act(
-        self, work_id: str, event: CancelRequested | Retried, verb: str, *, is_for_terminal: bool
-    ) -> None:
+    async def _act(self, work_id: str, event: Event, verb: str, *, is_for_terminal: bool) -> None:
         """Append as an outsider, after what stands."""
         work_id = self._whole(work_id)
         for _ in range(_TRIES):
@@ -429,6 +482,8 @@ def check_new_work(work: NewWork, now: float) -> bytes:
     if not (math.isfinite(work.delay_seconds) and 0 <= work.delay_seconds <= DELAY_MAX_SECONDS):
         raise InputError(f"a delay of {work.delay_seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
     _check_deadline(work.deadline_at, now)
+    _check_labels(work.labels)
+    _check_budget(work.budget)
     if work.work_id is not None:
         check_work_id(work.work_id)
     if work.idempotency_key is not None:
@@ -447,6 +502,22 @@ def _check_capacities(work: NewWork) -> None:
             raise InputError(f"a capacity is given for {resource!r}, which is none of the resources")
         if not isinstance(capacity, int) or not 1 <= capacity <= CAPACITY_MAX:
             raise InputError(f"the capacity of {resource!r} is {capacity!r}, not 1 to {CAPACITY_MAX}")
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    if len(labels) > LABELS_MAX:
+        raise InputError(f"{len(labels)} labels are more than {LABELS_MAX}")
+    for name, value in labels.items():
+        check_id(name, "label")
+        if len(check_name(value, f"value of label {name!r}").encode()) > LABEL_MAX_BYTES:
+            raise InputError(f"the value of label {name!r} has more than {LABEL_MAX_BYTES} bytes")
+
+
+def _check_budget(budget: Mapping[str, float]) -> None:
+    for name, limit in budget.items():
+        check_id(name, "name of a budget")
+        if not (math.isfinite(limit) and limit > 0):
+            raise InputError(f"a budget of {limit} {name} is no positive number")
 
 
 def _check_deadline(deadline_at: float | None, now: float) -> None:

@@ -1,12 +1,13 @@
-"""What follows from an entry: the index row, the next delivery, the claims given up.
+"""What follows from every entry that leaves work without a holder: the row, the next delivery.
 
-Each effect is idempotent, and done again by whoever finds it undone: an index row's
-`due_at` brings a sweeper, which reads the journal's tail and does what is missing.
+Both are idempotent, and done again by whoever finds them undone: an index row's `due_at`
+brings a sweeper, which reads the journal's tail and does what is missing.
 """
 
 from __future__ import annotations
 
 from roost.core.parts import Parts
+from roost.journal.budget import hold_of
 from roost.journal.control import is_sent_with_delay, project
 from roost.journal.entries import Entry
 from roost.models import State
@@ -25,6 +26,8 @@ def next_delivery(entry: Entry, now: float) -> Message | None:
     delay = 0.0
     if control.cancel_requested and not control.state.is_terminal:
         pass  # whoever gets the delivery ends it, due or not
+    elif hold_of(control):
+        return None
     elif control.state in (State.SCHEDULED, State.BLOCKED) and control.wake_at is not None:
         if not is_sent_with_delay(control.wake_at, now):
             return None  # the due index wakes it
@@ -34,9 +37,8 @@ def next_delivery(entry: Entry, now: float) -> Message | None:
     return Message(entry.work_id, entry.position, control.lane, delay)
 
 
-async def after(parts: Parts, entry: Entry) -> None:
-    """Do what follows from an entry that left the work item without a holder."""
-    await write_row(parts, entry)
+async def send_next(parts: Parts, entry: Entry) -> None:
+    """Send the delivery that makes the work go on, if there is to be one."""
     message = next_delivery(entry, parts.clock.now())
     if message is not None:
         await parts.backend.queue.send([message])

@@ -1,11 +1,29 @@
-"""Appends by those who don't hold the lease: client, sweeper, claims."""
+"""Appends by those who don't hold the lease, and what follows from any entry.
+
+An entry's effects (`journal/effects.py`) are appends to other journals, and those have
+effects of their own; so both are here.
+"""
 
 from __future__ import annotations
 
-from roost.core import outbox
+import logging
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from roost.core import children, outbox
 from roost.core.parts import Parts
-from roost.journal.control import apply
-from roost.journal.entries import Body, Entry, Event
+from roost.errors import StorageUnavailable
+from roost.journal import family
+from roost.journal.control import apply, project
+from roost.journal.effects import CancelChildren, NotifyParent, SpawnChildren, effects_of
+from roost.journal.entries import Body, CancelRequested, ChildEnded, Entry, Event, Settled
+from roost.models import State
+
+log = logging.getLogger("roost.outside")
+
+_TRIES = 50  # lost races for one append; each means that the work item moved
+_RACE_PAUSE_SECONDS = 0.02
 
 
 def follow(parts: Parts, tail: Entry, event: Event, *, actor: str, body: Body | None = None) -> Entry:
@@ -43,5 +61,127 @@ async def append(
     if standing.entry_id != entry.entry_id:
         return None
     if not is_held:
-        await outbox.after(parts, entry)
+        await after(parts, entry)
     return entry
+
+
+async def append_to(
+    parts: Parts,
+    work_id: str,
+    choose: Callable[[Entry], Event | None],
+    *,
+    actor: str,
+    body: Body | None = None,
+) -> Entry | None:
+    """Append what `choose` makes of the tail, however often the work item moves meanwhile.
+
+    Returns:
+        The entry, or None if there is no such work item or `choose` wants nothing of it.
+
+    Raises:
+        StorageUnavailable: the work item moves too fast; nothing was appended.
+    """
+    for _ in range(_TRIES):
+        tail = await parts.backend.journal.tail(work_id)
+        event = choose(tail) if tail is not None else None
+        if tail is None or event is None:
+            return None
+        entry = await append(parts, tail, event, actor=actor, body=body)
+        if entry is not None:
+            return entry
+        await parts.clock.sleep(parts.ids.uniform(0.0, _RACE_PAUSE_SECONDS))
+    raise StorageUnavailable(f"work item {work_id!r} moves too fast", hint="Try again.")
+
+
+async def after(parts: Parts, entry: Entry) -> None:
+    """Do what follows from an entry that left the work item without a holder.
+
+    Effects come first: on a backend that does not write the row with the append, the row
+    that stands is still due, so that a crash in here brings a sweeper; on others the row
+    is due soon as long as `Control.outbox` has something in it.
+    """
+    control = entry.control
+    if control.outbox:
+        await carry_out(parts, entry)
+        if control.state.is_terminal and control.family is None:
+            await parts.backend.index.put(replace(project(entry), due_at=None))
+            return
+        settled = await append_to(
+            parts, entry.work_id, lambda tail: _settled(tail, entry.position), actor=entry.actor
+        )
+        entry = settled or entry
+        if settled is not None:
+            return  # what follows from that entry is done
+    await outbox.write_row(parts, entry)
+    await outbox.send_next(parts, entry)
+
+
+def _settled(tail: Entry, up_to: int) -> Settled | None:
+    return Settled(up_to) if any(position <= up_to for position in tail.control.outbox) else None
+
+
+async def carry_out(parts: Parts, entry: Entry) -> None:
+    """Do the effects of all entries that `entry` names as undone; each is idempotent."""
+    for position in entry.control.outbox:
+        origin = (
+            entry if position == entry.position else await parts.backend.journal.get(entry.work_id, position)
+        )
+        if origin is None:
+            continue  # expired meanwhile
+        for effect in effects_of(origin):
+            match effect:
+                case SpawnChildren():
+                    await _spawn(parts, origin)
+                case NotifyParent():
+                    await _notify_parent(parts, origin)
+                case CancelChildren(reason=reason):
+                    await _cancel_children(parts, origin, reason)
+
+
+async def _spawn(parts: Parts, entry: Entry) -> None:
+    """Start the children; one whose id other work has is reported as failed."""
+    taken = {stands.work_id for stands in await children.spawn(parts, entry, actor=entry.actor)}
+    if not taken or entry.control.family is None:
+        return
+    body = await children.report_of_taken_id(parts)
+    for ordinal, work_id in family.children(entry.control.family, entry.work_id):
+        if work_id in taken:
+            log.error("%s can't be spawned by %s: other work has its id", work_id, entry.work_id)
+            await _report(parts, entry.work_id, ChildEnded(work_id, ordinal, State.FAILED), body)
+
+
+async def _notify_parent(parts: Parts, entry: Entry) -> None:
+    """Append a child's report to its parent's journal, once."""
+    parent = entry.control.parent
+    assert parent is not None
+    body = await children.report(parts, entry)
+    event = ChildEnded(entry.work_id, parent.ordinal, entry.control.state)
+    await _report(parts, parent.work_id, event, body)
+
+
+async def _report(parts: Parts, parent_id: str, event: ChildEnded, body: Body) -> None:
+    def unless_known(tail: Entry) -> ChildEnded | None:
+        is_known = tail.control.family is not None and family.has_ended(tail.control.family, event.ordinal)
+        return None if is_known else event
+
+    await append_to(parts, parent_id, unless_known, actor=f"child:{event.child_id}", body=body)
+
+
+async def _cancel_children(parts: Parts, entry: Entry, reason: str) -> None:
+    """Ask every child that was open at `entry` to end."""
+    event = CancelRequested(reason[:500])
+    for _, work_id in family.open_children(entry.control.family, entry.work_id):
+        await append_to(
+            parts,
+            work_id,
+            lambda tail: _unless_ended(tail, entry.work_id, event),
+            actor=f"parent:{entry.work_id}",
+        )
+
+
+def _unless_ended(tail: Entry, parent_id: str, event: CancelRequested) -> CancelRequested | None:
+    control = tail.control
+    is_ours = control.parent is not None and control.parent.work_id == parent_id
+    if not is_ours or control.state.is_terminal or control.cancel_requested:
+        return None
+    return event

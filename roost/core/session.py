@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from roost import jsonio
-from roost.core import bodies, claims, outbox, outside
+from roost.core import bodies, claims, directives, outside
 from roost.core.attempt import (
     Artifacts,
     Context,
@@ -32,10 +32,19 @@ from roost.core.attempt import (
     run_init,
     run_step,
 )
+from roost.core.inbox import Given, Inbox
 from roost.core.parts import Parts
 from roost.core.redact import describe
 from roost.engine import EngineRegistry, EngineSpec
-from roost.errors import ArtifactNotFound, LeaseLost, PayloadError, StorageCorrupt, StorageError
+from roost.errors import (
+    ArtifactNotFound,
+    EngineContractError,
+    InputError,
+    LeaseLost,
+    PayloadError,
+    StorageCorrupt,
+    StorageError,
+)
 from roost.journal import claims as rules
 from roost.journal import decide
 from roost.journal.claims import Acquired, Call, Close, Owner
@@ -107,6 +116,9 @@ class Session:
         self._known_digests: set[str] = set()  # artifacts that the snapshot named before the step
         self._snapshot: bodies.Dumped | None = None  # the last committed one; None before the first
         self._base: Base | None = None
+        self._inbox = Inbox(parts, delivery.work_id)
+        self._given = Given()  # to the attempt that runs, or ran last
+        self._spent: dict[str, float] = {}  # what that attempt says it has used up
         self._holds_claims = False
         self._must_ask = False  # each further step: a rate counts it, or a key was closed
         self._loop = asyncio.get_running_loop()
@@ -258,6 +270,7 @@ class Session:
             await self._append(Failed(describe(error)))
 
     async def _work(self, spec: EngineSpec) -> None:
+        await self._do_effects()
         await self._load_item()
         if not await self._take_claims():
             return
@@ -278,6 +291,11 @@ class Session:
                 and spent - started < self._parts.settings.burst_seconds
             )
             await self._conclude(spec, outcome, spent - began, goes_on and not self._is_draining())
+
+    async def _do_effects(self) -> None:
+        """Do the effects of entries that may not have had them; the next commit says they are done."""
+        if self._control.outbox:
+            await self._patiently(lambda: outside.carry_out(self._parts, self._last))
 
     async def _take_claims(self) -> bool:
         """Acquire the resources for the next step; False if the work item is blocked, and says so now."""
@@ -313,6 +331,9 @@ class Session:
         self._base = Base(entry.position, raw, entry.body.depth if entry.body else 0)
 
     async def _attempt(self, spec: EngineSpec) -> Outcome:
+        if self._snapshot is None and self._item.forked_from is not None:
+            first = self._first or await self._get(0)
+            self._snapshot = await self._patiently(lambda: bodies.load_forked(self._parts.backend, first))
         if self._snapshot is None:
             outcome = await run_init(spec, self._item, self._limits(spec))
             if not isinstance(outcome, Stepped):
@@ -326,7 +347,10 @@ class Session:
         snapshot = bodies.load_snapshot(
             self._snapshot, work_id=self.work_id, engine=self._item.engine, version=control.version
         )
+        directives.clear(snapshot)
         self._created_at = snapshot.created_at
+        self._given = await self._patiently(lambda: self._inbox.read(self._control))
+        self._spent = {}
         self._known_digests = {artifact.digest for artifact in snapshot.artifacts}
         assert self.token is not None
         context = Context(
@@ -335,6 +359,8 @@ class Session:
             attempt=control.failures + control.interruptions + 1,
             artifacts=Artifacts(self._parts.backend.artifacts, self._parts.clock),
             recorder=self,
+            given=self._given,
+            spent=self._spent,
             interruption=self.interruption,
             is_cancelled=lambda: self._control.cancel_requested or self._is_draining(),
             report=self._report,
@@ -381,29 +407,33 @@ class Session:
         failures = self._control.failures + 1
         if failures >= spec.retry.max_attempts:
             return AttemptFailed(error, retry_at=None)
-        return AttemptFailed(
-            error, now + spec.retry.delay_seconds(failures, self._parts.ids.uniform(0.0, 1.0))
-        )
+        pause = spec.retry.delay_seconds(failures, self._parts.ids.uniform(0.0, 1.0))
+        return AttemptFailed(error, now + pause)
 
     async def _commit(self, spec: EngineSpec, snapshot: Snapshot, seconds: float, goes_on: bool) -> None:
         now = self._parts.clock.now()
-        delay = 0.0 if snapshot.is_finished else snapshot.next_step_delay_seconds
-        goes_on = goes_on and delay == 0 and not snapshot.is_finished
+        control = self._control
         try:
             dumped = bodies.dump_snapshot(snapshot, created_at=self._created_at, now=now)
             await self._check_artifacts(snapshot)
-        except (PayloadError, ArtifactNotFound) as error:
+            follows = directives.read(snapshot, control, self._given.consumed, self._engines, now)
+        except (InputError, EngineContractError, ArtifactNotFound) as error:
             await self._append(Failed(describe_contract(error)))
             return
         event = Committed(
-            version=self._control.version + 1,
+            version=control.version + 1,
             step=snapshot.step,
             lease_until=now + self._parts.settings.lease_seconds if goes_on else None,
-            wake_at=now + delay if delay > 0 else None,
+            wake_at=follows.wake_at,
+            waits=follows.waits,
             is_finished=snapshot.is_finished,
             duration_seconds=round(seconds, 6),
             engine_version=spec.engine_version,
+            consumed=tuple(sorted(self._given.consumed)) if self._given.consumed else (),
             artifacts=tuple(artifact.digest for artifact in snapshot.artifacts[-10:]),
+            spawned=follows.spawned,
+            has_spawned=bool(snapshot.spawn),
+            spent=tuple(sorted(self._spent.items())) if self._spent else (),
         )
         body = pack(dumped.raw, self._base)
         if len(body.data) > self._parts.backend.inline_max_bytes:
@@ -412,6 +442,8 @@ class Session:
         self._snapshot = dumped
         self._base = Base(entry.position, dumped.raw, body.depth)
         self._progress, self.has_progress = None, False
+        if self._control.lease is not None:
+            await self._do_effects()
 
     async def _check_artifacts(self, snapshot: Snapshot) -> None:
         """Refuse a snapshot that names an artifact which isn't stored."""
@@ -495,7 +527,7 @@ class Session:
         freed by whoever wants the resources next.
         """
         until = self._parts.clock.monotonic() + self._parts.settings.lease_seconds
-        await self._parts.patiently(lambda: outbox.after(self._parts, self._last), until=until)
+        await self._parts.patiently(lambda: outside.after(self._parts, self._last), until=until)
         await self._parts.patiently(self._give_up_claims, until=until)
         await self._parts.patiently(
             lambda: self._parts.backend.queue.acknowledge([self.delivery]), until=until

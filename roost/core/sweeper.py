@@ -97,6 +97,8 @@ class Sweeper:
             case decide.Send(delay_seconds=delay, due_at=due_at):
                 await self._write(tail, taken, due_at)
                 await self._parts.backend.queue.send([Message(row.work_id, tail.position, row.lane, delay)])
+            case decide.Settle():
+                await outside.after(self._parts, tail)
             case decide.Fail(error=error):
                 await self._end(tail, Failed(error))
             case decide.Cancel(reason=reason):

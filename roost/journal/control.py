@@ -16,11 +16,15 @@ from typing import Any
 from msgspec.structs import replace
 
 from roost.errors import RoostError
+from roost.journal import budget, family
+from roost.journal.effects import effects
 from roost.journal.entries import (
     AttemptFailed,
     Blocked,
+    BudgetSet,
     Cancelled,
     CancelRequested,
+    ChildEnded,
     Claimed,
     Committed,
     Control,
@@ -33,10 +37,14 @@ from roost.journal.entries import (
     IndexRow,
     Kind,
     Lease,
+    Paused,
     Recorded,
     Released,
+    Resumed,
     Retried,
+    Settled,
     Signaled,
+    Wait,
 )
 from roost.models import REASON_MAX_CHARS, State
 
@@ -71,7 +79,10 @@ def apply(control: Control | None, event: Event, *, position: int, at: float) ->
     met_in, move = TABLE[event.kind]
     if state not in met_in:
         raise InvalidTransition(state, event.kind)
-    return move(control, event, position, at)
+    after = move(control, event, position, at)
+    if effects(event, after, position):
+        return replace(after, outbox=(*after.outbox, position))
+    return after
 
 
 def _text(kind: str, message: str) -> str:
@@ -89,6 +100,9 @@ def _enqueued(control: None, event: Enqueued, position: int, at: float) -> Contr
         wake_at=event.wake_at,
         deadline_at=event.deadline_at,
         sent_position=position,
+        labels=event.labels,
+        parent=event.parent,
+        budget=event.budget,
     )
 
 
@@ -103,54 +117,92 @@ def _claimed(control: Control, event: Claimed, position: int, at: float) -> Cont
         last_token=None,
         interruptions=control.interruptions + lost,
         wake_at=None,
-        waits=None,
         reason="",
     )
 
 
 def _committed(control: Control, event: Committed, position: int, at: float) -> Control:
     assert control.lease is not None
-    state, lease = _after_commit(control.lease, event)
-    if control.signals and state is State.WAITING:
-        state = State.QUEUED  # the holder looks at the signals itself; this is for the next
-    return Control(
+    after = _take_in(control, event, position, at)
+    state, lease = _after_commit(control.lease, event, after)
+    return replace(
+        after,
         state=state,
+        since=control.since if lease else at,
+        lease=lease,
+        last_token=None if lease else control.lease.token,
+        wake_at=event.wake_at if state is State.SCHEDULED else None,
+        sent_position=control.sent_position if lease else position,
+    )
+
+
+def _take_in(control: Control, event: Committed, position: int, at: float) -> Control:
+    """The control state with what a commit brings, but for the state that it leads to.
+
+    What a commit ends is left out: failures and interruptions, recorded results, the
+    effects of earlier entries (the holder did them before), and what it waited for.
+    """
+    signals, children = control.signals, control.family
+    if event.consumed:
+        seen = frozenset(event.consumed)
+        signals = tuple(pending for pending in signals if pending[0] not in seen)
+        children = family.take_in(children, seen) if children is not None else None
+    if event.spawned:
+        children = family.spawn(children, event.version, event.spawned)
+    spent = control.spent
+    if control.budget or event.spent:
+        own = budget.own_counts(control.budget, steps=1, seconds=event.duration_seconds)
+        spent = budget.add(budget.add(spent, own), dict(event.spent))
+    return Control(
+        state=control.state,
         engine=control.engine,
         position=position,
         created_at=control.created_at,
-        since=control.since if lease else at,
+        since=at,
         lane=control.lane,
         version=event.version,
         step=event.step,
         snapshot_position=position,
-        lease=lease,
-        last_token=None if lease else control.lease.token,
-        wake_at=event.wake_at,
-        waits=event.waits if state is State.WAITING else None,
+        waits=event.waits,
         deadline_at=control.deadline_at,
-        sent_position=control.sent_position if lease else position,
-        signals=tuple(p for p in control.signals if p not in event.consumed) if control.signals else (),
+        signals=signals,
+        last_signal=control.last_signal,
         cancel_requested=control.cancel_requested,
+        cancel_by=control.cancel_by,
+        paused=control.paused,
+        labels=control.labels,
+        parent=control.parent,
+        family=children,
+        budget=control.budget,
+        spent=spent,
     )
 
 
-def _after_commit(lease: Lease, event: Committed) -> tuple[State, Lease | None]:
+def _after_commit(lease: Lease, event: Committed, after: Control) -> tuple[State, Lease | None]:
     if event.is_finished:
         return State.DONE, None
-    if event.waits is not None:
+    if event.waits is not None and not is_woken(event.waits, after):
         return State.WAITING, None
     if event.wake_at is not None:
         return State.SCHEDULED, None
-    if event.lease_until is None:
+    if event.lease_until is None or budget.hold_of(after):
         return State.QUEUED, None
     return State.RUNNING, Lease(lease.worker_id, lease.token, event.lease_until)
+
+
+def is_woken(waits: Wait, control: Control) -> bool:
+    """Whether what work waits for is there: a signal of that name, or enough children."""
+    if control.signals and any(name in waits.names for _, name in control.signals):
+        return True
+    return waits.join is not None and family.is_satisfied(waits.join, control.family)
 
 
 def _attempt_failed(control: Control, event: AttemptFailed, position: int, at: float) -> Control:
     state = State.FAILED if event.retry_at is None else State.SCHEDULED
     reason = _text(event.error.type, event.error.message)
     after = _leave(control, state, position, at, reason, wake_at=event.retry_at)
-    return replace(after, failures=control.failures + 1)
+    own = budget.own_counts(control.budget, steps=0, seconds=event.duration_seconds)
+    return replace(after, failures=control.failures + 1, spent=budget.add(control.spent, own))
 
 
 def _recorded(control: Control, event: Recorded, position: int, at: float) -> Control:
@@ -185,14 +237,28 @@ def _cancelled(control: Control, event: Cancelled, position: int, at: float) -> 
 
 
 def _signaled(control: Control, event: Signaled, position: int, at: float) -> Control:
-    after = replace(control, position=position, signals=(*control.signals, position))
-    if control.state is State.WAITING and control.waits and event.name in control.waits.names:
-        return replace(after, state=State.QUEUED, since=at, waits=None, sent_position=position)
-    return after
+    signals = (*control.signals, (position, event.name))
+    after = replace(control, position=position, signals=signals, last_signal=position)
+    return _wake(after, position, at)
+
+
+def _child_ended(control: Control, event: ChildEnded, position: int, at: float) -> Control:
+    is_done = event.state is State.DONE
+    children = family.end(control.family, event.ordinal, position, is_done=is_done)
+    return _wake(replace(control, position=position, family=children), position, at)
+
+
+def _wake(control: Control, position: int, at: float) -> Control:
+    """Work that waits goes on if what it waits for is there now."""
+    if control.state is State.WAITING and control.waits is not None and is_woken(control.waits, control):
+        return replace(control, state=State.QUEUED, since=at, sent_position=position)
+    return control
 
 
 def _cancel_requested(control: Control, event: CancelRequested, position: int, at: float) -> Control:
-    after = replace(control, position=position, cancel_requested=True, reason=event.reason)
+    after = replace(
+        control, position=position, cancel_requested=True, cancel_by=event.by, reason=event.reason
+    )
     if control.state is State.RUNNING:
         return after  # its holder takes it in at the next append
     return replace(after, sent_position=position)
@@ -200,7 +266,47 @@ def _cancel_requested(control: Control, event: CancelRequested, position: int, a
 
 def _retried(control: Control, event: Retried, position: int, at: float) -> Control:
     after = _leave(control, State.QUEUED, position, at, event.reason)
-    return replace(after, failures=0, interruptions=0, cancel_requested=False, deadline_at=None)
+    return replace(
+        after,
+        failures=0,
+        interruptions=0,
+        cancel_requested=False,
+        cancel_by=None,
+        deadline_at=None,
+        snapshot_position=control.snapshot_position
+        if event.snapshot_position is None
+        else event.snapshot_position,
+    )
+
+
+def _paused(control: Control, event: Paused, position: int, at: float) -> Control:
+    return replace(control, position=position, paused=event.reason or "paused")
+
+
+def _resumed(control: Control, event: Resumed, position: int, at: float) -> Control:
+    return _go_on(replace(control, position=position, paused=""), position, at)
+
+
+def _budget_set(control: Control, event: BudgetSet, position: int, at: float) -> Control:
+    limits = tuple(sorted((dict(control.budget) | dict(event.budget)).items()))
+    return _go_on(replace(control, position=position, budget=limits), position, at)
+
+
+def _settled(control: Control, event: Settled, position: int, at: float) -> Control:
+    left = tuple(waiting for waiting in control.outbox if waiting > event.up_to)
+    return replace(control, position=position, outbox=left)
+
+
+def _go_on(control: Control, position: int, at: float) -> Control:
+    """Work that may have been on hold: its deliveries were thrown away, so there is a new one.
+
+    Who was blocked may have missed its turn, and asks again.
+    """
+    if control.state is State.RUNNING or budget.hold_of(control):
+        return control
+    if control.state is State.BLOCKED:
+        return replace(control, state=State.QUEUED, since=at, sent_position=position)
+    return replace(control, sent_position=position)
 
 
 def _leave(
@@ -215,7 +321,6 @@ def _leave(
         lease=None,
         last_token=control.last_token if control.lease is None else control.lease.token,
         wake_at=wake_at,
-        waits=None,
         sent_position=position,
         reason=reason,
     )
@@ -224,10 +329,11 @@ def _leave(
 _IDLE: frozenset[State | None] = frozenset({State.QUEUED, State.SCHEDULED, State.WAITING, State.BLOCKED})
 _HELD: frozenset[State | None] = frozenset({State.RUNNING})
 _ENDED: frozenset[State | None] = frozenset({State.DONE, State.FAILED, State.CANCELLED})
+_LIVE = _IDLE | _HELD
 
 TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float], Control]]] = {
     Kind.ENQUEUED: (frozenset({None}), _enqueued),  # -> queued, scheduled
-    Kind.CLAIMED: (_IDLE | _HELD, _claimed),  # -> running; from running it takes over an expired lease
+    Kind.CLAIMED: (_LIVE, _claimed),  # -> running; from running it takes over an expired lease
     Kind.COMMITTED: (_HELD, _committed),  # -> running, queued, scheduled, waiting, done
     Kind.RECORDED: (_HELD, _recorded),  # -> running
     Kind.ATTEMPT_FAILED: (_HELD, _attempt_failed),  # -> scheduled, failed
@@ -235,11 +341,16 @@ TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float]
     Kind.BLOCKED: (_HELD, _blocked),  # -> blocked
     Kind.RELEASED: (_HELD, _released),  # -> queued
     Kind.EVICTED: (_HELD, _evicted),  # -> queued
-    Kind.FAILED: (_IDLE | _HELD, _failed),  # -> failed
-    Kind.CANCELLED: (_IDLE | _HELD, _cancelled),  # -> cancelled
-    Kind.SIGNALED: (_IDLE | _HELD, _signaled),  # stays; from waiting -> queued if it waited for it
-    Kind.CANCEL_REQUESTED: (_IDLE | _HELD, _cancel_requested),  # stays
+    Kind.FAILED: (_LIVE, _failed),  # -> failed
+    Kind.CANCELLED: (_LIVE, _cancelled),  # -> cancelled
+    Kind.SIGNALED: (_LIVE, _signaled),  # stays; from waiting -> queued if it waited for it
+    Kind.CANCEL_REQUESTED: (_LIVE, _cancel_requested),  # stays
     Kind.RETRIED: (_ENDED, _retried),  # -> queued
+    Kind.CHILD_ENDED: (_LIVE | _ENDED, _child_ended),  # stays; from waiting -> queued if enough have ended
+    Kind.PAUSED: (_LIVE, _paused),  # stays, and is not run
+    Kind.RESUMED: (_LIVE, _resumed),  # stays; from blocked -> queued
+    Kind.BUDGET_SET: (_LIVE, _budget_set),  # stays; from blocked -> queued
+    Kind.SETTLED: (_LIVE | _ENDED, _settled),  # stays
 }
 """The one table: which states (None: no journal yet) an event may meet, and what it makes of them."""
 
@@ -251,11 +362,14 @@ def due_at(control: Control, at: float) -> float | None:
         control: its state.
         at: the instant of the entry that led to it.
     """
+    if control.outbox and control.lease is None:
+        return at + LOST_DELIVERY_SECONDS
     if control.state.is_terminal:
         return None
     if control.cancel_requested and control.lease is None:
         return at + LOST_DELIVERY_SECONDS
-    due = _due_in_state(control, at)
+    is_on_hold = control.lease is None and budget.hold_of(control)
+    due = None if is_on_hold else _due_in_state(control, at)
     if control.deadline_at is None:
         return due
     return control.deadline_at if due is None else min(due, max(control.deadline_at, at))
@@ -291,10 +405,11 @@ def project(entry: Entry) -> IndexRow:
     """The index row that reflects `entry`."""
     control = entry.control
     lease = control.lease
+    is_on_hold = lease is None and not control.state.is_terminal and budget.hold_of(control)
     return IndexRow(
         work_id=entry.work_id,
         engine=control.engine,
-        state=control.state,
+        state=State.PAUSED if is_on_hold else control.state,
         lane=control.lane,
         position=entry.position,
         version=control.version,
@@ -310,5 +425,7 @@ def project(entry: Entry) -> IndexRow:
         deadline_at=control.deadline_at,
         failures=control.failures,
         interruptions=control.interruptions,
-        reason=control.reason,
+        reason=is_on_hold or control.reason,
+        labels=control.labels,
+        parent_id=control.parent.work_id if control.parent else None,
     )

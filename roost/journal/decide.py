@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from roost.engine import RetryPolicy
+from roost.journal.budget import hold_of
 from roost.journal.control import (
     LOST_DELIVERY_SECONDS,
     MESSAGE_DELAY_MAX_SECONDS,
@@ -16,7 +17,7 @@ from roost.journal.control import (
     due_at,
     is_sent_with_delay,
 )
-from roost.journal.entries import OUTSIDER_KINDS, Control, Entry, ErrorInfo, IndexRow, Kind
+from roost.journal.entries import OUTSIDER_KINDS, Control, Entry, ErrorInfo, IndexRow, Kind, Wait
 from roost.models import State
 
 _TAKEN_IN = OUTSIDER_KINDS | {Kind.RECORDED}
@@ -62,6 +63,11 @@ class LookLater:
     """Nothing to do for a due row but to look again (None: never)."""
 
     due_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Do what follows from entries whose effects may be undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +132,35 @@ def _ended(control: Control, now: float) -> Fail | Cancel | None:
         return Cancel(control.reason)
     if control.deadline_at is not None and control.deadline_at <= now:
         return Fail(ErrorInfo("DeadlineExceeded", f"not done by its deadline, {control.deadline_at:.3f}"))
+    if _has_waited_in_vain(control, now):
+        what = describe(control.waits) if control.waits is not None else ""
+        return Fail(ErrorInfo("WaitTimeout", f"what it waited for did not come in time: {what}"))
     return None
+
+
+def _has_waited_in_vain(control: Control, now: float) -> bool:
+    """Whether a wait that fails the work is over. Work on hold goes on being on hold."""
+    waits = control.waits if control.state is State.WAITING else None
+    if waits is None or not waits.fails or hold_of(control):
+        return False
+    return waits.until is not None and waits.until <= now
+
+
+def describe(waits: Wait) -> str:
+    """What work waits for, in words."""
+    parts = []
+    if waits.names:
+        parts.append(f"signal {' or '.join(waits.names)}")
+    if waits.join is not None:
+        parts.append("its children")
+    return " or ".join(parts)
 
 
 def _not_yet(control: Control, now: float) -> float | None:
     """Seconds until work that nobody holds may go on; None: now."""
     until: float | None = None
+    if hold_of(control):
+        return float("inf")
     if control.state is State.SCHEDULED:
         until = control.wake_at
     elif control.state is State.WAITING:
@@ -169,7 +198,7 @@ def _crash_loop(control: Control, interruptions: int) -> ErrorInfo:
 
 def on_due(
     control: Control, row: IndexRow, *, now: float, has_backlog: bool
-) -> LookLater | Send | Fail | Cancel:
+) -> LookLater | Send | Fail | Cancel | Settle:
     """What a sweeper does with a due row.
 
     Args:
@@ -178,6 +207,8 @@ def on_due(
         has_backlog: whether the work queue has visible messages that nobody took; then
             a queued work item's delivery is likely among them and is not sent again.
     """
+    if control.outbox and control.lease is None:
+        return Settle()
     if control.state.is_terminal:
         return LookLater(None)
     held_until = lease_until(control, row)
@@ -192,7 +223,7 @@ def on_due(
     not_yet = _not_yet(control, now)
     if not_yet is None:
         return _send_ready(control, now, has_backlog)
-    if control.state is State.WAITING or not is_sent_with_delay(now + not_yet, now):
+    if control.state is State.WAITING or hold_of(control) or not is_sent_with_delay(now + not_yet, now):
         return LookLater(due_at(control, now))
     if not_yet > SEND_EARLY_SECONDS * 2:
         return LookLater(now + not_yet - SEND_EARLY_SECONDS)

@@ -32,6 +32,11 @@ class Kind(StrEnum):
     SIGNALED = "signaled"
     CANCEL_REQUESTED = "cancel_requested"
     RETRIED = "retried"
+    CHILD_ENDED = "child_ended"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    BUDGET_SET = "budget_set"
+    SETTLED = "settled"
 
 
 class ErrorInfo(Struct, frozen=True, omit_defaults=True):
@@ -42,15 +47,72 @@ class ErrorInfo(Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
 
 
-class Wait(Struct, frozen=True, omit_defaults=True):
-    """What work waits for: one of the signal names, until an instant (None: for ever)."""
+class Join(Struct, frozen=True, omit_defaults=True):
+    """When work that waits for its children goes on: at the latest when all have ended.
 
-    names: tuple[str, ...]
+    Attributes:
+        need_done: it goes on once so many are done, or no longer can be.
+        max_failed: it goes on once more than so many have ended otherwise than done.
+        cancels_rest: children that are still open then are cancelled.
+    """
+
+    need_done: int | None = None
+    max_failed: int | None = None
+    cancels_rest: bool = True
+
+
+class Wait(Struct, frozen=True, omit_defaults=True):
+    """What work waits for: any one of these signals, or its children.
+
+    Attributes:
+        names: of signals.
+        until: the instant at which it goes on without (None: never).
+        fails: it fails then instead of going on.
+        join: it waits for its children, too.
+    """
+
+    names: tuple[str, ...] = ()
     until: float | None = None
+    fails: bool = False
+    join: Join | None = None
+
+
+class Parent(Struct, frozen=True, omit_defaults=True):
+    """Who spawned a work item, and which of its children this is, counted from 0."""
+
+    work_id: str
+    ordinal: int
+    key: str = ""
+
+
+class Fork(Struct, frozen=True, omit_defaults=True):
+    """The committed version of another work item that this one began from."""
+
+    work_id: str
+    version: int
+
+
+class Family(Struct, frozen=True, omit_defaults=True):
+    """The children of a work item; `journal/family.py` reads it.
+
+    Attributes:
+        batches: (version, count): how many children each commit spawned.
+        ended: a bitmap of those that have ended, by ordinal, in hexadecimal digits.
+        reported: positions of the reports that no committed step has seen; those of
+            children that ended otherwise than done are negative.
+    """
+
+    batches: tuple[tuple[int, int], ...] = ()
+    ended: str = ""
+    reported: tuple[int, ...] = ()
+
+
+Amounts = tuple[tuple[str, float], ...]
+"""Named amounts, by name: steps, attempts, seconds, and those that an engine reports itself."""
 
 
 class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
-    """The work item exists. Its body is the payload."""
+    """The work item exists. Its body is the payload, or with `fork` {payload, snapshot}."""
 
     kind: ClassVar = Kind.ENQUEUED
     engine: str
@@ -62,6 +124,10 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     wake_at: float | None = None
     deadline_at: float | None = None
     idempotency_key: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    parent: Parent | None = None
+    fork: Fork | None = None
+    budget: Amounts = ()
 
 
 class Claimed(Struct, frozen=True, omit_defaults=True):
@@ -76,7 +142,9 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     """A step is done. Its body is the snapshot after it.
 
     `lease_until` None gives the lease up with the commit. `consumed` are the positions
-    of the signals that the step has seen.
+    of the signals and children's reports that the step has seen. `spawned` is how many
+    children of the family the snapshot asks for, `has_spawned` whether it asks for any,
+    detached ones too. `spent` is what the engine says that the step has used up.
     """
 
     kind: ClassVar = Kind.COMMITTED
@@ -90,6 +158,9 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     engine_version: str | None = None
     consumed: tuple[int, ...] = ()
     artifacts: tuple[str, ...] = ()
+    spawned: int = 0
+    has_spawned: bool = False
+    spent: Amounts = ()
 
 
 class Recorded(Struct, frozen=True, omit_defaults=True):
@@ -105,6 +176,7 @@ class AttemptFailed(Struct, frozen=True, omit_defaults=True):
     kind: ClassVar = Kind.ATTEMPT_FAILED
     error: ErrorInfo
     retry_at: float | None
+    duration_seconds: float = 0.0
 
 
 class Deferred(Struct, frozen=True, omit_defaults=True):
@@ -158,25 +230,75 @@ class Cancelled(Struct, frozen=True, omit_defaults=True):
 
 
 class Signaled(Struct, frozen=True, omit_defaults=True):
-    """Somebody outside sent a signal. Its body is the data."""
+    """Somebody outside sent a signal. Its body is the data.
+
+    `recent` holds (id, position) of the signals before it, newest first, at most
+    `RECENT_MAX`; the last of a full list continues there. So that a signal which is sent
+    again is known by its id, at one read per `RECENT_MAX` signals.
+    """
 
     kind: ClassVar = Kind.SIGNALED
     signal_id: str
     name: str
+    recent: tuple[tuple[str, int], ...] = ()
 
 
 class CancelRequested(Struct, frozen=True, omit_defaults=True):
-    """Somebody outside asked for the work to end."""
+    """Somebody outside asked for the work to end; a step that still runs at `by` is interrupted."""
 
     kind: ClassVar = Kind.CANCEL_REQUESTED
     reason: str
+    by: float | None = None
 
 
 class Retried(Struct, frozen=True, omit_defaults=True):
-    """An operator put terminal work back to life, from its last snapshot."""
+    """An operator put terminal work back to life.
+
+    It goes on from its last snapshot, or from an earlier one at `snapshot_position`;
+    versions go on counting either way.
+    """
 
     kind: ClassVar = Kind.RETRIED
     reason: str
+    snapshot_position: int | None = None
+
+
+class ChildEnded(Struct, frozen=True, omit_defaults=True):
+    """A child has ended. Its body is the report: what came of it."""
+
+    kind: ClassVar = Kind.CHILD_ENDED
+    child_id: str
+    ordinal: int
+    state: State
+
+
+class Paused(Struct, frozen=True, omit_defaults=True):
+    """An operator put the work on hold; a step that runs is committed first."""
+
+    kind: ClassVar = Kind.PAUSED
+    reason: str
+
+
+class Resumed(Struct, frozen=True, omit_defaults=True):
+    """An operator let the work go on."""
+
+    kind: ClassVar = Kind.RESUMED
+    reason: str
+
+
+class BudgetSet(Struct, frozen=True, omit_defaults=True):
+    """An operator set budgets anew; those that are not named stay."""
+
+    kind: ClassVar = Kind.BUDGET_SET
+    budget: Amounts
+    reason: str
+
+
+class Settled(Struct, frozen=True, omit_defaults=True):
+    """The effects of all entries up to `up_to` are known to be done."""
+
+    kind: ClassVar = Kind.SETTLED
+    up_to: int
 
 
 Event = (
@@ -194,9 +316,26 @@ Event = (
     | Signaled
     | CancelRequested
     | Retried
+    | ChildEnded
+    | Paused
+    | Resumed
+    | BudgetSet
+    | Settled
 )
 
-OUTSIDER_KINDS = frozenset({Kind.SIGNALED, Kind.CANCEL_REQUESTED})
+RECENT_MAX = 50  # signals that an entry remembers by id
+
+OUTSIDER_KINDS = frozenset(
+    {
+        Kind.SIGNALED,
+        Kind.CANCEL_REQUESTED,
+        Kind.CHILD_ENDED,
+        Kind.PAUSED,
+        Kind.RESUMED,
+        Kind.BUDGET_SET,
+        Kind.SETTLED,
+    }
+)
 """Kinds that somebody without the lease appends while it is held; the holder takes them in."""
 
 
@@ -247,9 +386,20 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
         interruptions: leases since the last commit that ended without a word.
         wake_at: when scheduled work goes on.
         last_token: of the lease that ended last, while none is held.
+        waits: what the last commit waits for, or waited for until it was woken.
         sent_position: the last entry that had a delivery sent.
-        signals: positions of signals that no committed step has seen.
+        signals: (position, name) of signals that no committed step has seen.
+        last_signal: position of the newest signal, seen or not.
         once: results recorded in the current step: (key, position).
+        cancel_requested: it ends as soon as nobody runs it; a step that runs at
+            `cancel_by` is interrupted.
+        paused: why it is on hold; empty: it is not.
+        labels: (name, value), for finding it.
+        parent: who spawned it.
+        family: its children.
+        outbox: positions of entries whose effects (`journal/effects.py`) may be undone.
+        budget: what it may use up, by name.
+        spent: what it has used up, by name.
         reason: why it is in this state, for people.
     """
 
@@ -270,9 +420,18 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     waits: Wait | None = None
     deadline_at: float | None = None
     sent_position: int = 0
-    signals: tuple[int, ...] = ()
+    signals: tuple[tuple[int, str], ...] = ()
+    last_signal: int | None = None
     once: tuple[tuple[str, int], ...] = ()
     cancel_requested: bool = False
+    cancel_by: float | None = None
+    paused: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    parent: Parent | None = None
+    family: Family | None = None
+    outbox: tuple[int, ...] = ()
+    budget: Amounts = ()
+    spent: Amounts = ()
     reason: str = ""
 
 
@@ -284,6 +443,7 @@ class IndexRow(Struct, frozen=True, omit_defaults=True, gc=False):
         due_at: when somebody should look if nothing else has happened; None: never.
         token, worker_id, lease_until: the lease, as last renewed.
         progress: (fraction, text) of the running step, if it said so.
+        parent_id: who spawned it.
     """
 
     work_id: str
@@ -306,6 +466,8 @@ class IndexRow(Struct, frozen=True, omit_defaults=True, gc=False):
     interruptions: int = 0
     reason: str = ""
     progress: tuple[float, str] | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    parent_id: str | None = None
 
 
 class Entry(Struct, frozen=True, omit_defaults=True, gc=False):

@@ -9,33 +9,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import msgspec
 
 from roost.errors import SchemaTooNew, StorageCorrupt
-from roost.journal.entries import (
-    AttemptFailed,
-    Blocked,
-    Body,
-    Cancelled,
-    CancelRequested,
-    Claimed,
-    Committed,
-    Control,
-    Deferred,
-    Encoding,
-    Enqueued,
-    Entry,
-    Event,
-    Evicted,
-    Failed,
-    Kind,
-    Recorded,
-    Released,
-    Retried,
-    Signaled,
-)
+from roost.journal.entries import Body, Control, Encoding, Entry, Event, Kind
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -52,23 +31,7 @@ _HASH_LOG_MAX = 21  # a table of 8 MiB
 _BODY_MAX_BYTES = 64 << 20  # nothing larger is ever unpacked
 
 _EVENTS: dict[Kind, msgspec.json.Decoder[Event]] = {
-    event.kind: msgspec.json.Decoder(event)
-    for event in (
-        Enqueued,
-        Claimed,
-        Committed,
-        Recorded,
-        AttemptFailed,
-        Deferred,
-        Blocked,
-        Released,
-        Evicted,
-        Failed,
-        Cancelled,
-        Signaled,
-        CancelRequested,
-        Retried,
-    )
+    event.kind: msgspec.json.Decoder(event) for event in get_args(Event)
 }
 _CONTROL = msgspec.json.Decoder(Control)
 _JSON = msgspec.json.Encoder()

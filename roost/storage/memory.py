@@ -206,6 +206,8 @@ def _matches(row: IndexRow, query: IndexQuery) -> bool:
         and (query.engine is None or row.engine == query.engine)
         and (query.id_prefix is None or row.work_id.startswith(query.id_prefix))
         and (query.created_after is None or row.created_at > query.created_after)
+        and (query.label is None or query.label in row.labels)
+        and (query.parent_id is None or row.parent_id == query.parent_id)
     )
 
 

@@ -97,7 +97,8 @@ class FeedPage:
 class IndexQuery:
     """Which rows of one namespace to list; None matches all of it.
 
-    Rows come newest first. `id_prefix` matches the start of the whole work id.
+    Rows come newest first. `id_prefix` matches the start of the whole work id, `label` a
+    name with its value.
     """
 
     state: State | None = None
@@ -105,6 +106,8 @@ class IndexQuery:
     id_prefix: str | None = None
     created_after: float | None = None
     namespace: str = ""
+    label: tuple[str, str] | None = None
+    parent_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

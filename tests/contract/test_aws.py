@@ -9,6 +9,7 @@ from roost.testing.contract import (
     BackendContract,
     BackendHarness,
     ClaimsContract,
+    DirectivesContract,
     EndsContract,
     IndexContract,
     JournalContract,
@@ -72,6 +73,11 @@ class TestArtifacts(ArtifactsContract):
 
 @pytest.mark.slow
 class TestBackend(BackendContract):
+    pass
+
+
+@pytest.mark.slow
+class TestDirectives(DirectivesContract):
     pass
 
 

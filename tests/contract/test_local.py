@@ -13,6 +13,7 @@ from roost.testing.contract import (
     BackendContract,
     BackendHarness,
     ClaimsContract,
+    DirectivesContract,
     EndsContract,
     IndexContract,
     JournalContract,
@@ -80,6 +81,10 @@ class TestArtifacts(ArtifactsContract):
 
 class TestBackend(BackendContract):
     pass
+
+
+class TestDirectives(DirectivesContract):
+    """See `DirectivesContract`."""
 
 
 class TestEnds(EndsContract):

@@ -11,6 +11,7 @@ from roost.testing.contract import (
     BackendContract,
     BackendHarness,
     ClaimsContract,
+    DirectivesContract,
     EndsContract,
     IndexContract,
     JournalContract,
@@ -70,6 +71,10 @@ class TestArtifacts(ArtifactsContract):
 
 class TestBackend(BackendContract):
     pass
+
+
+class TestDirectives(DirectivesContract):
+    """See `DirectivesContract`."""
 
 
 class TestEnds(EndsContract):

@@ -29,6 +29,7 @@ from roost.core.attempt import (
     run_init,
     run_step,
 )
+from roost.core.inbox import Given
 from roost.engine import EngineSpec, current_step
 from roost.errors import EngineContractError, FailWork, IdentifierError, LeaseLost, PayloadError, RetryLater
 from roost.models import Artifact, Snapshot, WorkItem
@@ -64,6 +65,8 @@ class Fixture:
         self.recorder = Recorder()
         self.reports: list[tuple[float, str]] = []
         self.is_cancelled = False
+        self.given = Given()
+        self.spent: dict[str, float] = {}
 
     def context(self) -> Context:
         return Context(
@@ -72,6 +75,8 @@ class Fixture:
             attempt=2,
             artifacts=self.artifacts,
             recorder=self.recorder,
+            given=self.given,
+            spent=self.spent,
             interruption=self.interruption,
             is_cancelled=lambda: self.is_cancelled,
             report=lambda fraction, text: self.reports.append((fraction, text)),

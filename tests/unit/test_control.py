@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from roost.journal.budget import hold_of
 from roost.journal.control import (
     LEASE_GRACE_SECONDS,
     LOST_DELIVERY_SECONDS,
@@ -21,8 +22,10 @@ from roost.journal.control import (
 from roost.journal.entries import (
     AttemptFailed,
     Blocked,
+    BudgetSet,
     Cancelled,
     CancelRequested,
+    ChildEnded,
     Claimed,
     Committed,
     Control,
@@ -35,9 +38,12 @@ from roost.journal.entries import (
     Failed,
     Kind,
     Lease,
+    Paused,
     Recorded,
     Released,
+    Resumed,
     Retried,
+    Settled,
     Signaled,
     Wait,
 )
@@ -61,6 +67,11 @@ EVENTS: list[Event] = [
     Signaled("s", "go"),
     CancelRequested("enough"),
     Retried("again"),
+    ChildEnded("child", 0, State.DONE),
+    Paused("hold on"),
+    Resumed("go on"),
+    BudgetSet((("usd", 1.0),), "more"),
+    Settled(5),
 ]
 BY_KIND = {event.kind: event for event in EVENTS}
 
@@ -84,6 +95,11 @@ MOVES: dict[tuple[State | None, Kind], State] = {
     (W, Kind.SIGNALED): Q,  # it waits for this very signal
     **{(state, Kind.CANCEL_REQUESTED): state for state in (*IDLE, R)},
     **{(state, Kind.RETRIED): Q for state in ENDED},
+    **{(state, Kind.CHILD_ENDED): state for state in (*IDLE, R, *ENDED)},
+    **{(state, Kind.PAUSED): state for state in (*IDLE, R)},
+    **{(state, kind): state for state in (Q, S, W, R) for kind in (Kind.RESUMED, Kind.BUDGET_SET)},
+    **{(B, kind): Q for kind in (Kind.RESUMED, Kind.BUDGET_SET)},  # it may have missed its turn
+    **{(state, Kind.SETTLED): state for state in (*IDLE, R, *ENDED)},
 }
 
 
@@ -158,10 +174,11 @@ class TestClaimed:
         assert held.lease == Lease("w3", 8, AT + 90)
         assert held.interruptions == 2
 
-    def test_it_clears_what_the_work_waited_for(self) -> None:
+    def test_it_clears_the_wake_time_but_not_what_the_step_is_to_be_given(self) -> None:
         for state in IDLE:
-            held = after(control(state, reason="because", last_token=3), Claimed("w", AT + 60))
-            assert (held.wake_at, held.waits, held.reason, held.last_token) == (None, None, "", None)
+            before = control(state, reason="because", last_token=3)
+            held = after(before, Claimed("w", AT + 60))
+            assert (held.wake_at, held.waits, held.reason, held.last_token) == (None, before.waits, "", None)
 
 
 class TestCommitted:
@@ -194,13 +211,17 @@ class TestCommitted:
 
     def test_it_takes_away_the_signals_that_it_consumed(self) -> None:
         signaled = after(RUNNING, Signaled("a", "x"), Signaled("b", "y"))
-        assert signaled.signals == (7, 8)
-        assert after(signaled, Committed(3, "s", consumed=(7,))).signals == (8,)
+        assert signaled.signals == ((7, "x"), (8, "y"))
+        assert after(signaled, Committed(3, "s", consumed=(7,))).signals == ((8, "y"),)
 
     def test_it_does_not_wait_while_a_signal_is_left(self) -> None:
         signaled = after(RUNNING, Signaled("a", "go"))
         moved = after(signaled, Committed(3, "s", waits=Wait(("go",))))
-        assert (moved.state, moved.waits) == (State.QUEUED, None)
+        assert (moved.state, moved.waits) == (State.QUEUED, Wait(("go",)))
+        on = after(signaled, Committed(3, "s", lease_until=AT + 60, waits=Wait(("go",))))
+        assert (on.state, on.waits) == (State.RUNNING, Wait(("go",)))
+        waits = after(signaled, Committed(3, "s", lease_until=AT + 60, waits=Wait(("stop",))))
+        assert (waits.state, waits.lease) == (State.WAITING, None)
 
 
 class TestEndsOfALease:
@@ -241,9 +262,14 @@ class TestOutsiders:
     def test_a_signal_wakes_only_who_waits_for_its_name(self) -> None:
         waiting = control(State.WAITING)
         woken = after(waiting, Signaled("s", "stop"))
-        assert (woken.state, woken.waits, woken.signals, woken.sent_position) == (State.QUEUED, None, (7,), 7)
+        assert (woken.state, woken.waits, woken.signals, woken.sent_position) == (
+            State.QUEUED,
+            waiting.waits,  # says what the next step is given
+            ((7, "stop"),),
+            7,
+        )
         other = after(waiting, Signaled("s", "other"))
-        assert (other.state, other.waits, other.signals) == (State.WAITING, waiting.waits, (7,))
+        assert (other.state, other.waits, other.signals) == (State.WAITING, waiting.waits, ((7, "other"),))
 
     def test_they_leave_the_lease_alone(self) -> None:
         moved = after(RUNNING, Signaled("s", "go"), CancelRequested("enough"))
@@ -321,4 +347,6 @@ def test_any_valid_sequence_counts_right(events: list[Event]) -> None:
                 interruptions = 0
         assert (state.version, state.interruptions) == (versions, interruptions)
         assert (state.lease is not None) is (state.state is State.RUNNING)
-        assert (due_at(state, AT + 1) is None) is state.state.is_terminal
+        is_on_hold = state.lease is None and bool(hold_of(state)) and not state.cancel_requested
+        is_quiet = (state.state.is_terminal or is_on_hold) and not state.outbox
+        assert (due_at(state, AT + 1) is None) is is_quiet

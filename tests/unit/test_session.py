@@ -121,7 +121,7 @@ class TestTakingIn:
             "committed",
             "committed",
         ]
-        assert (await process.tail(work_id)).control.signals == (2, 3)
+        assert (await process.tail(work_id)).control.signals == ((2, "go"), (3, "go"))
 
     async def test_a_request_to_cancel_is_taken_in_and_ends_it_after_the_commit(self, world: World) -> None:
         async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:

@@ -222,6 +222,8 @@ def row_item(row: IndexRow, shards: int) -> Item:
     work_id = fields.pop("work_id")
     if row.progress is not None:
         fields["progress"] = json.dumps(row.progress)
+    if row.labels:
+        fields["labels"] = _labels(row.labels)
     shard = shard_of(work_id, shards)
     fields |= {
         "work": work_id,
@@ -244,6 +246,8 @@ def row_of(item: Item) -> IndexRow:
         fields["work_id"] = fields["work"]
         if "progress" in fields:
             fields["progress"] = json.loads(fields["progress"])
+        if "labels" in fields:
+            fields["labels"] = tuple(json.loads(fields["labels"]).items())
         return msgspec.convert(fields, IndexRow, strict=False)  # numbers come as texts
     except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
         raise StorageCorrupt(f"index row {fields.get('work')!r} can't be read: {error}") from error
@@ -266,6 +270,10 @@ def _list_arguments(query: IndexQuery, before: str | None) -> Item:
         clauses.append(("begins_with(#work, :prefix)", "work", query.id_prefix))
     if query.created_after is not None:
         clauses.append(("#created_at > :after", "created_at", query.created_after))
+    if query.parent_id is not None:
+        clauses.append(("#parent_id = :parent", "parent_id", query.parent_id))
+    if query.label is not None:
+        clauses.append(("contains(#labels, :label)", "labels", _labels((query.label,))[1:-1]))
     values = {clause.partition(":")[2].rstrip(")"): value for clause, _, value in clauses}
     arguments: Item = {
         "IndexName": "state",
@@ -277,6 +285,11 @@ def _list_arguments(query: IndexQuery, before: str | None) -> Item:
     if clauses:
         arguments["FilterExpression"] = " AND ".join(clause for clause, _, _ in clauses)
     return arguments
+
+
+def _labels(labels: tuple[tuple[str, str], ...]) -> str:
+    """Labels as an attribute; one of them is a part of the text that nothing else can be."""
+    return json.dumps(dict(labels), ensure_ascii=False, separators=(",", ":"))
 
 
 def _of_state(key: str, arguments: Item) -> Item:

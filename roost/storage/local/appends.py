@@ -19,7 +19,7 @@ _INSERT_ENTRY = insert(_INTO_JOURNAL, 1, 1 + len(StoredEntry._fields))
 _INSERT_ROW = insert(_INTO_WORKS, 1, len(_COLUMNS))
 SELECT_ENTRY = f"SELECT {ENTRY_COLUMNS} FROM journal WHERE work = (SELECT id FROM works WHERE work_id = ?)"  # noqa: S608  constant text
 # Not what never changes after position 0: an UPDATE writes each index that it names a column of.
-_CONSTANT = ("work_id", "engine", "lane", "created_at")
+_CONSTANT = ("work_id", "engine", "lane", "created_at", "labels", "parent_id")
 _CHANGING = [number for number, name in enumerate(_COLUMNS) if name not in _CONSTANT]
 _UPDATE_ROW = (
     f"UPDATE works SET {', '.join(f'{_COLUMNS[number]} = ?' for number in _CHANGING)} "  # noqa: S608  constant text

@@ -9,7 +9,15 @@ from typing import Any
 
 from roost.journal.entries import IndexRow
 from roost.models import State
-from roost.storage.local.rows import PUT_ROW, ROW_COLUMNS, cursor_of, dump_progress, row_of, row_values
+from roost.storage.local.rows import (
+    PUT_ROW,
+    ROW_COLUMNS,
+    cursor_of,
+    dump_labels,
+    dump_progress,
+    row_of,
+    row_values,
+)
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
 from roost.storage.ports import IndexPage, IndexQuery, Renewal
@@ -92,6 +100,8 @@ def _where(query: IndexQuery) -> tuple[list[str], list[Any]]:
         ("state = ?", query.state.value if query.state else None),
         ("engine = ?", query.engine),
         ("created_at > ?", query.created_after),
+        ("parent_id = ?", query.parent_id),
+        ("instr(labels, ?) > 0", None if query.label is None else dump_labels((query.label,))[1:-1]),
         ("work_id >= ?", query.id_prefix),
         ("work_id < ?", None if query.id_prefix is None else query.id_prefix + "\U0010ffff"),
     ):

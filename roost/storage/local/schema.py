@@ -72,11 +72,14 @@ CREATE TABLE works (
     failures INTEGER NOT NULL,
     interruptions INTEGER NOT NULL,
     reason TEXT NOT NULL,
-    progress TEXT
+    progress TEXT,
+    labels TEXT,
+    parent_id TEXT
 );
 CREATE INDEX works_by_state ON works (state);
 CREATE INDEX works_by_engine ON works (engine);
 CREATE INDEX works_due ON works (due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX works_by_parent ON works (parent_id) WHERE parent_id IS NOT NULL;
 
 CREATE TABLE deliveries (
     id INTEGER PRIMARY KEY,

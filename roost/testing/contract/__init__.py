@@ -32,6 +32,7 @@ _MODULES = (
     "queue",
     "artifacts",
     "backend",
+    "directives",
     "ends",
     "model",
     "process",
@@ -42,6 +43,7 @@ from roost.testing.clock import ManualClock  # noqa: E402  after the line that s
 from roost.testing.contract.artifacts import ArtifactsContract  # noqa: E402
 from roost.testing.contract.backend import BackendContract  # noqa: E402
 from roost.testing.contract.claims import ClaimsContract  # noqa: E402
+from roost.testing.contract.directives import DirectivesContract  # noqa: E402
 from roost.testing.contract.ends import EndsContract  # noqa: E402
 from roost.testing.contract.harness import BackendHarness, ManualHarness  # noqa: E402
 from roost.testing.contract.index import IndexContract  # noqa: E402
@@ -55,6 +57,7 @@ __all__ = [
     "BackendContract",
     "BackendHarness",
     "ClaimsContract",
+    "DirectivesContract",
     "EndsContract",
     "IndexContract",
     "JournalContract",

@@ -12,8 +12,10 @@ from roost.journal.entries import (
     AttemptFailed,
     Blocked,
     Body,
+    BudgetSet,
     Cancelled,
     CancelRequested,
+    ChildEnded,
     Claimed,
     Committed,
     Deferred,
@@ -22,13 +24,19 @@ from roost.journal.entries import (
     ErrorInfo,
     Evicted,
     Failed,
+    Fork,
+    Join,
+    Parent,
+    Paused,
     Recorded,
     Released,
+    Resumed,
     Retried,
+    Settled,
     Signaled,
     Wait,
 )
-from roost.models import Lane
+from roost.models import Lane, State
 from roost.storage.ports import Backend, FeedPage, IndexQuery, Journal
 from roost.testing.contract.harness import AT, BackendHarness, Contract, append_all, first, follow
 
@@ -60,6 +68,10 @@ def every_kind() -> list[Entry]:
             wake_at=AT + 5,
             deadline_at=AT + 1e6,
             idempotency_key="k",
+            labels=(("team", "ü"),),
+            parent=Parent("p", 3, "third"),
+            fork=Fork("f", 7),
+            budget=(("steps", 10.0), ("usd", 2.5)),
         )
     ]
 
@@ -68,12 +80,14 @@ def every_kind() -> list[Entry]:
 
     add(Claimed("worker-1", AT + 30.125))
     add(Recorded("charge/1"), Body(Encoding.ZSTD, bytes(range(256))))
-    add(Signaled("s1", "go"), Body(Encoding.JSON, b"null"))
+    add(Signaled("s1", "go", (("s0", 1),)), Body(Encoding.JSON, b"null"))
     add(
-        Committed(1, "next", AT + 60, None, None, False, 0.25, "v7", (3,), ("d1", "d2")),
+        Committed(
+            1, "next", AT + 60, None, None, False, 0.25, "v7", (3,), ("d1", "d2"), 2, True, (("usd", 0.5),)
+        ),
         Body(Encoding.DELTA, b"\x00\xff", base=0, depth=1),
     )
-    add(AttemptFailed(error, AT + 90))
+    add(AttemptFailed(error, AT + 90, 1.5))
     add(Claimed("worker-2", AT + 120))
     add(Deferred(AT + 130, "not yet"))
     add(Claimed("worker-3", AT + 150))
@@ -84,12 +98,17 @@ def every_kind() -> list[Entry]:
     add(Evicted(12, "worker-5"))
     add(Claimed("worker-6", AT + 240))
     add(
-        Committed(2, "wait", waits=Wait(("go", "stop"), AT + 300)),
+        Committed(2, "wait", waits=Wait(("go", "stop"), AT + 300, True, Join(2, 1, False))),
         Body(Encoding.ZSTD, b"", digest="0" * 64),
     )
-    add(CancelRequested("enough"))
+    add(Paused("hold on"))
+    add(ChildEnded("w.1-0", 0, State.FAILED), Body(Encoding.JSON, b"{}"))
+    add(Settled(5))
+    add(Resumed("go on"))
+    add(BudgetSet((("usd", 5.0),), "more"))
+    add(CancelRequested("enough", AT + 600))
     add(Cancelled("enough"))
-    add(Retried("again"))
+    add(Retried("again", 5))
     add(Failed(error))
     return entries
 

@@ -1,0 +1,156 @@
+"""Children: what starts them, and what their parent is told when they end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from roost import jsonio
+from roost.core import bodies, outbox
+from roost.core.attempt import DELAY_MAX_SECONDS
+from roost.core.parts import Parts
+from roost.engine import EngineRegistry
+from roost.errors import PayloadError
+from roost.journal import family
+from roost.journal.control import apply
+from roost.journal.entries import Body, Enqueued, Entry, Parent
+from roost.models import Child, Lane, State
+
+_TOGETHER = 100  # children that are stored by one call
+
+REPORT_ERROR_CHARS = 2000
+
+
+async def spawn(parts: Parts, entry: Entry, *, actor: str) -> Sequence[Entry]:
+    """Enqueue the children that the snapshot in `entry` asks for; again, if need be.
+
+    Returns:
+        What stands where a child's id was taken by other work.
+    """
+    fields = jsonio.load(await bodies.load(parts.backend, entry))
+    children = [Child.model_validate(child) for child in fields.get("spawn", ())]
+    firsts = [
+        await _first_entry(parts, entry, child, work_id, ordinal, actor)
+        for child, (work_id, ordinal) in zip(children, _ids(entry, children), strict=True)
+    ]
+    taken: list[Entry] = []
+    for start in range(0, len(firsts), _TOGETHER):
+        taken += await _store(parts, firsts[start : start + _TOGETHER])
+    return taken
+
+
+def _ids(entry: Entry, children: Sequence[Child]) -> list[tuple[str, int | None]]:
+    """The work id of each child, and its ordinal in the family; None if it is detached."""
+    version = entry.control.version
+    before = entry.control.family
+    first = family.total(before) - sum(not child.is_detached for child in children)
+    ids: list[tuple[str, int | None]] = []
+    numbers = {True: 0, False: 0}
+    for child in children:
+        number = numbers[child.is_detached]
+        numbers[child.is_detached] += 1
+        work_id = family.child_id(entry.work_id, version, number, is_detached=child.is_detached)
+        ids.append((work_id, None if child.is_detached else first + number))
+    return ids
+
+
+async def _first_entry(
+    parts: Parts, parent: Entry, child: Child, work_id: str, ordinal: int | None, actor: str
+) -> Entry:
+    now = parts.clock.now()
+    event = Enqueued(
+        engine=child.engine,
+        lane=Lane.of(child.priority),
+        priority=child.priority,
+        resources=tuple(dict.fromkeys(child.resources)),
+        capacities=tuple(sorted(child.capacities.items())),
+        resource_scope=child.resource_scope,
+        wake_at=parent.at + child.delay_seconds if child.delay_seconds else None,
+        deadline_at=child.deadline_at,
+        labels=tuple(sorted(child.labels.items())),
+        parent=None if ordinal is None else Parent(parent.work_id, ordinal, child.key),
+        budget=tuple(sorted(child.budget.items())),
+    )
+    raw = jsonio.dump(child.payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
+    return Entry(
+        work_id=work_id,
+        position=0,
+        entry_id=parts.ids.unique(),
+        at=now,
+        actor=actor,
+        event=event,
+        control=apply(None, event, position=0, at=now),
+        body=await bodies.store(parts.backend, raw),
+    )
+
+
+async def _store(parts: Parts, firsts: Sequence[Entry]) -> list[Entry]:
+    """Append first entries and send their deliveries; returns what stands in the way."""
+    standing = await parts.backend.journal.append_many(firsts)
+    now = parts.clock.now()
+    messages = [
+        message
+        for first, stands in zip(firsts, standing, strict=True)
+        if stands.entry_id == first.entry_id and (message := outbox.next_delivery(first, now)) is not None
+    ]
+    if messages:
+        await parts.backend.queue.send(messages)
+    return [
+        stands
+        for first, stands in zip(firsts, standing, strict=True)
+        if not _is_the_same_child(first, stands)
+    ]
+
+
+def _is_the_same_child(first: Entry, stands: Entry) -> bool:
+    assert isinstance(first.event, Enqueued)
+    return isinstance(stands.event, Enqueued) and stands.event.parent == first.event.parent
+
+
+async def report(parts: Parts, entry: Entry) -> Body:
+    """The body of a child's report: what came of it, from its last entry."""
+    control = entry.control
+    found: dict[str, Any] = {"error": "", "result": None, "artifacts": []}
+    if control.parent is not None and control.parent.key:
+        found["key"] = control.parent.key
+    if control.state is not State.DONE:
+        found["error"] = control.reason[:REPORT_ERROR_CHARS]
+    if control.snapshot_position is not None:
+        last = await parts.backend.journal.get(entry.work_id, control.snapshot_position)
+        if last is not None:
+            fields = jsonio.load(await bodies.load(parts.backend, last))
+            found["result"] = fields.get("result")
+            found["artifacts"] = fields.get("artifacts", [])
+    return await bodies.store(
+        parts.backend, jsonio.dump(found, what="report", max_bytes=jsonio.SNAPSHOT_MAX_BYTES)
+    )
+
+
+async def report_of_taken_id(parts: Parts) -> Body:
+    """The report of a child that could not be enqueued, since other work has its id."""
+    error = "EnqueueConflict: other work has the child's id"
+    found: dict[str, Any] = {"error": error, "result": None, "artifacts": []}
+    return await bodies.store(parts.backend, jsonio.dump(found, what="report", max_bytes=1 << 16))
+
+
+def check_children(children: Sequence[Child], before: int, engines: EngineRegistry) -> None:
+    """Check what can be checked before the commit that spawns them.
+
+    Args:
+        before: how many children there are already.
+        engines: payloads are checked against those of them that have a `payload_model`.
+
+    Raises:
+        InputError: says what is wrong.
+    """
+    attached = sum(not child.is_detached for child in children)
+    if attached + before > family.CHILDREN_MAX or len(children) > family.CHILDREN_MAX:
+        raise PayloadError(f"more than {family.CHILDREN_MAX} children of one work item")
+    for child in children:
+        jsonio.dump(child.payload, what="a child's payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
+        if not (math.isfinite(child.delay_seconds) and 0 <= child.delay_seconds <= DELAY_MAX_SECONDS):
+            raise PayloadError(f"a child's delay of {child.delay_seconds} s is not within 0 and ten years")
+        spec = engines.get(child.engine)
+        if spec is not None:
+            spec.check_payload(child.payload)

@@ -1,0 +1,50 @@
+"""Amounts that work uses up, and the limits at which it parks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from roost.journal.entries import Amounts, Control
+
+STEPS, ATTEMPTS, SECONDS = "steps", "attempts", "seconds"
+"""What Roost counts itself: committed steps, tries at a step, seconds inside steps."""
+
+
+def add(spent: Amounts, more: Mapping[str, float]) -> Amounts:
+    """What was spent, and more of it; sorted by name."""
+    if not more:
+        return spent
+    total = dict(spent)
+    for name, amount in more.items():
+        total[name] = round(total.get(name, 0.0) + amount, 9)
+    return tuple(sorted(total.items()))
+
+
+def own_counts(budget: Amounts, *, steps: int, seconds: float) -> dict[str, float]:
+    """What Roost counts of one try at a step, as far as there is a limit on it."""
+    if not budget:
+        return {}
+    own = {STEPS: float(steps), ATTEMPTS: 1.0, SECONDS: seconds}
+    return {name: own[name] for name, _ in budget if own.get(name)}
+
+
+def breach(control: Control) -> str:
+    """Why work is over its budget, in words; empty if it is not."""
+    if not control.budget:
+        return ""
+    spent = dict(control.spent)
+    over = [
+        f"{name} {spent[name]:g} of {limit:g}"
+        for name, limit in control.budget
+        if _is_over(spent, name, limit)
+    ]
+    return f"budget used up: {', '.join(over)}" if over else ""
+
+
+def _is_over(spent: Mapping[str, float], name: str, limit: float) -> bool:
+    return name in spent and spent[name] >= limit
+
+
+def hold_of(control: Control) -> str:
+    """Why work is on hold, paused or over its budget; empty if it is not."""
+    return control.paused or breach(control)

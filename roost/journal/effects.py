@@ -1,0 +1,89 @@
+"""What an entry has others do: start children, tell the parent, cancel children. Pure.
+
+An entry with effects is named in `Control.outbox` from then on, until they are known to
+be done; `core/outbox.py` carries them out. Each is idempotent, for it is done again by
+whoever finds it undone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from roost.journal import family
+from roost.journal.entries import (
+    AttemptFailed,
+    Cancelled,
+    ChildEnded,
+    Committed,
+    Control,
+    Entry,
+    Event,
+    Failed,
+)
+from roost.names import State
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnChildren:
+    """Enqueue the children that the snapshot in the entry's body asks for."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyParent:
+    """Report the end of the work to its parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelChildren:
+    """Ask all children that are still open to end."""
+
+    reason: str
+
+
+Effect = SpawnChildren | NotifyParent | CancelChildren
+
+
+def effects_of(entry: Entry) -> tuple[Effect, ...]:
+    """What follows from an entry, in the order in which it is to be done."""
+    return effects(entry.event, entry.control, entry.position)
+
+
+def effects(event: Event, after: Control, position: int) -> tuple[Effect, ...]:
+    """What follows from `event` at `position`, with `after` as the state after it."""
+    found: list[Effect] = []
+    if isinstance(event, Committed) and event.has_spawned:
+        found.append(SpawnChildren())
+    if after.state.is_terminal:
+        found += _of_end(after) if event.kind in _ENDING else []
+    elif (event.kind, after.state) in _MAY_SATISFY and _has_settled_join(event, after, position):
+        found.append(CancelChildren("enough of its siblings have ended"))
+    return tuple(found)
+
+
+_ENDING = {Committed.kind, AttemptFailed.kind, Failed.kind, Cancelled.kind}
+"""Kinds that can lead to an end; what outsiders append afterwards is none."""
+
+_MAY_SATISFY = {
+    (ChildEnded.kind, State.QUEUED),
+    (Committed.kind, State.QUEUED),
+    (Committed.kind, State.RUNNING),
+}
+
+
+def _of_end(after: Control) -> list[Effect]:
+    found: list[Effect] = []
+    if after.state is State.CANCELLED and family.open_count(after.family):
+        found.append(CancelChildren(f"its parent was cancelled: {after.reason}"))
+    if after.parent is not None:
+        found.append(NotifyParent())
+    return found
+
+
+def _has_settled_join(event: Event, after: Control, position: int) -> bool:
+    """Whether this very entry satisfied a join that cancels the rest, and there is a rest."""
+    join = after.waits.join if after.waits is not None else None
+    if join is None or not join.cancels_rest or not family.open_count(after.family):
+        return False
+    if isinstance(event, ChildEnded) and after.sent_position != position:
+        return False
+    return family.is_satisfied(join, after.family)
