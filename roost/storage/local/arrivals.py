@@ -7,18 +7,39 @@ third of the time of storing it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from operator import itemgetter
 
-from roost.journal.control import due_at
+from roost.journal.control import project
 from roost.journal.entries import Entry, Kind
 from roost.storage.codec import FORMAT, StoredEntry
 from roost.storage.local.appends import append_one
 from roost.storage.local.many import chunks, marks
+from roost.storage.local.rows import ROW_COLUMNS, row_values
 
-_ROW_WIDTH = 8
-_ENTRY_WIDTH = 9
+_SAME_IN_ROWS = {
+    **dict.fromkeys(("position", "version", "failures", "interruptions"), "0"),
+    **dict.fromkeys(("step", "reason"), "''"),
+    **dict.fromkeys(("token", "worker_id", "lease_until", "progress"), "NULL"),
+}
+_SAME_IN_ENTRIES = {
+    **dict.fromkeys(("position", "version", "body_depth"), "0"),
+    "kind": f"'{Kind.ENQUEUED.value}'",
+    "body_base": "NULL",
+    "format": str(FORMAT),
+}
+
+
+def _others(columns: Iterable[str], same: Mapping[str, str]) -> Sequence[int]:
+    """The columns that are bound for each item, by number."""
+    return [number for number, name in enumerate(columns) if name not in same]
+
+
+_ROW = _others(ROW_COLUMNS.split(", "), _SAME_IN_ROWS)
+_ENTRY = _others(StoredEntry._fields, _SAME_IN_ENTRIES)
+_of_row = itemgetter(*_ROW)
+_of_entry = itemgetter(*_ENTRY)
 
 
 def append_many(
@@ -41,9 +62,9 @@ def _append_chunk(db: sqlite3.Connection, pairs: Sequence[tuple[Entry, StoredEnt
     if count == 1:
         return [append_one(db, *pairs[0])]
     db.execute("SAVEPOINT chunk")
-    rows = [value for entry, _ in pairs for value in _row(entry)]
+    rows = [value for entry, _ in pairs for value in _of_row(row_values(project(entry)))]
     if db.execute(_insert_rows(count), rows).rowcount == count:
-        values = [value for _, stored in pairs for value in _entry(stored)]
+        values = [value for _, stored in pairs for value in _of_entry(stored)]
         if db.execute(_insert_entries(count), values).rowcount == count:
             db.execute("RELEASE chunk")
             return [entry for entry, _ in pairs]
@@ -52,52 +73,26 @@ def _append_chunk(db: sqlite3.Connection, pairs: Sequence[tuple[Entry, StoredEnt
     return [append_one(db, *pair) for pair in pairs]
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
-    """Of what `control.project` gives, all that is not the same for all new work."""
-    control = entry.control
-    return (
-        entry.work_id,
-        control.engine,
-        control.state.value,
-        control.lane.value,
-        entry.at,
-        due_at(control, entry.at),
-        control.wake_at,
-        control.deadline_at,
-    )
-
-
-def _entry(stored: StoredEntry) -> tuple[Any, ...]:
-    """Of the columns of an entry, all that is not the same for all new work."""
-    return (
-        stored.work_id,
-        stored.entry_id,
-        stored.at,
-        stored.actor,
-        stored.event,
-        stored.control,
-        stored.body,
-        stored.body_encoding,
-        stored.body_digest,
-    )
-
-
 @cache
 def _insert_rows(count: int) -> str:
+    names, values = _columns(ROW_COLUMNS.split(", "), _SAME_IN_ROWS)
     return f"""
-        INSERT INTO works (work_id, engine, state, lane, created_at, updated_at, since, due_at, wake_at,
-            deadline_at, position, version, step, failures, interruptions, reason)
-        SELECT column1, column2, column3, column4, column5, column5, column5, column6, column7,
-            column8, 0, 0, '', 0, 0, ''
-        FROM (VALUES {marks(count, _ROW_WIDTH)}) WHERE true ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
+        INSERT INTO works ({names}) SELECT {values} FROM (VALUES {marks(count, len(_ROW))})
+        WHERE true ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
 
 
 @cache
 def _insert_entries(count: int) -> str:
+    names, values = _columns(StoredEntry._fields, _SAME_IN_ENTRIES)
     return f"""
-        INSERT INTO journal (work, work_id, position, version, kind, entry_id, at, actor, event, control,
-            body, body_encoding, body_digest, body_depth, format)
-        SELECT works.id, column1, 0, 0, '{Kind.ENQUEUED.value}', column2, column3, column4, column5, column6,
-            column7, column8, column9, 0, {FORMAT}
-        FROM (VALUES {marks(count, _ENTRY_WIDTH)}) CROSS JOIN works ON works.work_id = column1
+        INSERT INTO journal (work, {names})
+        SELECT works.id, {values} FROM (VALUES {marks(count, len(_ENTRY))}) AS given
+        CROSS JOIN works ON works.work_id = given.column1
         WHERE true ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
+
+
+def _columns(columns: Sequence[str], same: Mapping[str, str]) -> tuple[str, str]:
+    """The names of columns, and their values: column1, column2, … of VALUES, or what is the same."""
+    bound = [name for name in columns if name not in same]
+    values = [same[name] if name in same else f"column{bound.index(name) + 1}" for name in columns]
+    return ", ".join(columns), ", ".join(values)
