@@ -46,6 +46,7 @@ from roost.journal.entries import (
 )
 from roost.models import Lane
 from roost.storage.local import LocalBackend, open_local
+from roost.storage.local.artifacts import LEFT_BEHIND_SECONDS
 from roost.storage.local.lock import TurnLock
 from roost.storage.local.wake import wake_directory
 from roost.storage.ports import Delivery, IndexQuery, Message
@@ -551,6 +552,21 @@ async def read_into(got: list[bytes], backend: LocalBackend, digest: str) -> Non
 
 
 class TestArtifacts:
+    async def test_what_a_killed_writer_left_is_swept_a_day_later(
+        self, backend: LocalBackend, tmp_path: Path
+    ) -> None:
+        """By the first put of a process; a blob that is being written stays."""
+        directory = tmp_path / "home" / "artifacts"
+        directory.mkdir()
+        left, at_work = directory / ".new-left", directory / ".new-at-work"
+        for path in (left, at_work):
+            path.write_bytes(b"half of a bl")
+        now = left.stat().st_mtime
+        os.utime(left, (now, now - LEFT_BEHIND_SECONDS - 60))
+        os.utime(at_work, (now, now - LEFT_BEHIND_SECONDS + 60))
+        blob = await backend.artifacts.put([b"abc"])
+        assert {path.name for path in directory.rglob("*") if path.is_file()} == {at_work.name, blob.digest}
+
     async def test_a_flipped_byte_is_never_given_out_whole(
         self, backend: LocalBackend, tmp_path: Path
     ) -> None:

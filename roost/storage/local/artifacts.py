@@ -19,6 +19,8 @@ from roost.storage.ports import Blob
 T = TypeVar("T")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK_BYTES = 1 << 18
+_NEW = ".new-"  # how the names of blobs begin that are being written
+LEFT_BEHIND_SECONDS = 86400.0  # nothing is written to a blob for so long, unless its writer died
 
 
 class LocalArtifacts:
@@ -26,10 +28,14 @@ class LocalArtifacts:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._is_swept = False
 
     async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
         part = await self._on_disk(_Part, self._directory)
         try:
+            if not self._is_swept:
+                self._is_swept = True
+                await self._on_disk(part.sweep)
             async for pieces in _gathered(chunks):
                 await self._on_disk(part.write, pieces)
             blob = await self._on_disk(part.finish)
@@ -86,11 +92,20 @@ class _Part:
 
     def __init__(self, directory: Path) -> None:
         _make(directory)
-        descriptor, name = mkstemp(prefix=".new-", dir=directory)  # 0600, O_EXCL and O_NOFOLLOW
+        descriptor, name = mkstemp(prefix=_NEW, dir=directory)  # 0600, O_EXCL and O_NOFOLLOW
         self._path = Path(name)
         self._file = os.fdopen(descriptor, "wb")
         self._sha256 = hashlib.sha256()
         self._size_bytes = 0
+
+    def sweep(self) -> None:
+        """Remove what writers that were killed left behind. Old is what is much older than this
+        new file: one clock, that of the file system."""
+        before = os.fstat(self._file.fileno()).st_mtime - LEFT_BEHIND_SECONDS
+        for other in self._path.parent.glob(f"{_NEW}*"):
+            with suppress(OSError):  # another process sweeps, too
+                if other.lstat().st_mtime < before:
+                    other.unlink()
 
     def write(self, pieces: Sequence[bytes]) -> None:
         for piece in pieces:
