@@ -111,7 +111,7 @@ async def _change(runtime: Runtime, work_id: str, position: int) -> None:
     """Wait until the journal went on."""
     while True:
         await runtime.parts.clock.sleep(WATCH_SECONDS)
-        if (await runtime.client.status(work_id)).control.position > position:
+        if (await runtime.client.control(work_id)).position > position:
             return
 
 
@@ -305,7 +305,7 @@ def event_document(entry: Entry) -> dict[str, Any]:
 async def _entries(runtime: Runtime, work_id: str | None, limit: int, follow: bool) -> AsyncIterator[Entry]:
     """The newest entries, then what comes."""
     if work_id is not None:
-        after = (await runtime.client.status(work_id)).control.position - limit
+        after = (await runtime.client.control(work_id)).position - limit
         after = max(-1, after)
         while True:
             async for entry in runtime.client.events(work_id, after=after):
@@ -439,7 +439,7 @@ def wait(
 
     async def use(runtime: Runtime) -> int:
         has_time = await _all_end(runtime, work_ids, limit)
-        controls = {work_id: (await runtime.client.status(work_id)).control for work_id in work_ids}
+        controls = {work_id: await runtime.client.control(work_id) for work_id in work_ids}
         if as_json:
             print_json([_end_document(work_id, control) for work_id, control in controls.items()])
         for work_id, control in controls.items():
@@ -459,7 +459,7 @@ async def _all_end(runtime: Runtime, work_ids: Sequence[str], limit_seconds: flo
     clock = runtime.parts.clock
     end = None if limit_seconds is None else clock.monotonic() + limit_seconds
     for work_id in work_ids:
-        while not (await runtime.client.status(work_id)).control.state.is_terminal:
+        while not (await runtime.client.control(work_id)).state.is_terminal:
             left = FOLLOW_SECONDS if end is None else end - clock.monotonic()
             if left <= 0:
                 return False

@@ -305,6 +305,14 @@ class Client:
             snapshot = await self._snapshot_at(await self._get(work_id, position), tail.control)
         return WorkView(item, tail.control, snapshot, await self._parts.backend.index.get(work_id))
 
+    async def control(self, work_id: str) -> Control:
+        """The control state of a work item now: one read, however large its snapshot is.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+        """
+        return (await self._tail(self._whole(work_id))).control
+
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         """Work items of this client's namespace that match, newest first; a page."""
         prefix = self._whole(query.id_prefix) if query.id_prefix else None

@@ -151,7 +151,7 @@ async def latencies(root: Path, quick: bool) -> None:
 
 
 async def finished(runtime: Runtime, work_id: str) -> None:
-    while not (await runtime.client.status(work_id)).control.state.is_terminal:
+    while not (await runtime.client.control(work_id)).state.is_terminal:
         await asyncio.sleep(0.002)
 
 

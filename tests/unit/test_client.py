@@ -96,6 +96,16 @@ class TestEnqueue:
         assert view.row is not None
         assert await deliveries(backend) == [("mine", 0, Lane.HIGH)]
 
+    async def test_the_control_state_alone_is_one_read(
+        self, client: Client, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        work_id = await client.enqueue("demo")
+        monkeypatch.delattr(type(backend.journal), "get")
+        monkeypatch.delattr(type(backend.index), "get")
+        assert (await client.control(work_id)).state is State.QUEUED
+        with pytest.raises(WorkNotFound):
+            await client.control("nobody")
+
     async def test_a_delay_schedules(self, client: Client, backend: MemoryBackend) -> None:
         soon = await client.enqueue("demo", delay_seconds=10.0)
         late = await client.enqueue("demo", delay_seconds=DAY)
