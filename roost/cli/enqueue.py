@@ -15,7 +15,7 @@ from roost.cli.output import print_json
 from roost.errors import EngineNotFound, InputError, RoostError
 
 if TYPE_CHECKING:
-    from roost.core.client import NewWork
+    from roost.core.new_work import NewWork
     from roost.engine import EngineRegistry
     from roost.wiring import Runtime
 
@@ -212,7 +212,7 @@ def _new_work(where: str, fields: dict[str, Any], now: float, registry: _Registr
 
 
 def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> NewWork:
-    from roost.core.client import NewWork, check_new_work
+    from roost.core.new_work import NewWork, check_new_work
 
     engine, payload = fields.get("engine"), fields.get("payload", {})
     if not isinstance(engine, str) or not engine:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from roost import jsonio
-from roost.core import bodies, outbox
-from roost.core.attempt import DELAY_MAX_SECONDS
+from roost.core import bodies, new_work
+from roost.core.new_work import NewWork, check_new_work
 from roost.core.parts import Parts
 from roost.engine import EngineRegistry
 from roost.errors import PayloadError
 from roost.journal import family
-from roost.journal.control import apply
 from roost.journal.entries import Body, Enqueued, Entry, Parent
-from roost.models import Child, Lane, State
+from roost.models import Child, State
 
 _TOGETHER = 100  # children that are stored by one call
 
@@ -58,49 +56,34 @@ def _ids(entry: Entry, children: Sequence[Child]) -> list[tuple[str, int | None]
 async def _first_entry(
     parts: Parts, parent: Entry, child: Child, work_id: str, ordinal: int | None, actor: str
 ) -> Entry:
-    now = parts.clock.now()
-    event = Enqueued(
-        engine=child.engine,
-        lane=Lane.of(child.priority),
-        priority=child.priority,
-        resources=tuple(dict.fromkeys(child.resources)),
-        capacities=tuple(sorted(child.capacities.items())),
-        resource_scope=child.resource_scope,
-        wake_at=parent.at + child.delay_seconds if child.delay_seconds else None,
-        deadline_at=child.deadline_at,
-        labels=tuple(sorted(child.labels.items())),
-        parent=None if ordinal is None else Parent(parent.work_id, ordinal, child.key),
-        budget=tuple(sorted(child.budget.items())),
-    )
+    link = None if ordinal is None else Parent(parent.work_id, ordinal, child.key)
+    work = new_work_of(child)
+    # It was checked before the commit; by now its deadline may be over, which its own journal says.
     raw = jsonio.dump(child.payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
-    return Entry(
-        work_id=work_id,
-        position=0,
-        entry_id=parts.ids.unique(),
-        at=now,
-        actor=actor,
-        event=event,
-        control=apply(None, event, position=0, at=now),
-        body=await bodies.store(parts.backend, raw),
+    return await new_work.first_entry(parts, work, raw, work_id=work_id, actor=actor, parent=link)
+
+
+def new_work_of(child: Child) -> NewWork:
+    """The new work that a child is."""
+    return NewWork(
+        engine=child.engine,
+        payload=child.payload,
+        resources=child.resources,
+        capacities=child.capacities,
+        resource_scope=child.resource_scope,
+        delay_seconds=child.delay_seconds,
+        priority=child.priority,
+        deadline_at=child.deadline_at,
+        labels=child.labels,
+        budget=child.budget,
     )
 
 
 async def _store(parts: Parts, firsts: Sequence[Entry]) -> list[Entry]:
-    """Append first entries and send their deliveries; returns what stands in the way."""
-    standing = await parts.backend.journal.append_many(firsts)
-    now = parts.clock.now()
-    messages = [
-        message
-        for first, stands in zip(firsts, standing, strict=True)
-        if stands.entry_id == first.entry_id and (message := outbox.next_delivery(first, now)) is not None
-    ]
-    if messages:
-        await parts.backend.queue.send(messages)
-    return [
-        stands
-        for first, stands in zip(firsts, standing, strict=True)
-        if not _is_the_same_child(first, stands)
-    ]
+    """Store children; returns what stands in the way."""
+    standing = await new_work.store(parts, firsts)
+    pairs = zip(firsts, standing, strict=True)
+    return [stands for first, stands in pairs if not _is_the_same_child(first, stands)]
 
 
 def _is_the_same_child(first: Entry, stands: Entry) -> bool:
@@ -134,7 +117,7 @@ async def report_of_taken_id(parts: Parts) -> Body:
     return await bodies.store(parts.backend, jsonio.dump(found, what="report", max_bytes=1 << 16))
 
 
-def check_children(children: Sequence[Child], before: int, engines: EngineRegistry) -> None:
+def check_children(children: Sequence[Child], before: int, engines: EngineRegistry, now: float) -> None:
     """Check what can be checked before the commit that spawns them.
 
     Args:
@@ -148,9 +131,7 @@ def check_children(children: Sequence[Child], before: int, engines: EngineRegist
     if attached + before > family.CHILDREN_MAX or len(children) > family.CHILDREN_MAX:
         raise PayloadError(f"more than {family.CHILDREN_MAX} children of one work item")
     for child in children:
-        jsonio.dump(child.payload, what="a child's payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
-        if not (math.isfinite(child.delay_seconds) and 0 <= child.delay_seconds <= DELAY_MAX_SECONDS):
-            raise PayloadError(f"a child's delay of {child.delay_seconds} s is not within 0 and ten years")
+        check_new_work(new_work_of(child), now)
         spec = engines.get(child.engine)
         if spec is not None:
             spec.check_payload(child.payload)

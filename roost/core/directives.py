@@ -46,7 +46,7 @@ def read(
         PayloadError: a child can't be enqueued, or a wait can't be kept.
     """
     if snapshot.spawn:
-        children.check_children(snapshot.spawn, family.total(control.family), engines)
+        children.check_children(snapshot.spawn, family.total(control.family), engines, now)
     spawned = sum(not child.is_detached for child in snapshot.spawn)
     if snapshot.is_finished:
         return Follows(spawned=spawned)

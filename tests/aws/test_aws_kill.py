@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from roost.config import AwsSettings, Settings
-from roost.core.client import NewWork
+from roost.core.new_work import NewWork
 from roost.journal.entries import Kind
 from roost.models import State
 from roost.storage.ports import Message

@@ -18,7 +18,8 @@ import pytest_asyncio
 from botocore.exceptions import ConnectionClosedError, ReadTimeoutError
 
 from roost.clock import SystemClock, SystemIds
-from roost.core.client import Client, NewWork
+from roost.core.client import Client
+from roost.core.new_work import NewWork
 from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, current_step

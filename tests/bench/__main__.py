@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roost.config import Settings
-from roost.core.client import NewWork
+from roost.core.new_work import NewWork
 from roost.models import Lane, State
 from roost.storage.ports import IndexQuery
 from roost.wiring import Runtime, open_runtime

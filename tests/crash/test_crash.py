@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from roost.core.client import NewWork
+from roost.core.new_work import NewWork
 from roost.journal.entries import Kind
 from roost.models import State
 from tests.crash.fleet import Fleet, check_done, journal, overlaps, until

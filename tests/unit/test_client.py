@@ -11,7 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from roost.clock import SystemIds
-from roost.core.client import Client, NewWork
+from roost.core.client import Client
+from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.engine import EngineRegistry
 from roost.errors import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from roost.core.client import NewWork
+from roost.core.new_work import NewWork
 from roost.engine import current_step
 from roost.errors import WorkNotFound
 from roost.journal.entries import Kind

@@ -1,0 +1,180 @@
+"""New work: what it is made of, what is checked before it is stored, its first entry.
+
+Clients enqueue it, commits spawn it, schedules and triggers start it; all by way of this
+module.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from roost import jsonio
+from roost.core import bodies, outbox
+from roost.core.attempt import DELAY_MAX_SECONDS
+from roost.core.parts import Parts
+from roost.errors import InputError, PayloadError
+from roost.journal.claims import CAPACITY_MAX
+from roost.journal.control import apply
+from roost.journal.entries import Enqueued, Entry, Parent
+from roost.models import RESOURCES_MAX, Lane, Scope, check_id, check_name, check_work_id
+
+LABELS_MAX = 10  # they travel in each entry
+LABEL_MAX_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class NewWork:
+    """What to enqueue.
+
+    Attributes:
+        engine: the engine's id.
+        payload: a JSON object of at most 1 MiB.
+        resources: held, all or none, while the work item runs.
+        capacities: how many may hold a resource at a time, by its name; 1 where not given.
+            An operator's setting wins.
+        resource_scope: whether they are given up when the work sleeps, waits or is blocked,
+            or only when it ends.
+        delay_seconds: the first step does not start before it is over.
+        priority: above 0 the `high` lane, 0 `normal`, below 0 `low`.
+        labels: names and values of the caller's own, for finding it; at most `LABELS_MAX`.
+        budget: what it may use up, by name; at the limit it parks until more is allowed.
+        deadline_at: epoch seconds after which the work fails.
+        idempotency_key: enqueuing again under the same key and engine gives the same
+            work item, as long as it is kept.
+        work_id: an id of the caller's own; enqueuing it again gives the same work item.
+    """
+
+    engine: str
+    payload: dict[str, Any]
+    resources: tuple[str, ...] = ()
+    capacities: Mapping[str, int] = field(default_factory=dict)
+    resource_scope: Scope = Scope.STEP
+    labels: Mapping[str, str] = field(default_factory=dict)
+    budget: Mapping[str, float] = field(default_factory=dict)
+    delay_seconds: float = 0.0
+    priority: int = 0
+    deadline_at: float | None = None
+    idempotency_key: str | None = None
+    work_id: str | None = None
+
+
+async def first_entry(
+    parts: Parts, work: NewWork, raw: bytes, *, work_id: str, actor: str, parent: Parent | None = None
+) -> Entry:
+    """The entry at position 0 of new work.
+
+    Args:
+        raw: its payload as stored, as `check_new_work` gives it; the entry's body.
+        parent: who spawned it.
+    """
+    now = parts.clock.now()
+    event = Enqueued(
+        engine=work.engine,
+        lane=Lane.of(work.priority),
+        priority=work.priority,
+        resources=tuple(dict.fromkeys(work.resources)),
+        capacities=tuple(sorted(work.capacities.items())),
+        resource_scope=work.resource_scope,
+        labels=tuple(sorted(work.labels.items())),
+        budget=tuple(sorted((name, float(limit)) for name, limit in work.budget.items())),
+        wake_at=now + work.delay_seconds if work.delay_seconds else None,
+        deadline_at=work.deadline_at,
+        idempotency_key=work.idempotency_key,
+        parent=parent,
+    )
+    return Entry(
+        work_id=work_id,
+        position=0,
+        entry_id=parts.ids.unique(),
+        at=now,
+        actor=actor,
+        event=event,
+        control=apply(None, event, position=0, at=now),
+        body=await bodies.store(parts.backend, raw),
+    )
+
+
+async def store(parts: Parts, entries: Sequence[Entry]) -> Sequence[Entry]:
+    """Append first entries and send the deliveries of those that are new; returns what stands."""
+    first: dict[str, Entry] = {}
+    for entry in entries:
+        first.setdefault(entry.work_id, entry)  # one key or id may be given twice
+    standing = await parts.backend.journal.append_many(list(first.values()))
+    now = parts.clock.now()
+    messages = [
+        message
+        for entry, stands in zip(first.values(), standing, strict=True)
+        if stands.entry_id == entry.entry_id and (message := outbox.next_delivery(entry, now)) is not None
+    ]
+    if messages:
+        await parts.backend.queue.send(messages)
+    if len(first) == len(entries):
+        return standing
+    stands_at = dict(zip(first, standing, strict=True))
+    return [stands_at[entry.work_id] for entry in entries]
+
+
+def check_new_work(work: NewWork, now: float) -> bytes:
+    """Check all that can be checked without the engine.
+
+    Returns:
+        The payload as it will be stored.
+
+    Raises:
+        InputError: something in it can't be taken.
+    """
+    check_id(work.engine, "engine id")
+    if not isinstance(work.payload, dict):
+        raise PayloadError(f"payload is a {type(work.payload).__name__}, not a JSON object")
+    if len(work.resources) > RESOURCES_MAX:
+        raise InputError(f"{len(work.resources)} resources are more than {RESOURCES_MAX}")
+    for resource in work.resources:
+        check_name(resource, "resource")
+    _check_capacities(work)
+    if not (math.isfinite(work.delay_seconds) and 0 <= work.delay_seconds <= DELAY_MAX_SECONDS):
+        raise InputError(f"a delay of {work.delay_seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
+    _check_deadline(work.deadline_at, now)
+    _check_labels(work.labels)
+    _check_budget(work.budget)
+    if work.work_id is not None:
+        check_work_id(work.work_id)
+    if work.idempotency_key is not None:
+        check_name(work.idempotency_key, "idempotency key")
+        if work.work_id is not None:
+            raise InputError(
+                "both a work id and an idempotency key are given",
+                hint="Give one: a work id is enqueued once, too.",
+            )
+    return jsonio.dump(work.payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
+
+
+def _check_capacities(work: NewWork) -> None:
+    for resource, capacity in work.capacities.items():
+        if resource not in work.resources:
+            raise InputError(f"a capacity is given for {resource!r}, which is none of the resources")
+        if not isinstance(capacity, int) or not 1 <= capacity <= CAPACITY_MAX:
+            raise InputError(f"the capacity of {resource!r} is {capacity!r}, not 1 to {CAPACITY_MAX}")
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    if len(labels) > LABELS_MAX:
+        raise InputError(f"{len(labels)} labels are more than {LABELS_MAX}")
+    for name, value in labels.items():
+        check_id(name, "label")
+        if len(check_name(value, f"value of label {name!r}").encode()) > LABEL_MAX_BYTES:
+            raise InputError(f"the value of label {name!r} has more than {LABEL_MAX_BYTES} bytes")
+
+
+def _check_budget(budget: Mapping[str, float]) -> None:
+    for name, limit in budget.items():
+        check_id(name, "name of a budget")
+        if not (math.isfinite(limit) and limit > 0):
+            raise InputError(f"a budget of {limit} {name} is no positive number")
+
+
+def _check_deadline(deadline_at: float | None, now: float) -> None:
+    if deadline_at is not None and not (math.isfinite(deadline_at) and deadline_at > now):
+        raise InputError("the deadline is not in the future", hint="Give an instant that is still to come.")
