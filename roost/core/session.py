@@ -76,6 +76,9 @@ CLAIM_TRIES = 5  # lost races for one delivery before it is put back
 _TAKE_IN_MAX = 10_000  # entries by outsiders that one append may meet
 _ABANDONED = "the worker is stopping"
 
+Conclusion = tuple[Event, bodies.Dumped | None]
+"""What an attempt comes to: the event, and the snapshot that is its body, if it is a commit."""
+
 
 class Session:
     """Runs one work item for as long as one lease lasts.
@@ -290,7 +293,10 @@ class Session:
                 steps < self._parts.settings.burst_steps
                 and spent - started < self._parts.settings.burst_seconds
             )
-            await self._conclude(spec, outcome, spent - began, goes_on and not self._is_draining())
+            goes_on = goes_on and not self._is_draining()
+            event, dumped = await self._conclude(spec, outcome, spent - began, goes_on)
+            del outcome  # a state that the engine returned is not kept while its commit is under way
+            await (self._append(event) if dumped is None else self._commit(event, dumped))
 
     async def _do_effects(self) -> None:
         """Do the effects of entries that may not have had them; the next commit says they are done."""
@@ -380,23 +386,25 @@ class Session:
         self._progress = (fraction, text)
         self.has_progress = True
 
-    async def _conclude(self, spec: EngineSpec, outcome: Outcome, seconds: float, goes_on: bool) -> None:
-        """Append the entry that an outcome calls for."""
+    async def _conclude(
+        self, spec: EngineSpec, outcome: Outcome, seconds: float, goes_on: bool
+    ) -> Conclusion:
+        """The event that an outcome calls for."""
         now = self._parts.clock.now()
         match outcome:
             case Stepped(snapshot):
-                await self._commit(spec, snapshot, seconds, goes_on)
+                return await self._committed(spec, snapshot, seconds, goes_on)
             case Raised(error):
-                await self._append(self._failure(spec, error, now))
+                return self._failure(spec, error, now), None
             case Refused(error):
-                await self._append(Failed(error))
+                return Failed(error), None
             case Later(after_seconds, reason):
-                await self._append(Deferred(now + after_seconds, reason))
+                return Deferred(now + after_seconds, reason), None
             case Interrupted(why):
                 if why != _ABANDONED:
                     assert self.token is not None
                     raise LeaseLost(self.work_id, self.token, why)
-                await self._append(Released(why))
+                return Released(why), None
 
     def _failure(self, spec: EngineSpec, error: ErrorInfo, now: float) -> Event:
         deadline_at = self._control.deadline_at
@@ -410,7 +418,10 @@ class Session:
         pause = spec.retry.delay_seconds(failures, self._parts.ids.uniform(0.0, 1.0))
         return AttemptFailed(error, now + pause)
 
-    async def _commit(self, spec: EngineSpec, snapshot: Snapshot, seconds: float, goes_on: bool) -> None:
+    async def _committed(
+        self, spec: EngineSpec, snapshot: Snapshot, seconds: float, goes_on: bool
+    ) -> Conclusion:
+        """The commit of a snapshot; or the failure that it is, if it can't be committed."""
         now = self._parts.clock.now()
         control = self._control
         try:
@@ -418,8 +429,7 @@ class Session:
             await self._check_artifacts(snapshot)
             follows = directives.read(snapshot, control, self._given.consumed, self._engines, now)
         except (InputError, EngineContractError, ArtifactNotFound) as error:
-            await self._append(Failed(describe_contract(error)))
-            return
+            return Failed(describe_contract(error)), None
         event = Committed(
             version=control.version + 1,
             step=snapshot.step,
@@ -435,6 +445,9 @@ class Session:
             has_spawned=bool(snapshot.spawn),
             spent=tuple(sorted(self._spent.items())) if self._spent else (),
         )
+        return event, dumped
+
+    async def _commit(self, event: Event, dumped: bodies.Dumped) -> None:
         body = pack(dumped.raw, self._base)
         if len(body.data) > self._parts.backend.inline_max_bytes:
             body = await self._patiently(lambda: bodies.spill(self._parts.backend, body))
