@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -270,6 +271,32 @@ class TestLosingTheLease:
         tail = await process.tail(work_id)
         assert (tail.control.state, tail.control.failures, tail.control.interruptions) == (State.QUEUED, 0, 0)
         assert [message.cause for message in await world.messages()] == [tail.position]
+
+
+class Large(dict[str, Any]):
+    """Part of a state, of which it can be seen when it is gone."""
+
+
+async def test_a_returned_state_is_gone_before_its_commit_is_waited_for(world: World) -> None:
+    """Many lanes wait for the disk at a time, and states may be large."""
+    part: weakref.ref[Large]
+    held: list[bool] = []
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        nonlocal part
+        large = Large(words=["w"] * 100)
+        part = weakref.ref(large)
+        return snapshot.next("again", data={"large": large})
+
+    async def look(when: str, call: str, detail: str) -> None:
+        if (when, detail) == ("before", "committed"):
+            held.append(part() is not None)
+
+    _, _, session = await world.enqueue(step)
+    session._parts = replace(session._parts, settings=replace(session._parts.settings, burst_steps=3))
+    world.hook = look
+    await session.run()
+    assert held == [False] * 3
 
 
 class TestAmbiguousAppends:
