@@ -19,6 +19,7 @@ log = logging.getLogger("roost.heartbeat")
 PROGRESS_SECONDS = 1.0  # how soon a step's progress shows
 SILENCE_LEASES = 2  # without a beat for so many leases the loop counts as stuck: all are lost by then
 _SILENCE_SECONDS = 30.0  # on top, so that short leases make nobody nervous
+FIRST_BEAT_SECONDS = 1.0  # work that is over sooner has no row of its own while it runs
 LEASE_MARGIN = 0.1  # a lease that no heartbeat reached is given up this part of it early
 
 
@@ -49,8 +50,8 @@ class Heartbeat:
         """Renew what is due; interrupt sessions whose lease is gone or ran out."""
         started = self._parts.clock.monotonic()
         held = [session for session in self._sessions if session.token is not None]
-        self._next_at = {session: self._next_at.get(session, 0.0) for session in held}
-        due = [s for s in held if self._next_at[s] <= started or s.has_progress or not s.is_row_written]
+        self._next_at = {session: self._next_at.get(session, self._first_at(session)) for session in held}
+        due = [s for s in held if self._next_at[s] <= started or s.has_progress]
         try:
             for start in range(0, len(due), DELIVERY_BATCH_MAX):
                 await self._renew(due[start : start + DELIVERY_BATCH_MAX], started)
@@ -61,6 +62,16 @@ class Heartbeat:
         for session in held:
             if session.token is not None and session.held_until - margin <= now:
                 session.interruption.stop("no heartbeat went through for the length of the lease")
+
+    def _first_at(self, session: Session) -> float:
+        """When a session's first beat is due: at once, unless its row is yet to be written.
+
+        A row is worth its writes only for work that is not over in a moment.
+        """
+        if session.is_row_written:
+            return 0.0
+        lease_seconds = self._parts.settings.lease_seconds
+        return session.held_until - lease_seconds + min(FIRST_BEAT_SECONDS, lease_seconds / 3)
 
     async def _renew(self, sessions: Sequence[Session], started: float) -> None:
         """One batch: all its deliveries, then all its rows."""

@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from roost.core import claims, outside
-from roost.core.heartbeat import Heartbeat
+from roost.core.heartbeat import FIRST_BEAT_SECONDS, Heartbeat
 from roost.core.session import CLAIM_TRIES, Session
 from roost.engine import RetryPolicy, current_step
 from roost.errors import StorageUnavailable
@@ -228,6 +228,7 @@ class TestLosingTheLease:
 
         world.hook = fail
         heartbeat = Heartbeat(process.parts, [session])
+        world.clock.advance(FIRST_BEAT_SECONDS)
         await heartbeat.beat()
         assert not session.interruption.why
         world.clock.advance(process.lease_seconds)
@@ -236,6 +237,29 @@ class TestLosingTheLease:
         world.hook = None
         assert "no heartbeat" in str(session.interruption.why)
         assert await process.kinds(work_id) == ["enqueued", "claimed"]
+
+    async def test_work_that_is_over_in_a_moment_has_no_row_while_it_runs(self, world: World) -> None:
+        entered, go_on = asyncio.Event(), asyncio.Event()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            await go_on.wait()
+            return snapshot.finish()
+
+        process, work_id, session = await world.enqueue(step)
+        task = asyncio.create_task(session.run())
+        await entered.wait()
+        heartbeat = Heartbeat(process.parts, [session])
+        seen = []
+        for passed in (0.0, FIRST_BEAT_SECONDS / 2, FIRST_BEAT_SECONDS / 2):
+            world.clock.advance(passed)
+            await heartbeat.beat()
+            row = await world.memory.index.get(work_id)
+            assert row is not None
+            seen.append(row.state)
+        go_on.set()
+        await task
+        assert seen == [State.QUEUED, State.QUEUED, State.RUNNING]
 
     async def test_a_heartbeat_that_finds_another_holder_stops_the_step(self, world: World) -> None:
         entered = asyncio.Event()
@@ -250,6 +274,7 @@ class TestLosingTheLease:
         await entered.wait()
         theirs = await world.append(work_id, Claimed("other", world.clock.now() + 99))
         await world.memory.index.put(project(theirs))
+        world.clock.advance(FIRST_BEAT_SECONDS)
         await Heartbeat(process.parts, [session]).beat()
         await task
         assert session.interruption.why == "another worker holds the lease"
