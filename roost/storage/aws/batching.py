@@ -1,14 +1,17 @@
-"""Calls to SQS that many callers share: ten entries a call, and nobody waits to be joined."""
+"""Calls to SQS that many callers share: ten entries a call, and nobody who is alone waits to be joined."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from roost.storage.ports import DELIVERY_BATCH_MAX
 
 T = TypeVar("T")
+
+COMPANY_SECONDS = 0.01  # since the last entry came; a request saved is 0.40 USD a million
 
 Call = Callable[[str, Sequence[dict[str, Any]]], Awaitable[Sequence[T]]]
 """Makes one call for a queue's URL and up to ten entries; gives a result for each."""
@@ -19,10 +22,14 @@ class Batcher(Generic[T]):
 
     Args:
         call: makes the call. What it raises goes to all who share it.
+        more_may_come: whether a call that is not full may be waited with for a moment, since
+            more for that URL is likely to come; None: never.
     """
 
-    def __init__(self, call: Call[T]) -> None:
+    def __init__(self, call: Call[T], more_may_come: Callable[[str], bool] | None = None) -> None:
         self._call = call
+        self._more_may_come = more_may_come
+        self._came = asyncio.Event()
         self._waiting: dict[str, list[tuple[dict[str, Any], asyncio.Future[T]]]] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
 
@@ -30,17 +37,29 @@ class Batcher(Generic[T]):
         """Have one entry sent; a caller that goes away does not stop it."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(url, []).append((entry, future))
+        self._came.set()
         if url not in self._running:
             self._running[url] = asyncio.create_task(self._run(url))
         return await future
 
     async def _run(self, url: str) -> None:
         try:
-            while batch := self._waiting.get(url, [])[:DELIVERY_BATCH_MAX]:
-                del self._waiting[url][: len(batch)]
+            while waiting := self._waiting.get(url):
+                if self._more_may_come is not None:
+                    await self._wait_for_company(url, self._more_may_come)
+                batch = waiting[:DELIVERY_BATCH_MAX]
+                del waiting[: len(batch)]
                 await self._send(url, batch)
         finally:
             del self._running[url]
+
+    async def _wait_for_company(self, url: str, more_may_come: Callable[[str], bool]) -> None:
+        """Wait until the next call is full, or no more may come, or none came for a moment."""
+        with suppress(TimeoutError):
+            while len(self._waiting[url]) < DELIVERY_BATCH_MAX and more_may_come(url):
+                self._came.clear()
+                async with asyncio.timeout(COMPANY_SECONDS):
+                    await self._came.wait()
 
     async def _send(self, url: str, batch: Sequence[tuple[dict[str, Any], asyncio.Future[T]]]) -> None:
         try:

@@ -48,8 +48,11 @@ class AwsQueue:
     def __init__(self, aws: Aws) -> None:
         self._aws = aws
         self._urls: dict[str, str] = {}
+        self._in_hand: dict[str, tuple[Lane, float]] = {}  # receipt -> until when, monotonic
         self._sends = Batcher(lambda url, entries: self._batch("send_message_batch", url, entries))
-        self._deletes = Batcher(lambda url, entries: self._batch("delete_message_batch", url, entries))
+        self._deletes = Batcher(
+            lambda url, entries: self._batch("delete_message_batch", url, entries), self._has_in_hand
+        )
         self._changes = Batcher(
             lambda url, entries: self._batch("change_message_visibility_batch", url, entries)
         )
@@ -68,14 +71,29 @@ class AwsQueue:
     async def receive(
         self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]
     ) -> Sequence[Delivery]:
-        return await self._lanes.receive(
+        received = await self._lanes.receive(
             limit,
             visibility_seconds=_whole(visibility_seconds),
             wait_seconds=wait_seconds,
             lanes=lanes,
         )
+        self._hold(received, visibility_seconds)
+        return received
+
+    def _hold(self, deliveries: Sequence[Delivery], seconds: float) -> None:
+        """Remember what is in hand; what nobody gives back is forgotten when its time is over."""
+        now = self._aws.clock.monotonic()
+        if any(until <= now for _, until in self._in_hand.values()):
+            self._in_hand = {receipt: held for receipt, held in self._in_hand.items() if held[1] > now}
+        self._in_hand |= {one.receipt: (one.lane, now + seconds) for one in deliveries}
+
+    def _has_in_hand(self, url: str) -> bool:
+        """Whether more deliveries of a queue are in hand, which may be acknowledged in a moment."""
+        return any(self._urls.get(self._aws.names.queue(lane)) == url for lane, _ in self._in_hand.values())
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        for one in deliveries:
+            self._in_hand.pop(one.receipt, None)
         await asyncio.gather(
             *[
                 self._deletes.submit(await self._lane_url(one.lane), {"ReceiptHandle": one.receipt})
@@ -84,9 +102,11 @@ class AwsQueue:
         )
 
     async def extend(self, deliveries: Sequence[Delivery], visibility_seconds: float) -> Sequence[bool]:
+        self._hold([one for one in deliveries if one.receipt in self._in_hand], visibility_seconds)
         return await self._change(deliveries, _whole(visibility_seconds))
 
     async def put_back(self, delivery: Delivery, delay_seconds: float) -> None:
+        self._in_hand.pop(delivery.receipt, None)
         await self._change([delivery], _whole(delay_seconds) if delay_seconds > 0 else 0)
 
     async def reject(self, delivery: Delivery, reason: str) -> None:
