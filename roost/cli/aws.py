@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roost.cli import checks, options
+from roost.cli import checks, cost, options
 from roost.cli.output import FAILED, OK, print_json, print_table, say
 from roost.errors import InputError, SettingsError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Make, look at and remove a stack on AWS.")
 app.command("doctor")(checks.doctor)
+app.command("cost")(cost.cost)
 
 Stack = Annotated[
     str | None, typer.Option("--stack", metavar="NAME", help="Which stack; by default that of the settings.")

@@ -42,6 +42,10 @@ WorkIdsArgument = Annotated[
     list[str],
     typer.Argument(metavar="WORK_ID...", help="Ids that `roost enqueue` printed.", callback=_check_ids),
 ]
+OptionalWorkIdsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[WORK_ID]...", help="Only these work items.", callback=_check_ids),
+]
 OptionalWorkIdArgument = Annotated[
     str | None,
     typer.Argument(metavar="[WORK_ID]", help="One work item; all without it.", callback=_check_ids),
