@@ -8,6 +8,8 @@ import pytest
 
 from roost.testing.standins import StandIn, start_ministack, start_moto
 
+pytest_plugins = ["pytester"]
+
 
 @pytest.fixture(scope="session")
 def ministack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:

@@ -1,0 +1,6 @@
+"""For engine and backend authors: engines in virtual time, crash safety, golden runs, the contract."""
+
+from roost.testing.harness import EngineHarness, Work, WorkFailed
+from roost.testing.safety import UnsafeEngine, assert_crash_safe
+
+__all__ = ["EngineHarness", "UnsafeEngine", "Work", "WorkFailed", "assert_crash_safe"]
