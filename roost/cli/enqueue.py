@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from roost import times
 from roost.cli import options
 from roost.cli.output import print_json
 from roost.errors import EngineNotFound, InputError, RoostError
+from roost.names import Scope
 
 if TYPE_CHECKING:
     from roost.core.new_work import NewWork
@@ -22,8 +24,12 @@ if TYPE_CHECKING:
 BATCH = 1000
 LINES_MAX = 1_000_000
 _LINE_KEYS = frozenset(
-    {"engine", "payload", "resources", "delay", "priority", "deadline", "idempotency_key", "work_id"}
+    {
+        *("engine", "payload", "resources", "capacities", "resource_scope", "delay", "priority"),
+        *("deadline", "idempotency_key", "work_id"),
+    }
 )
+_WITH_CAPACITY = re.compile(r"(.+)=(\d{1,9})", re.DOTALL)
 
 
 def enqueue(
@@ -35,8 +41,15 @@ def enqueue(
     ] = None,
     resource: Annotated[
         list[str] | None,
-        typer.Option("--resource", metavar="NAME", help="Held exclusively while it runs; repeatable."),
+        typer.Option(
+            "--resource",
+            metavar="NAME[=N]",
+            help="Held while it runs, exclusively or by N at a time; repeatable. NAME=1 for a NAME with =.",
+        ),
     ] = None,
+    resource_scope: Annotated[
+        Scope, typer.Option("--resource-scope", help="`work`: held until it ends, also while it sleeps.")
+    ] = Scope.STEP,
     delay: Annotated[
         str | None, typer.Option("--delay", metavar="TIME", help="Not before: 30s, 5m, 2d.")
     ] = None,
@@ -64,8 +77,8 @@ def enqueue(
     """Enqueue work; prints its id, and nothing else, on stdout.
 
     A line of --file is an object with `payload` and, where wanted, `engine`, `resources`,
-    `delay`, `priority`, `deadline`, `idempotency_key` and `work_id`. All lines are checked
-    before any is stored.
+    `capacities` (an object of whole numbers), `resource_scope`, `delay`, `priority`,
+    `deadline`, `idempotency_key` and `work_id`. All lines are checked before any is stored.
 
     Examples:
 
@@ -81,6 +94,7 @@ def enqueue(
             {
                 "--payload": payload,
                 "--resource": resource,
+                "--resource-scope": resource_scope is Scope.WORK,
                 "--delay": delay,
                 "--priority": priority,
                 "--deadline": deadline,
@@ -92,7 +106,8 @@ def enqueue(
         fields = {
             "engine": engine,
             "payload": None,
-            "resources": resource or [],
+            **_resources(resource or []),
+            "resource_scope": resource_scope.value,
             "delay": delay,
             "priority": priority,
             "deadline": deadline,
@@ -119,6 +134,17 @@ def enqueue(
         return 0
 
     options.run(settings, use)
+
+
+def _resources(given: list[str]) -> dict[str, Any]:
+    """The fields for resources given as `NAME` or `NAME=N`."""
+    names, capacities = [], {}
+    for text in given:
+        found = _WITH_CAPACITY.fullmatch(text)
+        names.append(found[1] if found else text)
+        if found:
+            capacities[found[1]] = int(found[2])
+    return {"resources": names, "capacities": capacities}
 
 
 def _refuse_beside_file(given: dict[str, object]) -> None:
@@ -220,6 +246,12 @@ def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> 
     resources = fields.get("resources") or []
     if not isinstance(resources, list) or not all(isinstance(name, str) for name in resources):
         raise InputError("`resources` is not a list of texts")
+    capacities = fields.get("capacities") or {}
+    if not isinstance(capacities, dict) or not all(type(most) is int for most in capacities.values()):
+        raise InputError("`capacities` is not an object of whole numbers")
+    scope = fields.get("resource_scope") or Scope.STEP
+    if scope not in tuple(Scope):
+        raise InputError(f"`resource_scope` is {scope!r}, not `step` or `work`")
     priority = fields.get("priority") or 0
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise InputError("`priority` is not a whole number")
@@ -231,6 +263,8 @@ def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> 
         engine=engine,
         payload=payload,
         resources=tuple(resources),
+        capacities=capacities,
+        resource_scope=Scope(scope),
         delay_seconds=0.0 if delay is None else times.seconds(str(delay), "delay"),
         priority=priority,
         deadline_at=None if deadline is None else times.instant(str(deadline), now, "deadline"),

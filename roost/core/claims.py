@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from roost.core import outside
 from roost.core.parts import Parts
+from roost.errors import ConflictError
 from roost.journal.claims import Acquired, Ask, Call, Change, Owner, Refused, Want
 from roost.journal.control import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS
 from roost.journal.decide import lease_until
 from roost.journal.entries import Control, Entry, Evicted
 from roost.models import WorkItem
-from roost.names import Scope
+from roost.names import Scope, namespace_of
 from roost.storage.ports import Message
 
 _TRIES = 10  # each further try has freed something; more than a few means a storm
@@ -77,6 +79,33 @@ async def change(parts: Parts, resource: str, what: Change, *, namespace: str) -
     """Change the limits of a resource, and wake those for whom there is room now."""
     called = await parts.backend.claims.change(resource, what, now=parts.clock.now(), namespace=namespace)
     await wake(parts, called)
+
+
+async def evict(parts: Parts, resource: str, work_id: str, *, actor: str) -> None:
+    """Take a resource, and all else that it holds, away from an owner, be it alive or not.
+
+    A lease under which it holds them ends: its worker can't commit any more, and the work
+    goes on from its last snapshot, when it has its resources again.
+
+    Raises:
+        ConflictError: the work item does not hold the resource, or moves too fast.
+    """
+    namespace = namespace_of(work_id)
+    for _ in range(_TRIES):
+        views = await parts.backend.claims.show(resource=resource, limit=1, namespace=namespace)
+        owners = [owner for view in views for owner in view.owners if owner.work_id == work_id]
+        if not owners:
+            raise ConflictError(
+                f"{work_id} does not hold {resource!r}", hint="`roost resources show` says who does."
+            )
+        tail = await parts.backend.journal.tail(work_id)
+        if tail is not None and (lease := tail.control.lease) is not None:
+            event = Evicted(lease.token, lease.worker_id)
+            if await outside.append(parts, tail, event, actor=actor) is None:
+                continue  # it moved on meanwhile
+        await release(parts, replace(owners[0], scope=Scope.WORK))
+        return
+    raise ConflictError(f"{work_id} moves too fast to be evicted", hint="Try again.")
 
 
 async def wake(parts: Parts, calls: Sequence[Call]) -> None:

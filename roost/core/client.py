@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from roost.core import bodies, new_work, outside, signals
+from roost.core import bodies, claims, new_work, outside, signals
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.engine import EngineRegistry
@@ -21,6 +21,7 @@ from roost.errors import (
     InputError,
     WorkNotFound,
 )
+from roost.journal.claims import Change, ResourceView, check_change
 from roost.journal.entries import (
     CancelRequested,
     Committed,
@@ -37,6 +38,7 @@ from roost.models import (
     Artifact,
     Snapshot,
     WorkItem,
+    check_name,
     check_namespace,
     namespace_of,
 )
@@ -351,6 +353,32 @@ class Client:
             ConflictError: it has not ended.
         """
         await self._act(work_id, Retried(reason[:500]), "retried", is_for_terminal=True)
+
+    # --- resources -----------------------------------------------------------
+
+    async def resources(self, resource: str | None = None, *, limit: int = 100) -> Sequence[ResourceView]:
+        """Resources of this client's namespace that are held, waited for or limited; or the one named."""
+        return await self._parts.backend.claims.show(
+            limit=limit, resource=resource, namespace=self._namespace
+        )
+
+    async def change_resource(self, resource: str, change: Change) -> None:
+        """Change the limits of a resource while it is in use; what is held stays held.
+
+        Raises:
+            InputError: the name or a number can't be taken.
+        """
+        check_name(resource, "resource")
+        check_change(change)
+        await claims.change(self._parts, resource, change, namespace=self._namespace)
+
+    async def evict(self, resource: str, work_id: str) -> None:
+        """Take a resource away from a work item, and with it all else that it holds.
+
+        Raises:
+            ConflictError: it does not hold it.
+        """
+        await claims.evict(self._parts, resource, self._whole(work_id), actor=self._actor)
 
     async def _act(self, work_id: str, event: Event, verb: str, *, is_for_terminal: bool) -> None:
         """Append as an outsider, after what stands."""

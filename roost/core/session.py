@@ -560,7 +560,9 @@ class Session:
         """Close a resource for everybody; this lease, too, asks before its next step."""
         until = self._parts.clock.now() + seconds
         namespace = namespace_of(self.work_id)
-        await self._patiently(lambda: claims.change(self._parts, resource, Close(until), namespace=namespace))
+        await self._patiently(
+            lambda: claims.change(self._parts, resource, Close(until, self.work_id), namespace=namespace)
+        )
         self._must_ask = bool(self._item.resources)
 
     def abandon(self) -> None:

@@ -15,6 +15,7 @@ from roost.testing.contract import (
     JournalContract,
     LimitsContract,
     ModelContract,
+    ParkingContract,
     QueueContract,
 )
 from tests.standins.harness import AwsHarness, point_sdk_at
@@ -63,6 +64,11 @@ class TestLimits(LimitsContract):
 
 @pytest.mark.slow
 class TestQueue(QueueContract):
+    pass
+
+
+@pytest.mark.slow
+class TestParking(ParkingContract):
     pass
 
 

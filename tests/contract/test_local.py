@@ -20,6 +20,7 @@ from roost.testing.contract import (
     LimitsContract,
     ManualHarness,
     ModelContract,
+    ParkingContract,
     QueueContract,
 )
 
@@ -72,6 +73,10 @@ class TestLimits(LimitsContract):
 
 
 class TestQueue(QueueContract):
+    pass
+
+
+class TestParking(ParkingContract):
     pass
 
 

@@ -18,6 +18,7 @@ from roost.testing.contract import (
     LimitsContract,
     ManualHarness,
     ModelContract,
+    ParkingContract,
     QueueContract,
 )
 
@@ -62,6 +63,10 @@ class TestLimits(LimitsContract):
 
 
 class TestQueue(QueueContract):
+    pass
+
+
+class TestParking(ParkingContract):
     pass
 
 

@@ -261,7 +261,8 @@ def _limits_of(item: Item) -> Limits:
     if "rate_count" in item:
         rate = Rate(int(item["rate_count"]["N"]), float(item["rate_seconds"]["N"]))
     capacity = int(item["capacity"]["N"]) if "capacity" in item else None
-    return Limits(capacity, rate, _float(item, "closed_until"))
+    closed_by = item["closed_by"]["S"] if "closed_by" in item else ""
+    return Limits(capacity, rate, _float(item, "closed_until"), closed_by)
 
 
 def _limits_item(limits: Limits) -> Item:
@@ -273,6 +274,7 @@ def _limits_item(limits: Limits) -> Item:
         item["rate_seconds"] = _number(limits.rate.period_seconds)
     if limits.closed_until is not None:
         item["closed_until"] = _number(limits.closed_until)
+        item["closed_by"] = {"S": limits.closed_by}
     return item
 
 

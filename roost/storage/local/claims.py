@@ -55,7 +55,7 @@ _STAND = """
     called_at = excluded.called_at, is_timed = excluded.is_timed,
     passed = excluded.passed, ticket_at = excluded.ticket_at"""
 _LIMITS = """
-    SELECT capacity, rate_count, rate_seconds, closed_until, paced_at FROM resource_limits
+    SELECT capacity, rate_count, rate_seconds, closed_until, closed_by, paced_at FROM resource_limits
     WHERE resource = ?"""
 _END = 1 << 62  # no place in line is beyond it
 
@@ -141,9 +141,9 @@ def _limits(db: sqlite3.Connection, key: str) -> tuple[Limits, float]:
     found = db.execute(_LIMITS, (key,)).fetchone()
     if found is None:
         return Limits(), 0.0
-    capacity, rate_count, rate_seconds, closed_until, paced_at = found
+    capacity, rate_count, rate_seconds, closed_until, closed_by, paced_at = found
     rate = None if rate_count is None else Rate(rate_count, rate_seconds)
-    return Limits(capacity, rate, closed_until), paced_at
+    return Limits(capacity, rate, closed_until, closed_by), paced_at
 
 
 def _line(db: sqlite3.Connection, key: str, work_id: str) -> Line:
@@ -260,8 +260,8 @@ def _change(db: sqlite3.Connection, key: str, change: Change, now: float) -> lis
         (limits.rate.count, limits.rate.period_seconds) if limits.rate else (None, None)
     )
     db.execute(
-        "REPLACE INTO resource_limits VALUES (?, ?, ?, ?, ?, ?)",
-        (key, limits.capacity, rate_count, rate_seconds, limits.closed_until, paced_at),
+        "REPLACE INTO resource_limits VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (key, limits.capacity, rate_count, rate_seconds, limits.closed_until, limits.closed_by, paced_at),
     )
     if not limits.are_set:
         db.execute("DELETE FROM resource_limits WHERE resource = ?", (key,))

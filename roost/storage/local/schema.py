@@ -126,6 +126,7 @@ CREATE TABLE resource_limits (
     rate_count INTEGER,
     rate_seconds REAL,
     closed_until REAL,
+    closed_by TEXT NOT NULL,
     paced_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX waiters_by_work ON waiters (work_id);

@@ -35,6 +35,7 @@ _MODULES = (
     "directives",
     "ends",
     "model",
+    "parking",
     "process",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _MODULES))
@@ -50,6 +51,7 @@ from roost.testing.contract.index import IndexContract  # noqa: E402
 from roost.testing.contract.journal import JournalContract  # noqa: E402
 from roost.testing.contract.limits import LimitsContract  # noqa: E402
 from roost.testing.contract.model import ModelContract  # noqa: E402
+from roost.testing.contract.parking import ParkingContract  # noqa: E402
 from roost.testing.contract.queue import QueueContract  # noqa: E402
 
 __all__ = [
@@ -65,5 +67,6 @@ __all__ = [
     "ManualClock",
     "ManualHarness",
     "ModelContract",
+    "ParkingContract",
     "QueueContract",
 ]

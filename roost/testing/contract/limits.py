@@ -148,12 +148,15 @@ class LimitsContract(Contract):
 
     async def test_the_later_of_two_closings_stands_and_an_operator_opens(self, backend: Backend) -> None:
         claims = backend.claims
-        await claims.change("r", Close(FOREVER_AT), now=AT)
-        await claims.change("r", Close(AT + 5), now=AT)
+        await claims.change("r", Close(FOREVER_AT, "an operator"), now=AT)
+        await claims.change("r", Close(AT + 5, "w"), now=AT)
         assert (await take(claims, A, "r")).retry_at == FOREVER_AT  # type: ignore[union-attr]
         assert await claims.show() == [
             ResourceView(
-                "r", [], [Waiter("a", AT, FOREVER_AT, is_timed=True)], Limits(closed_until=FOREVER_AT)
+                "r",
+                [],
+                [Waiter("a", AT, FOREVER_AT, is_timed=True)],
+                Limits(closed_until=FOREVER_AT, closed_by="an operator"),
             )
         ]
         assert await claims.change("r", Open(), now=AT + 9) == [Call("a", AT + 9)]
