@@ -9,6 +9,7 @@ from dataclasses import replace
 from roost.core import outside
 from roost.core.parts import Parts
 from roost.errors import ConflictError
+from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Ask, Call, Change, Owner, Refused, Want
 from roost.journal.control import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS
 from roost.journal.decide import lease_until
@@ -46,7 +47,7 @@ async def acquire(parts: Parts, ask: Ask) -> Acquired | Refused:
         for other in _some(parts, answer.owners):
             freed |= await _free_if_dead(parts, other)
         for work_id in answer.ahead[:_LOOKS_MAX]:
-            freed |= await _leave_if_ended(parts, work_id)
+            freed |= await _leave_if_away(parts, work_id)
         if not freed:
             return answer
     return answer
@@ -111,17 +112,18 @@ async def evict(parts: Parts, resource: str, work_id: str, *, actor: str) -> Non
 async def wake(parts: Parts, calls: Sequence[Call]) -> None:
     """Send a delivery to each; a crash before it leaves them to their due rows.
 
-    Who has ended meanwhile does not come: it is taken out of its lines, and the next is
-    woken in its place.
+    Who has ended meanwhile, or is on hold, does not come: it is taken out of its lines, and
+    the next is woken in its place. Who was on hold asks again when it goes on.
     """
     left, now = deque(calls), parts.clock.now()
     messages: list[Message] = []
     while left and len(messages) < _WAKE_MAX:
         call = left.popleft()
         tail = await parts.backend.journal.tail(call.work_id)
-        if tail is None or tail.control.state.is_terminal:
-            owner = Owner(call.work_id, tail.position if tail else _ANY_TOKEN, Scope.WORK)
+        owner = _who_does_not_come(call.work_id, tail)
+        if owner is not None:
             left.extend(await parts.backend.claims.leave(owner, now=now))
+        if tail is None or owner is not None:
             continue
         delay = min(max(0.0, call.at - now), MESSAGE_DELAY_MAX_SECONDS)
         messages.append(Message(call.work_id, tail.position, tail.control.lane, delay))
@@ -130,6 +132,16 @@ async def wake(parts: Parts, calls: Sequence[Call]) -> None:
 
 
 _ANY_TOKEN = 1 << 53  # above every position
+_NO_TOKEN = -1  # below every position: nothing that is held is given up
+
+
+def _who_does_not_come(work_id: str, tail: Entry | None) -> Owner | None:
+    """As whom a waiter that will not come leaves its lines; None: it will."""
+    if tail is None or tail.control.state.is_terminal:
+        return Owner(work_id, tail.position if tail else _ANY_TOKEN)
+    if tail.control.lease is None and hold_of(tail.control):
+        return Owner(work_id, _NO_TOKEN)
+    return None
 
 
 async def _free_if_dead(parts: Parts, other: Owner) -> bool:
@@ -158,9 +170,10 @@ def _holds(control: Control, owner: Owner) -> bool:
     return control.lease is not None and control.lease.token == owner.token
 
 
-async def _leave_if_ended(parts: Parts, work_id: str) -> bool:
-    tail = await parts.backend.journal.tail(work_id)
-    if tail is not None and not tail.control.state.is_terminal:
+async def _leave_if_away(parts: Parts, work_id: str) -> bool:
+    """Take a waiter that will not come out of its lines. Returns whether it was one."""
+    owner = _who_does_not_come(work_id, await parts.backend.journal.tail(work_id))
+    if owner is None:
         return False
-    await _leave(parts, Owner(work_id, tail.position if tail else _ANY_TOKEN))
+    await _leave(parts, owner)
     return True

@@ -173,7 +173,9 @@ def _parked(control: Control, now: float) -> float | None:
 
     A call by a release or an opening may come before, so a delivery for it is not put back.
     """
-    if control.state is not State.BLOCKED or control.wake_at is None or control.wake_at <= now:
+    if control.state is not State.BLOCKED or hold_of(control):
+        return None
+    if control.wake_at is None or control.wake_at <= now:
         return None
     return control.wake_at - now
 

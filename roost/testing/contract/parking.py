@@ -84,6 +84,45 @@ class ParkingContract(Contract):
         check_done(await process.client.status(owner), version=2)
         assert (await process.tail(other)).control.version == 1  # the end of its owner woke it
 
+    async def test_scope_work_holds_over_waits_and_pauses(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            return snapshot.finish() if snapshot.version or item.payload else snapshot.next(wait_for="go")
+
+        process = Process(harness, backend, Scripted(step))
+        owner = await process.client.enqueue("demo", resources=("db",), resource_scope=Scope.WORK)
+        await process.work()
+        assert await process.state(owner) is State.WAITING
+        other = await process.client.enqueue("demo", {"at": "once"}, resources=("db",))
+        await process.work()
+        await process.client.pause(owner, "not now")
+        await process.client.signal(owner, "go")
+        await process.work()
+        assert await process.state(other) is State.BLOCKED
+        await process.client.resume(owner, "now")
+        await process.work()
+        check_done(await process.client.status(owner), version=2)
+        check_done(await process.client.status(other), version=1)
+
+    async def test_who_is_on_hold_keeps_nobody_waiting_in_line(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Scripted(sleeps(86400.0)))
+        free = Process(harness, await harness.reopen(), Scripted(finishes), "b")
+        owner = await process.client.enqueue("demo", resources=("db",), resource_scope=Scope.WORK)
+        await process.work()
+        first = await free.client.enqueue("demo", resources=("db",))
+        second = await free.client.enqueue("demo", resources=("db",))
+        await free.work()
+        await free.client.pause(first, "not now")
+        await free.client.evict("db", owner)
+        await free.work()
+        check_done(await free.client.status(second), version=1)
+        await free.client.resume(first, "now")
+        await free.work()
+        check_done(await free.client.status(first), version=1)
+
     async def test_scope_work_ends_with_work_that_is_cancelled_in_its_sleep(
         self, backend: Backend, harness: BackendHarness
     ) -> None:
