@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from roost.config import Settings
 from roost.console import problems, urls
+from roost.console.api import operations
 from roost.console.desk import Desk, Streams, desk_of
 from roost.console.guard import Guard, known_hosts
 from roost.console.html import Pages
@@ -114,6 +115,7 @@ def _routes() -> list[BaseRoute]:
     action = "|".join(actions.ACTIONS)
     urls.register_words("action", action)
     return [
+        *operations.routes(),
         Route("/livez", door.livez),
         Route("/readyz", door.readyz),
         Route("/static/{build}/{name}", door.static),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any, Literal
@@ -23,11 +23,11 @@ class Text:
     is_whole: bool
 
 
-def pretty(value: Any, *, max_chars: int = TEXT_MAX_CHARS) -> Text:
+def pretty(value: Any, *, max_chars: int = TEXT_MAX_CHARS, string_max_chars: int = STRING_MAX_CHARS) -> Text:
     """JSON with an indent, up to a length; what comes after is never built."""
     parts: list[str] = []
     chars = 0
-    for part in _parts(value, "\n"):
+    for part in _parts(value, "\n", string_max_chars):
         parts.append(part)
         chars += len(part)
         if chars > max_chars:
@@ -35,28 +35,32 @@ def pretty(value: Any, *, max_chars: int = TEXT_MAX_CHARS) -> Text:
     return Text("".join(parts), is_whole=True)
 
 
-def _parts(value: Any, newline: str) -> Iterator[str]:
+def _parts(value: Any, newline: str, string_max_chars: int) -> Iterator[str]:
     if isinstance(value, dict) and value:
-        yield from _members("{}", [(f"{_scalar(key)}: ", inner) for key, inner in value.items()], newline)
+        pairs = ((f"{_scalar(key, string_max_chars)}: ", inner) for key, inner in value.items())
+        yield from _members("{}", pairs, newline, string_max_chars)
     elif isinstance(value, list | tuple) and value:
-        yield from _members("[]", [("", inner) for inner in value], newline)
+        yield from _members("[]", (("", inner) for inner in value), newline, string_max_chars)
     else:
-        yield _scalar(value)
+        yield _scalar(value, string_max_chars)
 
 
-def _members(brackets: str, members: Sequence[tuple[str, Any]], newline: str) -> Iterator[str]:
+def _members(
+    brackets: str, members: Iterable[tuple[str, Any]], newline: str, string_max_chars: int
+) -> Iterator[str]:
     inner = newline + _INDENT
     yield brackets[0]
     for place, (key, value) in enumerate(members):
         yield f"{',' if place else ''}{inner}{key}"
-        yield from _parts(value, inner)
+        yield from _parts(value, inner, string_max_chars)
     yield newline + brackets[1]
 
 
-def _scalar(value: Any) -> str:
-    if isinstance(value, str) and len(value) > STRING_MAX_CHARS:
-        rest = len(value) - STRING_MAX_CHARS
-        return f'{json.dumps(value[:STRING_MAX_CHARS], ensure_ascii=False)[:-1]}… ({rest} more characters)"'
+def _scalar(value: Any, string_max_chars: int) -> str:
+    if isinstance(value, str) and len(value) > string_max_chars:
+        rest = len(value) - string_max_chars
+        head = json.dumps(value[:string_max_chars], ensure_ascii=False)[:-1]
+        return f'{head}… ({rest} more characters)"'
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -80,7 +84,7 @@ def compare(left: Any, right: Any) -> list[Line] | None:
     Returns:
         None if they are too large to be compared here.
     """
-    texts = [pretty(left), pretty(right)]
+    texts = [pretty(side, string_max_chars=TEXT_MAX_CHARS) for side in (left, right)]
     if not all(text.is_whole for text in texts):
         return None
     before, after = (text.text.split("\n") for text in texts)

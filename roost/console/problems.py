@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from starlette.responses import JSONResponse
@@ -43,6 +43,7 @@ class Problem(Exception):
         title: what was wrong.
         hint: what to do about it.
         retry_after_seconds: when to try again, if that can help.
+        errors: the faults of a request, each with `where` and `what`.
     """
 
     status: HTTPStatus
@@ -50,6 +51,7 @@ class Problem(Exception):
     title: str
     hint: str = ""
     retry_after_seconds: float | None = None
+    errors: list[dict[str, str]] = field(default_factory=list)
 
     def headers(self) -> dict[str, str]:
         """Headers that go with it."""
@@ -66,6 +68,7 @@ class Problem(Exception):
             "title": self.title,
             "detail": self.title,
             "hint": self.hint,
+            "errors": self.errors,
         }
 
     def response(self) -> JSONResponse:

@@ -33,9 +33,24 @@ class WorkIdConvertor(Convertor[str]):
         return segment(value)
 
 
+class VersionConvertor(Convertor[int]):
+    """`{version:version}` in a route: 1 to 999,999,999."""
+
+    regex = "[1-9][0-9]{0,8}"
+
+    def convert(self, value: str) -> int:
+        """The number."""
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        """The segment."""
+        return str(value)
+
+
 def register() -> None:
-    """Make `{…:work}` known to starlette."""
+    """Make `{…:work}` and `{…:version}` known to starlette."""
     register_url_convertor("work", WorkIdConvertor())
+    register_url_convertor("version", VersionConvertor())
 
 
 def register_words(name: str, words: str) -> None:

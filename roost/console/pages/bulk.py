@@ -71,15 +71,15 @@ async def do(request: Request) -> Response:
     """`POST /work/bulk/do`: a part of it."""
     desk, principal = desk_of(request), operator_of(request)
     target = await _target(request)
-    rows, more = await _rows(desk, target)
-    result = await _act(desk.client(principal), target, [row.work_id for row in rows])
+    rows, more = await rows_of(desk, target)
+    result = await act(desk.client(principal), target, [row.work_id for row in rows])
     result.more = more
     desk.shared.forget()
     return await desk.page(request, "bulk.html", target=target, result=result, verb=VERBS[target.action])
 
 
 async def _confirm(request: Request, target: Target, desk: Desk) -> Response:
-    rows, more = await _rows(desk, target)
+    rows, more = await rows_of(desk, target)
     count = f"more than {len(rows)}" if more else str(len(rows))
     what = "work item" if count == "1" else "work items"
     parts = f" {PART} at a time; each part says what came of it." if more else ""
@@ -105,11 +105,7 @@ async def _confirm(request: Request, target: Target, desk: Desk) -> Response:
 
 
 async def _target(request: Request) -> Target:
-    """What a form names.
-
-    Raises:
-        Problem: it names no action, or nothing to act on.
-    """
+    """What a form names."""
     texts = await pairs_of(request)
     fields: Form = dict(texts)
     ids = [check_work_id(value) for name, value in texts if name == "id"]
@@ -120,6 +116,16 @@ async def _target(request: Request) -> Target:
         group=fields.get("group", ""),
         reason=fields.get("reason", "")[:REASON_MAX_CHARS],
     )
+    check(target)
+    return target
+
+
+def check(target: Target) -> None:
+    """Refuse what names no action, or nothing to act on.
+
+    Raises:
+        Problem: it does.
+    """
     if target.action not in VERBS:
         raise Problem(HTTPStatus.BAD_REQUEST, "bad_action", "There is no such action.")
     if not (target.ids or target.q or target.group):
@@ -129,10 +135,9 @@ async def _target(request: Request) -> Target:
             "This would act on all work.",
             "Choose rows, or filter first: an empty filter is not taken.",
         )
-    return target
 
 
-async def _rows(desk: Desk, target: Target) -> tuple[Sequence[IndexRow], bool]:
+async def rows_of(desk: Desk, target: Target) -> tuple[Sequence[IndexRow], bool]:
     """What can be acted on, a part of it, and whether there is more."""
     if target.ids:
         found = [await desk.runtime.backend.index.get(work_id) for work_id in target.ids]
@@ -163,7 +168,8 @@ def applies(action: str, row: IndexRow) -> bool:
     return row.state.is_terminal if action == "retry" else not row.state.is_terminal
 
 
-async def _act(client: Client, target: Target, ids: Sequence[str]) -> Result:
+async def act(client: Client, target: Target, ids: Sequence[str]) -> Result:
+    """Do it to each; one that moved on meanwhile is skipped."""
     result = Result()
     acts = {"retry": client.retry, "cancel": client.cancel}
     for work_id in ids:

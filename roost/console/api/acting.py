@@ -1,0 +1,79 @@
+"""The operations that act."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from roost.console.api import shapes
+from roost.console.api.reading import row_out
+from roost.console.api.table import Answer, Call
+from roost.console.pages import bulk
+from roost.console.problems import Problem
+
+
+async def enqueue_work(call: Call) -> Answer:
+    body = call.body(shapes.NewWork)
+    if call.key is not None and body.work_id is not None:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST,
+            "two_keys",
+            "Both an Idempotency-Key and a work_id are given.",
+            "Give one.",
+        )
+    client = call.desk.client(call.principal)
+    before = call.desk.now
+    work_id = await client.enqueue(
+        body.engine,
+        body.payload,
+        resources=body.resources,
+        delay_seconds=body.delay_seconds,
+        priority=body.priority,
+        deadline_at=body.deadline_at,
+        idempotency_key=call.key,
+        work_id=body.work_id,
+    )
+    is_known = False
+    if call.key is not None or body.work_id is not None:
+        is_known = (await call.desk.reads.view(work_id)).item.created_at < before
+    status = HTTPStatus.OK if is_known else HTTPStatus.CREATED
+    return Answer(shapes.Enqueued(work_id=work_id, deduplicated=is_known), status)
+
+
+async def cancel_work(call: Call) -> Answer:
+    reason = call.body(shapes.Act).reason or "over the API"
+    await call.desk.client(call.principal).cancel(call.work_id, reason)
+    return await _stands(call)
+
+
+async def retry_work(call: Call) -> Answer:
+    reason = call.body(shapes.Act).reason or "over the API"
+    await call.desk.client(call.principal).retry(call.work_id, reason)
+    return await _stands(call)
+
+
+async def _stands(call: Call, work_id: str | None = None) -> Answer:
+    view = await call.desk.reads.view(work_id or call.work_id)
+    return Answer(
+        shapes.Acted(work_id=view.item.work_id, state=view.control.state, position=view.control.position)
+    )
+
+
+async def act_on_many(call: Call) -> Answer:
+    body = call.body(shapes.Bulk)
+    target = bulk.Target(body.action, body.ids, body.where, "", body.reason)
+    bulk.check(target)
+    rows, more = await bulk.rows_of(call.desk, target)
+    result = bulk.Result()
+    if not body.dry_run:
+        ids = [row.work_id for row in rows]
+        result = await bulk.act(call.desk.client(call.principal), target, ids)
+    return Answer(
+        shapes.BulkResult(
+            dry_run=body.dry_run,
+            matched=len(rows),
+            done=result.done,
+            skipped=[work_id for work_id, _ in result.skipped],
+            more=more,
+            sample=[row_out(row) for row in rows[: bulk.SAMPLE]],
+        )
+    )

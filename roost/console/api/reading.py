@@ -1,0 +1,213 @@
+"""The operations that look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import structs, to_builtins
+
+from roost import clock, times
+from roost.console import where as filters
+from roost.console.api import shapes
+from roost.console.api.table import Answer, Call
+from roost.console.pages import fleet
+from roost.console.pages import overview as first_page
+from roost.console.pages import settings as settings_page
+from roost.console.pulse import KEPT_MAX
+from roost.console.why import why
+from roost.core.client import WorkView
+from roost.diff import changes
+from roost.journal.entries import Entry, IndexRow
+from roost.models import Snapshot, State
+
+FEED = clock.SystemIds().unique()  # tells cursors of this process from those of another
+GROUP_IDS_MAX = 50
+
+
+async def list_work(call: Call) -> Answer:
+    query = call.query(shapes.ListQuery)
+    where = filters.parse(query.where, call.desk.now)
+    page = await call.desk.reads.rows(where, cursor=query.cursor, limit=query.limit)
+    rows = [row_out(row) for row in page.rows]
+    return Answer(shapes.Page(rows=rows, next=page.cursor, looked_at=page.looked_at, as_of=page.as_of))
+
+
+async def count_work(call: Call) -> Answer:
+    return Answer(shapes.Counts(counts=await call.desk.reads.counts(), as_of=call.desk.now))
+
+
+async def get_work(call: Call) -> Answer:
+    view = await call.desk.reads.view(call.work_id)
+    told = why(view, call.desk.now)
+    return Answer(
+        shapes.Work(
+            item=shapes.Item.model_validate(view.item),
+            control=control_out(view),
+            explain=told.text,
+            next=told.next,
+            artifacts=list(view.artifacts),
+            progress=view.row.progress if view.row is not None else None,
+        )
+    )
+
+
+def control_out(view: WorkView) -> dict[str, Any]:
+    """The control state, each field of it."""
+    return {name: to_builtins(value) for name, value in structs.asdict(view.control).items()}
+
+
+async def get_payload(call: Call) -> Answer:
+    item = (await call.desk.reads.view(call.work_id)).item
+    return Answer(shapes.Payload(payload=call.desk.redaction.apply(item.engine, item.payload)))
+
+
+async def get_journal(call: Call) -> Answer:
+    query = call.query(shapes.JournalQuery)
+    view = await call.desk.reads.view(call.work_id)
+    entries = await call.desk.reads.journal(view.item.work_id, before=query.before, limit=query.limit)
+    is_first = not entries or entries[-1].position == 0
+    return Answer(
+        shapes.Entries(
+            entries=[entry_out(entry) for entry in entries], next=None if is_first else entries[-1].position
+        )
+    )
+
+
+async def get_snapshot(call: Call) -> Answer:
+    view = await call.desk.reads.view(call.work_id)
+    return Answer(snapshot_out(call, await call.desk.reads.snapshot(view, call.path["version"])))
+
+
+def snapshot_out(call: Call, snapshot: Snapshot) -> shapes.SnapshotOut:
+    """A version without what is redacted."""
+    data = call.desk.redaction.apply(snapshot.engine, snapshot.data)
+    return shapes.SnapshotOut.model_validate(snapshot.model_copy(update={"data": data}))
+
+
+async def get_changes(call: Call) -> Answer:
+    version = call.path["version"]
+    base = call.query(shapes.ChangesQuery).base or max(version - 1, 1)
+    view = await call.desk.reads.view(call.work_id)
+    left, right = [
+        snapshot_out(call, await call.desk.reads.snapshot(view, number)).model_dump(mode="json")
+        for number in (base, version)
+    ]
+    return Answer(shapes.Changes(base=base, version=version, changes=changes(left, right)))
+
+
+async def list_events(call: Call) -> Answer:
+    query = call.query(shapes.EventsQuery)
+    pulse = call.desk.pulse
+    await pulse.refresh()
+    feed, _, number = (query.after or "").partition("-")
+    after = int(number) if feed == FEED and number.isdecimal() else 0
+    found = pulse.newest(query.limit if not after else KEPT_MAX, after=after)
+    if after:
+        found = found[-query.limit :]  # the oldest of the new ones first, so that none is passed over
+    newest = found[0].number if found else after or pulse.count
+    entries = [entry_out(numbered.entry) for numbered in found]
+    return Answer(shapes.Events(entries=entries, next=f"{FEED}-{newest}"))
+
+
+async def list_failed(call: Call) -> Answer:
+    groups = [
+        shapes.GroupOut(
+            fingerprint=group.fingerprint,
+            engine=group.engine,
+            step=group.step,
+            sample=group.sample,
+            count=len(group.rows),
+            first_at=group.first_at,
+            last_at=group.last_at,
+            work_ids=[row.work_id for row in group.rows[:GROUP_IDS_MAX]],
+        )
+        for group in await call.desk.reads.groups()
+    ]
+    return Answer(shapes.Groups(groups=groups))
+
+
+async def list_resources(call: Call) -> Answer:
+    found = [
+        shapes.ResourceOut.model_validate(to_builtins(view)) for view in await call.desk.reads.resources()
+    ]
+    return Answer(shapes.Resources(resources=found))
+
+
+async def list_workers(call: Call) -> Answer:
+    workers = [
+        shapes.WorkerOut(
+            worker_id=worker.worker_id,
+            state=worker.state,
+            holds=[row.work_id for row in worker.rows],
+            lease_until=worker.lease_until,
+            engines=sorted(worker.seen.engines) if worker.seen else [],
+            commits=worker.seen.commits if worker.seen else 0,
+            failures=worker.seen.failures if worker.seen else 0,
+            last_at=worker.seen.last_at if worker.seen else None,
+        )
+        for worker in await fleet.all_workers(call.desk)
+    ]
+    return Answer(shapes.Workers(workers=workers))
+
+
+async def list_engines(call: Call) -> Answer:
+    await call.desk.pulse.refresh()
+    engines = []
+    for engine in fleet.all_engines(call.desk):
+        model = engine.spec.payload_model if engine.spec else None
+        engines.append(
+            shapes.EngineOut(
+                engine_id=engine.engine_id,
+                is_installed=engine.spec is not None,
+                version=engine.spec.engine_version if engine.spec else None,
+                payload_schema=model.model_json_schema() if model else None,
+                steps_last_hour=sum(engine.commits),
+                failures_last_hour=sum(engine.failures),
+            )
+        )
+    return Answer(shapes.Engines(engines=engines))
+
+
+async def get_overview(call: Call) -> Answer:
+    desk = call.desk
+    workers = await fleet.all_workers(desk)
+    queued = await desk.reads.some(State.QUEUED, first_page.QUEUED_MAX)
+    found = first_page.attention(desk, workers, await desk.reads.resources(), queued)
+    kinds = ("enqueued", "committed", "done", "attempt_failed", "failed", "cancelled")
+    return Answer(
+        shapes.Overview(
+            attention=[shapes.AttentionOut.model_validate(one) for one in found[: first_page.ATTENTION_MAX]],
+            counts=await desk.reads.counts(),
+            series={kind: desk.pulse.series(kind) for kind in kinds},
+            backlog=await desk.reads.backlog(),
+        )
+    )
+
+
+async def list_settings(call: Call) -> Answer:
+    rows = [
+        shapes.Setting(name=name, value=value, source=source)
+        for name, value, source in settings_page.shown(call.desk.settings)
+    ]
+    return Answer(shapes.SettingsOut(settings=rows))
+
+
+def row_out(row: IndexRow) -> shapes.Row:
+    """An index row as the API gives it."""
+    return shapes.Row.model_validate(row)
+
+
+def entry_out(entry: Entry) -> shapes.EntryOut:
+    """An entry as the API gives it; bodies are had by their own addresses."""
+    return shapes.EntryOut(
+        work_id=entry.work_id,
+        position=entry.position,
+        kind=entry.event.kind.value,
+        version=entry.control.version,
+        time=times.clock(entry.at),
+        at=entry.at,
+        actor=entry.actor,
+        state=entry.control.state,
+        engine=entry.control.engine,
+        detail={name: to_builtins(value) for name, value in structs.asdict(entry.event).items()},
+    )

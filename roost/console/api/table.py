@@ -1,0 +1,245 @@
+"""Operations as data, and what runs one: parse, check the role, call, answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Literal, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from roost import jsonio
+from roost.console.api.shapes import Fault, NoQuery, Nothing
+from roost.console.desk import Desk, desk_of, operator_of
+from roost.console.guard import BODY_MAX_BYTES, principal_of
+from roost.console.html import conditional
+from roost.console.principal import Principal, Role
+from roost.console.problems import Problem
+from roost.errors import PayloadError
+
+KEYS_MAX = 10_000  # idempotency keys that this process remembers
+KEY_MAX_CHARS = 200
+FAULTS_MAX = 20
+
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request, understood.
+
+    Attributes:
+        path: parameters of the path.
+        key: of the `Idempotency-Key` header.
+    """
+
+    desk: Desk
+    principal: Principal
+    path: Mapping[str, Any]
+    query_model: BaseModel
+    body_model: BaseModel
+    key: str | None
+
+    def query(self, kind: type[M]) -> M:
+        """What was asked beside the path."""
+        assert isinstance(self.query_model, kind)
+        return self.query_model
+
+    def body(self, kind: type[M]) -> M:
+        """What was sent."""
+        assert isinstance(self.body_model, kind)
+        return self.body_model
+
+    @property
+    def work_id(self) -> str:
+        """The work item that the path names."""
+        return cast(str, self.path["work_id"])
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a call led to; `status` where it is not that of the operation."""
+
+    model: BaseModel
+    status: HTTPStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One line of the API.
+
+    Attributes:
+        path: below `/api/v1`; parameters are `work_id`, `version` and `place`.
+        gives: the model of the answer.
+        problems: statuses that an answer can have beside those that all have.
+    """
+
+    method: Literal["GET", "POST"]
+    path: str
+    summary: str
+    run: Callable[[Call], Awaitable[Answer]]
+    gives: type[BaseModel]
+    query: type[BaseModel] = NoQuery
+    body: type[BaseModel] = Nothing
+    status: HTTPStatus = HTTPStatus.OK
+    problems: tuple[HTTPStatus, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its id in the OpenAPI document."""
+        return self.run.__name__
+
+    @property
+    def role(self) -> Role:
+        """Who may call it."""
+        return Role.VIEWER if self.method == "GET" else Role.OPERATOR
+
+
+@dataclass(slots=True)
+class Remembered:
+    """Answers by idempotency key, so that a request that is sent again acts once.
+
+    One process remembers them; what must hold longer (enqueue, signal) is kept in the journal.
+    """
+
+    answers: OrderedDict[tuple[str, str, str], tuple[str, bytes, HTTPStatus]] = field(
+        default_factory=OrderedDict
+    )
+
+    def find(self, place: tuple[str, str, str], digest: str) -> tuple[bytes, HTTPStatus] | None:
+        """The answer that was given before.
+
+        Raises:
+            Problem: the key was used for another request.
+        """
+        kept = self.answers.get(place)
+        if kept is None:
+            return None
+        if kept[0] != digest:
+            raise Problem(
+                HTTPStatus.CONFLICT, "key_reused", "This idempotency key was sent with another request."
+            )
+        return kept[1], kept[2]
+
+    def keep(self, place: tuple[str, str, str], digest: str, body: bytes, status: HTTPStatus) -> None:
+        """Remember an answer; the oldest are forgotten."""
+        self.answers[place] = (digest, body, status)
+        while len(self.answers) > KEYS_MAX:
+            self.answers.popitem(last=False)
+
+
+def endpoint(operation: Operation, remembered: Remembered) -> Callable[[Request], Awaitable[Response]]:
+    """What starlette calls for an operation."""
+
+    async def handle(request: Request) -> Response:
+        desk = desk_of(request)
+        principal = principal_of(request.scope)
+        if operation.role is Role.OPERATOR:
+            operator_of(request)
+        query = _parsed(operation.query, _query(request), "query")
+        raw = await request.body() if operation.method == "POST" else b""
+        body = _parsed(operation.body, _document(request, raw, operation), "body")
+        key = _key(request)
+        call = Call(desk, principal, request.path_params, query, body, key)
+        if operation.method == "GET":
+            return _given(request, await operation.run(call))
+        return await _act(request, operation, call, raw, remembered)
+
+    return handle
+
+
+async def _act(
+    request: Request, operation: Operation, call: Call, raw: bytes, remembered: Remembered
+) -> Response:
+    place = (call.principal.name, operation.name, call.key or "")
+    digest = hashlib.sha256(request.url.path.encode() + b"\n" + raw).hexdigest()
+    if call.key is not None and (kept := remembered.find(place, digest)) is not None:
+        return _json(kept[0], kept[1])
+    answer = await operation.run(call)
+    call.desk.shared.forget()
+    body, status = dump(answer.model), answer.status or operation.status
+    if call.key is not None:
+        remembered.keep(place, digest, body, status)
+    return _json(body, status)
+
+
+def _json(body: bytes, status: HTTPStatus) -> Response:
+    return Response(body, status_code=status, media_type="application/json")
+
+
+def dump(model: BaseModel) -> bytes:
+    """A model as JSON; what UTF-8 can't hold is escaped."""
+    return json.dumps(model.model_dump(mode="json"), ensure_ascii=True).encode()
+
+
+def _given(request: Request, answer: Answer) -> Response:
+    """An answer with an ETag that does not change with the time of reading alone."""
+    body = dump(answer.model)
+    stable = (
+        answer.model.model_dump_json(exclude={"as_of"}) if "as_of" in type(answer.model).model_fields else ""
+    )
+    digest = hashlib.sha256(stable.encode() or body).hexdigest()[:32]
+    return conditional(request, body, f'"{digest}"', media_type="application/json")
+
+
+def _query(request: Request) -> dict[str, Any]:
+    """The query's fields; one that comes twice is an error, not a guess."""
+    fields: dict[str, Any] = {}
+    for name, value in request.query_params.multi_items():
+        if name in fields:
+            raise _invalid([Fault(where=f"query.{name}", what="is given twice")])
+        fields[name] = value
+    return fields
+
+
+def _document(request: Request, raw: bytes, operation: Operation) -> dict[str, Any]:
+    if operation.method == "GET" or (not raw and operation.body is not Nothing and may_be_empty(operation)):
+        return {}
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "not_json",
+            "The body must be JSON.",
+            "Content-Type: application/json",
+        )
+    try:
+        return jsonio.parse_object(raw, what="the body", max_bytes=BODY_MAX_BYTES)
+    except PayloadError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_json", str(error), error.hint) from error
+
+
+def may_be_empty(operation: Operation) -> bool:
+    """Whether a request without a body is whole."""
+    return not any(info.is_required() for info in operation.body.model_fields.values())
+
+
+def _parsed(kind: type[BaseModel], fields: dict[str, Any], where: str) -> BaseModel:
+    try:
+        return kind.model_validate(fields, strict=False)
+    except ValidationError as error:
+        faults = [
+            Fault(where=".".join([where, *(str(part) for part in fault["loc"])])[:200], what=fault["msg"])
+            for fault in error.errors(include_url=False, include_input=False)[:FAULTS_MAX]
+        ]
+        raise _invalid(faults) from None
+
+
+def _invalid(faults: list[Fault]) -> Problem:
+    first = f"{faults[0].where}: {faults[0].what}"
+    problem = Problem(HTTPStatus.BAD_REQUEST, "invalid", first, "See /api/v1/openapi.json.")
+    problem.errors = [fault.model_dump() for fault in faults]
+    return problem
+
+
+def _key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= KEY_MAX_CHARS:
+        raise _invalid([Fault(where="header.Idempotency-Key", what=f"has 1 to {KEY_MAX_CHARS} characters")])
+    return key
