@@ -21,9 +21,9 @@ from roost.errors import RoostError
 
 BODY_MAX_BYTES = 2 << 20  # a payload of 1 MiB as JSON in JSON, and what goes with it
 QUERY_MAX_BYTES = 8 << 10
-REQUESTS_PER_SECOND = 30.0  # of one client, in the long run;
-REQUESTS_AT_ONCE = 240.0  # a burst of so many goes through
-WRITES_COST = 6.0  # a write counts as so many reads
+REQUESTS_PER_SECOND = 60.0  # of one client, in the long run;
+REQUESTS_AT_ONCE = 600.0  # a burst of so many goes through
+WRITES_COST = 5.0  # a write counts as so many reads
 _CLIENTS_MAX = 4096
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OPEN_PATHS = ("/livez", "/readyz", "/login", "/static/")

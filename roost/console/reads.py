@@ -26,6 +26,8 @@ SCAN_PAGE = 200
 FAILED_MAX = 1000  # failed work that is grouped
 RUNNING_MAX = 1000
 RESOURCES_MAX = 200
+PARENTS_MAX = 10
+CHILDREN_MAX = 100
 JOURNAL_MAX = 100
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-fA-F]{8,}\b|\d+")
 _QUOTED = re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"")
@@ -192,6 +194,26 @@ class Reads:
             return await self._backend.claims.show(limit=RESOURCES_MAX, namespace=self._namespace)
 
         return await self._shared.get("resources", ask, for_seconds=COUNT_SECONDS)
+
+    async def parents(self, work_id: str) -> Sequence[IndexRow]:
+        """A work item and those that it descends from, from the top; a bounded number."""
+        found: list[IndexRow] = []
+        next_id: str | None = work_id
+        while next_id is not None and len(found) < PARENTS_MAX:
+            row = await self._backend.index.get(next_id)
+            if row is None:
+                break
+            found.append(row)
+            next_id = row.parent_id
+        return found[::-1]
+
+    async def children(self, work_id: str) -> Sequence[IndexRow]:
+        """Children that are still kept, newest first; a bounded number."""
+
+        async def ask() -> Sequence[IndexRow]:
+            return (await self._client.list(IndexQuery(parent_id=work_id), limit=CHILDREN_MAX)).rows
+
+        return await self._shared.get(("children", work_id), ask, for_seconds=LIST_SECONDS)
 
     async def backlog(self) -> int:
         """About how many deliveries nobody took yet."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from roost import times
+from roost.console.told import waited_for
 from roost.journal.entries import (
     AttemptFailed,
     Blocked,
@@ -101,10 +102,10 @@ class _Pen:
     def leave(self, control: Control) -> None:
         """Nobody holds it from here on, for the reason that its state gives."""
         self.holder = NOBODY
-        names = ", ".join(control.waits.names) if control.waits else ""
+        what = waited_for(control.waits) if control.waits else "nothing"
         self.idle = {
             State.SCHEDULED: ("sched", "delay"),
-            State.WAITING: ("wait", f"waits for {names}"),
+            State.WAITING: ("wait", f"waits for {what}"),
             State.BLOCKED: ("wait", "waits for a resource"),
         }.get(control.state, ("que", "queued"))  # type: ignore[assignment]  # the literals above are shades
 

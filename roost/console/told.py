@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from roost import times
 from roost.journal.entries import (
+    Amounts,
     AttemptFailed,
     Blocked,
+    BudgetSet,
     Cancelled,
     CancelRequested,
+    ChildEnded,
     Claimed,
     Committed,
     Deferred,
@@ -21,10 +24,13 @@ from roost.journal.entries import (
     Evicted,
     Failed,
     Kind,
+    Paused,
     Recorded,
     Released,
+    Resumed,
     Retried,
     Signaled,
+    Wait,
 )
 from roost.models import State
 
@@ -35,7 +41,10 @@ GROUPS: dict[str, frozenset[Kind]] = {
         {Kind.COMMITTED, Kind.ATTEMPT_FAILED, Kind.FAILED, Kind.DEFERRED, Kind.RECORDED, Kind.CANCELLED}
     ),
     "leases": frozenset({Kind.CLAIMED, Kind.RELEASED, Kind.BLOCKED, Kind.EVICTED}),
-    "people": frozenset({Kind.ENQUEUED, Kind.SIGNALED, Kind.CANCEL_REQUESTED, Kind.RETRIED}),
+    "signals": frozenset({Kind.SIGNALED, Kind.CHILD_ENDED}),
+    "people": frozenset(
+        {Kind.ENQUEUED, Kind.CANCEL_REQUESTED, Kind.RETRIED, Kind.PAUSED, Kind.RESUMED, Kind.BUDGET_SET}
+    ),
 }
 """Kinds by what a reader looks for; a kind that is not named shows under `all` only."""
 
@@ -118,7 +127,8 @@ def _by_hand(event: Event, entry: Entry) -> _Parts:
                 None,
             )
         case Blocked():
-            return "blocked", "blocked", "blocked", "", f"held by {', '.join(event.by)}", None
+            what = f"held by {', '.join(event.by)}" if event.by else f"its turn: {', '.join(event.limited)}"
+            return "blocked", "blocked", "blocked", "", what, None
         case Released():
             return "key", "", "released", "", event.reason, None
         case Evicted():
@@ -128,8 +138,18 @@ def _by_hand(event: Event, entry: Entry) -> _Parts:
         case Cancelled() | CancelRequested() | Retried():
             sign = "retry" if isinstance(event, Retried) else "cancelled"
             return sign, "cancelled", event.kind.value.replace("_", " "), "", event.reason, None
+        case ChildEnded():
+            return event.state.value, event.state.value, f"child {event.state}", event.child_id, "", None
+        case Paused() | Resumed():
+            return "paused", "paused", event.kind.value, "", event.reason, None
+        case BudgetSet():
+            return "key", "", "budget set", _amounts(event.budget), event.reason, None
         case _:
             return "all", "", event.kind.value.replace("_", " "), "", "", None
+
+
+def _amounts(amounts: Amounts) -> str:
+    return ", ".join(f"{name} {amount:g}" for name, amount in amounts)
 
 
 def _enqueued(event: Enqueued, at: float) -> str:
@@ -138,6 +158,12 @@ def _enqueued(event: Enqueued, at: float) -> str:
         parts.append(f"not before {times.span(event.wake_at - at)}")
     if event.resources:
         parts.append(f"needs {', '.join(event.resources)}")
+    if event.parent is not None:
+        parts.append(f"child of {event.parent.work_id}")
+    if event.fork is not None:
+        parts.append(f"forked from {event.fork.work_id} v{event.fork.version}")
+    if event.budget:
+        parts.append(f"budget {_amounts(event.budget)}")
     if event.idempotency_key is not None:
         parts.append(f"key {event.idempotency_key}")
     return " · ".join(parts)
@@ -151,13 +177,23 @@ def _committed(event: Committed, entry: Entry, before: Entry | None) -> _Parts:
         sign, details = "done", [*details, "finished"]
     elif event.waits is not None:
         sign, shade = "waiting", "waiting"
-        details.append(f"waits for {', '.join(event.waits.names)}")
+        details.append(f"waits for {waited_for(event.waits)}")
     elif event.wake_at is not None:
         sign, shade = "scheduled", "scheduled"
         details.append(f"goes on {_in(event.wake_at, entry.at)}")
+    if event.spawned:
+        details.append(f"spawned {event.spawned}")
+    if event.spent:
+        details.append(f"spent {_amounts(event.spent)}")
     if event.artifacts:
         details.append(f"artifacts: {len(event.artifacts)}")
     return sign, shade, f"committed v{event.version}", f"{was} → {event.step}", " · ".join(details), None
+
+
+def waited_for(waits: Wait) -> str:
+    """What work waits for, in words."""
+    names = [f"signal {name}" for name in waits.names]
+    return " or ".join([*names, "its children"] if waits.join is not None else names)
 
 
 def _in(at: float, start: float) -> str:

@@ -30,6 +30,7 @@ _TEXTS: dict[str, Callable[[IndexRow], str]] = {
     "worker": lambda row: row.worker_id or "",
     "id": lambda row: row.work_id,
     "reason": lambda row: row.reason,
+    "parent": lambda row: row.parent_id or "",
 }
 _AGES: dict[str, Callable[[IndexRow], float]] = {
     "created": lambda row: row.created_at,
@@ -103,7 +104,7 @@ def parse(text: str, now: float) -> Where:
     checks: list[Check] = []
     for token in tokens:
         found = _TOKEN.fullmatch(token)
-        if found is None or found["name"] not in _TEXTS | _AGES | _NUMBERS:
+        if found is None or found["name"] not in (*_TEXTS, *_AGES, *_NUMBERS, "label"):
             checks.append(_word(token))
             continue
         pushed = _pushed(found, now) if found["name"] not in fields else None
@@ -111,7 +112,10 @@ def parse(text: str, now: float) -> Where:
             checks.append(_check(found, now))
         else:
             fields[pushed[0]] = pushed[1]
+    name, _, value = str(fields.get("label", "")).partition("=")
     query = IndexQuery(
+        label=(name, value) if "label" in fields else None,
+        parent_id=str(fields["parent_id"]) if "parent_id" in fields else None,
         state=State(str(fields["state"])) if "state" in fields else None,
         engine=str(fields["engine"]) if "engine" in fields else None,
         id_prefix=str(fields["id_prefix"]) if "id_prefix" in fields else None,
@@ -134,6 +138,10 @@ def _pushed(found: re.Match[str], now: float) -> tuple[str, str | float] | None:
         return "id_prefix", value.removesuffix("*")
     if "*" in value:
         return None
+    if name == "parent" and how == ":":
+        return "parent_id", value
+    if name == "label" and how == ":" and "=" in value:
+        return "label", value
     if name in ("state", "engine") and how == ":":
         _check_closed(name, value)
         return name, value
@@ -149,6 +157,9 @@ def _check(found: re.Match[str], now: float) -> Check:
 
 def _plain_check(found: re.Match[str], now: float) -> Check:
     name, how, value = found["name"], found["how"], found["value"]
+    if name == "label" and how == ":":
+        label, mark, wanted = value.partition("=")
+        return lambda row: any(key == label and (not mark or text == wanted) for key, text in row.labels)
     if name in _TEXTS and how == ":":
         if "*" not in value:
             _check_closed(name, value)
@@ -167,7 +178,7 @@ def _plain_check(found: re.Match[str], now: float) -> Check:
         return compare[how]
     raise InputError(
         f"the filter {found.group()!r} is not understood",
-        hint="Such as state:failed engine:demo -lane:low id:01j created<3d since>1h attempts>2",
+        hint="Such as state:failed engine:demo -lane:low label:tenant=acme created<3d attempts>2",
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from roost import times
+from roost.console.told import waited_for
 from roost.core.client import WorkView
+from roost.journal import budget, family
 from roost.journal.decide import lease_until
 from roost.models import State
 
@@ -21,6 +23,9 @@ class Why:
 def why(view: WorkView, now: float) -> Why:
     """Say it for a work item as it stands."""
     control = view.control
+    hold = budget.hold_of(control)
+    if hold and control.lease is None and not control.state.is_terminal:
+        return Why(f"It is on hold: {hold}.", "Nothing runs it until somebody lets it go on.")
     match control.state:
         case State.RUNNING:
             return _running(view, now)
@@ -34,17 +39,23 @@ def why(view: WorkView, now: float) -> Why:
                 f"Any worker that runs engine {control.engine} takes it.",
             )
         case State.WAITING:
-            names = ", ".join(control.waits.names) if control.waits else ""
-            until = control.waits.until if control.waits else None
-            limit = f" At the latest {times.relative(until, now)} it goes on." if until else ""
-            return Why(
-                f"It waits for the signal {names}.{limit}", f"roost signal {view.item.work_id} {names}"
-            )
+            return _waiting(view, now)
         case State.DONE:
             return Why(f"It finished at version {control.version}.")
         case _:
             because = control.reason.rstrip(".") or control.state.value
             return Why(f"{because}, {times.relative(control.since, now)}.")
+
+
+def _waiting(view: WorkView, now: float) -> Why:
+    waits = view.control.waits
+    assert waits is not None
+    left = family.open_count(view.control.family)
+    children = f" {left} of {family.total(view.control.family)} are open." if waits.join else ""
+    limit = ""
+    if waits.until is not None:
+        limit = f" It {'fails' if waits.fails else 'goes on without'} {times.relative(waits.until, now)}."
+    return Why(f"It waits for {waited_for(waits)}.{children}{limit}")
 
 
 def _running(view: WorkView, now: float) -> Why:

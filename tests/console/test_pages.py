@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from roost import Child, Snapshot, WaitFor, WorkItem, current_step
 from tests.console.conftest import Desk, Make
 
 SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202e\u2066"
@@ -266,3 +267,62 @@ def test_a_silent_worker_and_a_failing_engine_need_attention(desk: Desk) -> None
     desk.work()
     page = desk.web.get("/").text
     assert "scripted fails 100 % of its attempts" in page
+
+
+class Waiting:
+    """Waits for a signal, and spawns two children first; `data` says what it got."""
+
+    engine_id = "waiting"
+
+    async def init_snapshot(self, item: WorkItem) -> Snapshot:
+        return Snapshot.of(item, step="ask", data={})
+
+    async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        if item.payload.get("child"):
+            return snapshot.finish()
+        if snapshot.step == "ask":
+            asked = snapshot.next("asked", data={"asked": True})
+            return asked.model_copy(
+                update={
+                    "wait_for": WaitFor(signals=("approve",)),
+                    "spawn": [Child(engine="waiting", payload={"child": True})] * 2,
+                }
+            )
+        return snapshot.finish(data={"got": [signal.data for signal in current_step().signals]})
+
+
+def test_a_signal_from_a_page_wakes_the_work(desk: Desk) -> None:
+    desk.runtime.engines.add(Waiting())  # type: ignore[union-attr]
+    work_id = desk.enqueue(engine="waiting", labels={"tenant": "acme"})
+    desk.work()
+    page = desk.web.get(f"/work/{work_id}").text
+    assert "It waits for signal approve" in page
+    assert "2 children, 0 open" in page
+    assert "tenant=acme" in page
+    form = desk.web.get(f"/work/{work_id}/signal").text
+    assert 'name="name" value="approve"' in form
+    wrong = desk.web.post(f"/work/{work_id}/signal", data={"name": "approve", "data": "{"})
+    assert "the data" in wrong.text
+    desk.web.post(f"/work/{work_id}/signal", data={"name": "approve", "data": '{"ok": true}'})
+    desk.work()
+    snapshot = desk.run(desk.runtime.client.status(work_id)).snapshot
+    assert snapshot is not None
+    assert snapshot.data["got"] == [{"ok": True}]
+    child = re.search(rf'href="/work/({re.escape(work_id)}\.[^"]+)"', desk.web.get(f"/work/{work_id}").text)
+    assert child is not None
+    assert work_id in main_of(desk.web.get(f"/work/{child[1]}").text)
+    found = main_of(desk.web.get("/work?q=label:tenant=acme").text)
+    assert f'value="{work_id}"' in found
+    assert len(re.findall('name="id"', main_of(desk.web.get(f"/work?q=parent:{work_id}").text))) == 2
+
+
+def test_paused_work_rests_until_it_is_let_go_on(desk: Desk) -> None:
+    work_id = desk.enqueue({}, delay_seconds=0.0)
+    desk.web.post(f"/work/{work_id}/pause", data={"reason": "look first"})
+    desk.work()
+    page = desk.web.get(f"/work/{work_id}").text
+    assert "It is on hold: look first." in page
+    assert "Paused</span>" in main_of(desk.web.get("/work").text).split("<tbody>")[1]
+    desk.web.post(f"/work/{work_id}/resume", data={"reason": ""})
+    desk.work()
+    assert desk.run(desk.runtime.client.control(work_id)).state == "done"

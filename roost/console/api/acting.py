@@ -31,6 +31,8 @@ async def enqueue_work(call: Call) -> Answer:
         deadline_at=body.deadline_at,
         idempotency_key=call.key,
         work_id=body.work_id,
+        labels=body.labels,
+        budget=body.budget,
     )
     is_known = False
     if call.key is not None or body.work_id is not None:
@@ -48,6 +50,25 @@ async def cancel_work(call: Call) -> Answer:
 async def retry_work(call: Call) -> Answer:
     reason = call.body(shapes.Act).reason or "over the API"
     await call.desk.client(call.principal).retry(call.work_id, reason)
+    return await _stands(call)
+
+
+async def signal_work(call: Call) -> Answer:
+    body = call.body(shapes.SignalIn)
+    client = call.desk.client(call.principal)
+    await client.signal(call.work_id, body.name, body.data, signal_id=call.key)
+    return await _stands(call)
+
+
+async def pause_work(call: Call) -> Answer:
+    reason = call.body(shapes.Act).reason or "over the API"
+    await call.desk.client(call.principal).pause(call.work_id, reason)
+    return await _stands(call)
+
+
+async def resume_work(call: Call) -> Answer:
+    reason = call.body(shapes.Act).reason or "over the API"
+    await call.desk.client(call.principal).resume(call.work_id, reason)
     return await _stands(call)
 
 

@@ -77,6 +77,10 @@ class NewWork(In):
     resources: Annotated[tuple[str, ...], Field(max_length=RESOURCES_MAX)] = ()
     delay_seconds: Annotated[float, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = 0.0
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    labels: Annotated[dict[str, str], Field(max_length=10)] = {}
+    budget: Annotated[
+        dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(max_length=20)
+    ] = {}
     deadline_at: Annotated[float | None, Field(allow_inf_nan=False)] = None
     work_id: WorkId | None = None
 
@@ -85,6 +89,13 @@ class Act(In):
     """Why something is done."""
 
     reason: Reason = ""
+
+
+class SignalIn(In):
+    """A signal; with an `Idempotency-Key` it is known by that, and sent again it is one."""
+
+    name: Annotated[str, Field(min_length=1, max_length=1024)]
+    data: Any = None
 
 
 class Bulk(In):
@@ -122,6 +133,8 @@ class Row(Out):
     interruptions: int
     reason: str
     progress: tuple[float, str] | None
+    labels: tuple[tuple[str, str], ...]
+    parent_id: str | None
 
 
 class Page(Out):

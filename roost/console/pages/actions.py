@@ -10,12 +10,14 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from roost import jsonio
 from roost.console.desk import Desk, desk_of, operator_of
 from roost.console.problems import Problem
+from roost.console.told import waited_for
 from roost.console.urls import segment
 from roost.core.client import Client, WorkView
 from roost.errors import ConflictError, InputError
-from roost.models import REASON_MAX_CHARS
+from roost.models import REASON_MAX_CHARS, State
 
 Form = Mapping[str, str]
 
@@ -82,7 +84,51 @@ async def _retry(client: Client, work_id: str, form: Form) -> str:
     return work_id
 
 
+async def _signal(client: Client, work_id: str, form: Form) -> str:
+    text = form.get("data", "").strip()
+    data = jsonio.parse(text.encode(), what="the data") if text else None
+    await client.signal(work_id, form.get("name", "").strip(), data, signal_id=form.get("signal_id") or None)
+    return work_id
+
+
+async def _pause(client: Client, work_id: str, form: Form) -> str:
+    await client.pause(work_id, form.get("reason") or "by an operator")
+    return work_id
+
+
+async def _resume(client: Client, work_id: str, form: Form) -> str:
+    await client.resume(work_id, form.get("reason") or "by an operator")
+    return work_id
+
+
+def _says_signal(view: WorkView) -> str:
+    waits = view.control.waits
+    if view.control.state is State.WAITING and waits is not None:
+        return f"It waits for {waited_for(waits)}. That signal wakes it at once; others wait to be seen."
+    return "It waits for no signal now. The next step sees it; it may come before the wait."
+
+
+def _says_pause(view: WorkView) -> str:
+    running = "The step that runs is committed first. " if view.control.lease else ""
+    return f"{running}No worker takes it then, until somebody lets it go on. Signals and deadlines count on."
+
+
+def _signal_fields(view: WorkView) -> Sequence[Field]:
+    waits = view.control.waits
+    names = waits.names if waits is not None and view.control.state is State.WAITING else ()
+    return [
+        Field("name", "Name", value=names[0] if names else "", required=True),
+        Field("data", "Data", "area", hint="JSON; empty for none."),
+        Field("signal_id", "Id", hint="The same signal sent again under it is one; empty for a new one."),
+    ]
+
+
 ACTIONS: dict[str, Action] = {
+    "signal": Action("Signal it", _says_signal, _signal, _signal_fields),
+    "pause": Action("Pause it", _says_pause, _pause, lambda _: [REASON]),
+    "resume": Action(
+        "Let it go on", lambda _: "A worker takes it up where it was.", _resume, lambda _: [REASON]
+    ),
     "cancel": Action("Cancel it", _says_cancel, _cancel, lambda _: [REASON], is_danger=True),
     "retry": Action("Retry it", _says_retry, _retry, lambda _: [REASON]),
 }

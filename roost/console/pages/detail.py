@@ -16,10 +16,11 @@ from roost.console.reads import JOURNAL_MAX
 from roost.console.timeline import draw
 from roost.console.why import why
 from roost.core.client import WorkView
+from roost.journal import budget, family
 from roost.journal.claims import ResourceView
 from roost.journal.decide import lease_until
-from roost.journal.entries import Entry
-from roost.models import Snapshot
+from roost.journal.entries import Entry, IndexRow
+from roost.models import Snapshot, State
 
 TABS = ("snapshot", "changes", "payload", "once")
 TICKS_MAX = 24  # versions that the slider names
@@ -71,6 +72,8 @@ async def detail(request: Request) -> Response:
         ticks=ticks(view.control.version),
         resources=await _resources(desk, view),
         actions=actions(view),
+        state=State.PAUSED if _is_on_hold(view) else view.control.state,
+        relatives=await _relatives(desk, view),
     )
 
 
@@ -130,6 +133,28 @@ def ticks(top: int) -> list[int]:
     return sorted({1 + round(n * (top - 1) / (TICKS_MAX - 1)) for n in range(TICKS_MAX)})
 
 
+def _is_on_hold(view: WorkView) -> bool:
+    control = view.control
+    return control.lease is None and not control.state.is_terminal and bool(budget.hold_of(control))
+
+
+@dataclass(frozen=True, slots=True)
+class Relatives:
+    """The family of a work item: its parents from the top, its children, how many there are."""
+
+    parents: Sequence[IndexRow]
+    children: Sequence[IndexRow]
+    total: int
+    open: int
+
+
+async def _relatives(desk: Desk, view: WorkView) -> Relatives:
+    control = view.control
+    parents = await desk.reads.parents(control.parent.work_id) if control.parent else []
+    children = await desk.reads.children(view.item.work_id) if control.family else []
+    return Relatives(parents, children, family.total(control.family), family.open_count(control.family))
+
+
 async def _resources(desk: Desk, view: WorkView) -> Sequence[ResourceView]:
     """Who holds, and who waits for, what this item needs."""
     if not view.item.resources:
@@ -145,4 +170,5 @@ def actions(view: WorkView) -> dict[str, str]:
         "cancel": f"It is {view.control.state} already." if is_over else "",
         "retry": "" if is_over else "Only work that has ended can be retried.",
         "signal": f"It is {view.control.state}; nobody would see the signal." if is_over else "",
+        "pause": f"It is {view.control.state} already." if is_over else "",
     }

@@ -39,11 +39,22 @@ async def do(request: Request) -> Response:
             if form.get("deadline")
             else None,
             idempotency_key=form.get("key") or None,
+            labels=_labels(form.get("labels", "")),
         )
     except (InputError, ConflictError, EngineNotFound) as error:
         return await _form(request, form, f"{error}. {error.hint}")
     desk.shared.forget()
     return to(request, f"/work/{segment(work_id)}?did=enqueue")
+
+
+def _labels(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        name, mark, value = line.partition("=")
+        if not mark:
+            raise InputError(f"the label {line[:40]!r} has no value", hint="Write name=value.")
+        found[name.strip()] = value.strip()
+    return found
 
 
 def _priority(text: str) -> int:
@@ -74,6 +85,7 @@ async def _form(request: Request, form: Form | None, problem: str = "") -> Respo
         Field("delay", "Delay", hint="Not before: 30s, 5m, 2d."),
         Field("deadline", "Deadline", hint="Fails if not done: 2h, or an ISO instant."),
         Field("priority", "Priority", value="0", hint="Above 0: high lane; below 0: low lane."),
+        Field("labels", "Labels", "area", "", "One a line: name=value."),
         Field("key", "Idempotency key", hint="The same key gives the same work item."),
     ]
     return await desk.page(

@@ -34,6 +34,7 @@ SERIES: Mapping[State, str] = {
     State.DONE: "done",
     State.FAILED: "failed",
     State.CANCELLED: "cancelled",
+    State.PAUSED: "paused",
 }
 """Which happening the curve under a state's count shows."""
 
@@ -114,8 +115,18 @@ def facets(rows: Sequence[IndexRow]) -> list[Facet]:
     return [
         ("Engine", _facet("engine", rows, lambda row: row.engine)),
         ("Step", _facet("step", rows, lambda row: row.step)),
+        ("Label", _labels(rows)),
         ("Lane", _facet("lane", rows, lambda row: row.lane.value)),
         ("Worker", _facet("worker", rows, lambda row: row.worker_id or "")),
+    ]
+
+
+def _labels(rows: Sequence[IndexRow]) -> list[tuple[str, str, int]]:
+    counted = Counter(label for row in rows for label in row.labels)
+    return [
+        (f"{name}={value}", f"label:{name}={value}", count)
+        for (name, value), count in counted.most_common(FACETS)
+        if not any(char.isspace() for char in name + value)
     ]
 
 
