@@ -8,7 +8,19 @@ from io import TextIOWrapper
 
 import typer
 
-from roost.cli import artifacts, aws, checks, demo, dev, enqueue, look, resources, ui, worker
+from roost.cli import (
+    artifacts,
+    aws,
+    checks,
+    demo,
+    dev,
+    enqueue,
+    lab,
+    look,
+    resources,
+    ui,
+    worker,
+)
 from roost.cli.output import EXIT_CODES, FAILED, INTERRUPTED, exit_code, print_error, say
 from roost.errors import RoostError
 
@@ -31,6 +43,7 @@ app.command()(look.wait)
 app.add_typer(artifacts.app, name="artifacts")
 app.command()(ui.ui)
 app.add_typer(resources.app, name="resources")
+app.command()(lab.lab)
 app.command()(checks.engines)
 app.command()(checks.doctor)
 app.add_typer(aws.app, name="aws")

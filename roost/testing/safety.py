@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from roost.clock import Clock, Ids
-from roost.journal.entries import Entry
+from roost.journal.entries import Entry, IndexRow
 from roost.models import Snapshot
 from roost.names import State
 from roost.storage.instrument import When
@@ -31,9 +31,10 @@ from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, Vir
 
 T = TypeVar("T")
 
-WORK_ID = "lab"
+WORK_ID = "lab"  # shown; a world that others were in before has another
 CUTS_MAX = 2000
 _WORKS_MAX = 1000
+_STRIDE = 7
 _CALLS = frozenset(
     {
         *("append", "append_many", "index_put", "take_due"),
@@ -123,6 +124,7 @@ class World:
     clock: Clock
     ids: Ids
     pass_time: Callable[[float], Awaitable[None]]
+    work_id: str = WORK_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,32 +132,27 @@ class Subject:
     """What is tried.
 
     Attributes:
-        make: makes the engine anew for each run; an engine that is an instance is used
-            again and again, so it must keep nothing.
-        others: engines of children, say.
+        make: makes the engines anew for each run, first the one that is tried.
+        payload: of the work.
         signals: data by name; each is sent when the work waits for it.
         observe: sees what the engine did outside of Roost; called with the engine.
         ignore: dotted paths into a snapshot's `data` (or `result`) that may differ.
     """
 
-    make: Callable[[], Any]
+    make: Callable[[], Sequence[Any]]
     payload: Mapping[str, Any]
-    others: Sequence[Callable[[], Any]] = ()
     signals: Mapping[str, Any] = field(default_factory=dict)
     observe: Callable[[Any], Any] | None = None
     ignore: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def subject(engine: Any, payload: Mapping[str, Any] | None = None, **options: Any) -> Subject:
-    """A subject from an engine: an instance, or a class or function that makes one."""
-    others = [_maker(other) for other in options.pop("others", ())]
-    return Subject(_maker(engine), payload or {}, others=others, **options)
-
-
-def _maker(engine: Any) -> Callable[[], Any]:
-    is_instance = not inspect.isclass(engine) and callable(getattr(engine, "step", None))
-    return (lambda: engine) if is_instance else engine
+def _maker(engines: Sequence[Any]) -> Callable[[], Sequence[Any]]:
+    """Makes engines anew where they are classes or functions; instances are used again."""
+    return lambda: [
+        engine if not inspect.isclass(engine) and callable(getattr(engine, "step", None)) else engine()
+        for engine in engines
+    ]
 
 
 def assert_crash_safe(
@@ -188,13 +185,18 @@ def assert_crash_safe(
         UnsafeEngine: it is not safe; shows the shortest history that shows it.
         ValueError: two undisturbed runs differ already.
     """
-    tried = subject(
-        engine, payload, others=others, signals=signals or {}, observe=observe, ignore=ignore, options=options
+    tried = Subject(
+        _maker([engine, *others]),
+        payload or {},
+        signals=signals or {},
+        observe=observe,
+        ignore=ignore,
+        options=options,
     )
-    findings, runs = in_virtual_time(explore(tried, memory_world))
-    if findings:
-        raise UnsafeEngine(findings, runs)
-    return runs
+    explored = in_virtual_time(explore(tried, memory_world))
+    if explored.findings:
+        raise UnsafeEngine(explored.findings, explored.runs)
+    return explored.runs
 
 
 def in_virtual_time(main: Coroutine[Any, Any, T]) -> T:
@@ -213,21 +215,28 @@ async def memory_world() -> AsyncIterator[World]:
     yield World(MemoryBackend(clock), clock, SeededIds(random.Random(0)), asyncio.sleep)
 
 
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """What came of it: what was found, the shortest history first; how many runs there were, of how many."""
+
+    findings: Sequence[Finding]
+    runs: int
+    planned: int
+    calls: int
+
+
 async def explore(
     tried: Subject,
     open_world: OpenWorld,
     *,
     cuts_max: int = CUTS_MAX,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[Sequence[Finding], int]:
+    is_over: Callable[[], bool] = lambda: False,
+) -> Explored:
     """Try every cut point.
 
     Args:
         cuts_max: beyond it, an even selection of them is tried.
-        progress: called with how many runs are done, and of how many.
-
-    Returns:
-        What was found, the shortest history first, and how many runs there were.
+        is_over: asked before each run; once true, the rest is left out.
 
     Raises:
         ValueError: two undisturbed runs differ already.
@@ -237,18 +246,26 @@ async def explore(
     again = await _run(tried, open_world)
     if (difference := compare(peace, again, tried.ignore)) is not None:
         raise ValueError(f"two undisturbed runs differ, so nothing can be said of crashes: {difference}")
-    plan: list[tuple[Fault, Cut | None]] = [(Fault.REPEAT, None), (Fault.REVERSE, None)]
-    plan += [(Fault.KILL, cut) for cut in _select(calls, cuts_max)]
-    steals = [cut for cut in calls if cut.when == "before" and cut.call == "append"]
-    plan += [(Fault.STEAL, cut) for cut in _select(steals, cuts_max // 4)]
-    findings = []
-    for number, (fault, cut) in enumerate(plan):
+    plan = _plan(calls, cuts_max)
+    findings, runs = [], 0
+    for fault, cut in plan:
+        if is_over():
+            break
         outcome = await _run(tried, open_world, fault=fault, cut=cut)
+        runs += 1
         if (difference := compare(peace, outcome, tried.ignore)) is not None:
             findings.append(Finding(fault, cut, difference, outcome.history))
-        if progress is not None:
-            progress(number + 1, len(plan))
-    return sorted(findings, key=lambda finding: len(finding.history)), len(plan)
+    findings.sort(key=lambda finding: len(finding.history))
+    return Explored(findings, runs, len(plan), len(calls))
+
+
+def _plan(calls: Sequence[Cut], cuts_max: int) -> Sequence[tuple[Fault, Cut | None]]:
+    """What is tried, in an order of which every beginning is spread over the whole run."""
+    steals = [cut for cut in calls if cut.when == "before" and cut.call == "append"]
+    cuts: list[tuple[Fault, Cut | None]] = [(Fault.KILL, cut) for cut in _select(calls, cuts_max)]
+    cuts += [(Fault.STEAL, cut) for cut in _select(steals, cuts_max // 4)]
+    spread = [cuts[number] for first in range(_STRIDE) for number in range(first, len(cuts), _STRIDE)]
+    return [(Fault.REPEAT, None), (Fault.REVERSE, None), *spread]
 
 
 def _select(cuts: Sequence[Cut], most: int) -> Sequence[Cut]:
@@ -269,23 +286,17 @@ async def _run(
     cut: Cut | None = None,
 ) -> Outcome:
     """Run the work to its end in a world of its own."""
-    engine = tried.make()
+    engines = tried.make()
     async with open_world() as world:
-        driver = Driver(
-            world.backend,
-            world.clock,
-            world.ids,
-            [engine, *(make() for make in tried.others)],
-            pass_time=world.pass_time,
-        )
-        run = _Run(driver, tried, watch, fault, cut)
+        driver = Driver(world.backend, world.clock, world.ids, engines, pass_time=world.pass_time)
+        run = _Run(driver, tried, world.work_id, watch, fault, cut)
         driver.start(run.hook)
         await driver.client.enqueue(
-            engine.engine_id, dict(tried.payload), work_id=WORK_ID, **dict(tried.options)
+            engines[0].engine_id, dict(tried.payload), work_id=world.work_id, **dict(tried.options)
         )
         await run.to_end()
-        observed = tried.observe(engine) if tried.observe is not None else None
-        return Outcome(await _works(driver), observed, await _history(driver))
+        observed = tried.observe(engines[0]) if tried.observe is not None else None
+        return Outcome(await _works(driver, world.work_id), observed, await _history(driver, world.work_id))
 
 
 class _Run:
@@ -295,11 +306,13 @@ class _Run:
         self,
         driver: Driver,
         tried: Subject,
+        work_id: str,
         watch: Callable[[Cut], None] | None,
         fault: Fault | None,
         cut: Cut | None,
     ) -> None:
         self._driver = driver
+        self._work_id = work_id
         self._signals = dict(tried.signals)
         self._watch = watch
         self._fault = fault
@@ -355,13 +368,13 @@ class _Run:
 
     async def _send_signal(self) -> bool:
         """Send what the work waits for, if there is something to be sent."""
-        control = await self._driver.client.control(WORK_ID)
+        control = await self._driver.client.control(self._work_id)
         if control.state is not State.WAITING or control.waits is None:
             return False
         for name in control.waits.names:
             if name in self._signals:
                 data = self._signals.pop(name)
-                await self._driver.client.signal(WORK_ID, name, data, signal_id=f"lab-{name}")
+                await self._driver.client.signal(self._work_id, name, data, signal_id=f"lab-{name}")
                 return True
         return False
 
@@ -380,17 +393,21 @@ async def _whole(call: Coroutine[Any, Any, None]) -> None:
         raise cancelled
 
 
-async def _works(driver: Driver) -> dict[str, dict[str, Any]]:
-    page = await driver.client.list(IndexQuery(), limit=_WORKS_MAX)
+async def _works(driver: Driver, work_id: str) -> dict[str, dict[str, Any]]:
     found = {}
-    for row in page.rows:
+    for row in await _rows(driver, work_id):
         view = await driver.client.status(row.work_id)
-        found[row.work_id] = {
+        found[row.work_id.replace(work_id, WORK_ID, 1)] = {
             "state": view.control.state.value,
             "version": view.control.version,
             **(_shown(view.snapshot) if view.snapshot is not None else {}),
         }
     return found
+
+
+async def _rows(driver: Driver, work_id: str) -> Sequence[IndexRow]:
+    page = await driver.client.list(IndexQuery(id_prefix=work_id), limit=_WORKS_MAX)
+    return page.rows
 
 
 def _shown(snapshot: Snapshot) -> dict[str, Any]:
@@ -403,17 +420,20 @@ def _shown(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-async def _history(driver: Driver) -> list[str]:
-    page = await driver.client.list(IndexQuery(), limit=_WORKS_MAX)
+async def _history(driver: Driver, work_id: str) -> list[str]:
     entries: list[Entry] = []
-    for row in page.rows:
+    for row in await _rows(driver, work_id):
         entries += [entry async for entry in driver.client.events(row.work_id)]
     entries.sort(key=lambda entry: (entry.at, entry.work_id, entry.position))
-    return [
-        f"{entry.work_id:<12} {entry.position:>3}  {entry.event.kind.value:<16} "
-        f"v{entry.control.version:<3} {entry.control.state.value:<10} by {entry.actor}"
-        for entry in entries
-    ]
+    return [_line(entry, entry.work_id.replace(work_id, WORK_ID, 1)) for entry in entries]
+
+
+def _line(entry: Entry, name: str) -> str:
+    kind, control = entry.event.kind.value, entry.control
+    return (
+        f"{name:<12} {entry.position:>3}  {kind:<16} v{control.version:<3} "
+        f"{control.state.value:<10} by {entry.actor}"
+    )
 
 
 # --- comparing ---------------------------------------------------------------

@@ -96,6 +96,21 @@ def test_the_engine_of_the_readme_runs(tmp_path: Path, environ: dict[str, str]) 
     assert done.stdout == "\n".join(["an answer about owls"] * 3)
 
 
+def test_the_tests_of_the_readme_pass(tmp_path: Path, environ: dict[str, str]) -> None:
+    block = [text for language, _, text in BLOCK.findall(README) if language == "python"][1]
+    (tmp_path / "test_readme.py").write_text(block)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_readme.py"],
+        cwd=tmp_path,
+        env={**environ, "PYTHONPATH": str(ROOT / "examples")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+
+
 def test_the_settings_of_the_readme_are_valid(tmp_path: Path) -> None:
     from roost.config import load_settings
 
