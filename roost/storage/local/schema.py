@@ -22,6 +22,7 @@ FILE_NAME = "roost.db"
 VERSION = 1
 BUSY_SECONDS = 30.0  # how long to wait for somebody outside Roost who holds the file
 READ_BUSY_SECONDS = 2.0  # reads run on the event loop, and WAL readers wait for almost nothing
+CACHE_KB = 1024  # of each connection; the system's own cache is behind it, and all processes share that
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -201,7 +202,7 @@ def connect(path: Path, *, is_reader: bool) -> sqlite3.Connection:
 def _configure(connection: sqlite3.Connection, is_reader: bool) -> None:
     # Only FULL survives a power cut in WAL mode (SQLite documentation, "PRAGMA synchronous").
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA cache_size = -4096")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
     connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: 16 MiB between two checkpoints
     if is_reader:
         connection.execute("PRAGMA query_only = ON")
