@@ -174,7 +174,8 @@ class StepContext(Protocol):
         work_id: the work item.
         token: the fencing token of this lease; outside systems that compare it can
             refuse a worker that lost its lease.
-        attempt: 1 for the first try of this step, then one more with each.
+        attempt: 1, and one more with each attempt at this step that failed. Tries that were
+            lost with their worker, parked or put off are none.
         idempotency_key: the same over all tries of this step; hand it to services
             that deduplicate.
     """

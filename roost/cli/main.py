@@ -15,6 +15,7 @@ from roost.cli import (
     demo,
     dev,
     enqueue,
+    explain,
     lab,
     look,
     resources,
@@ -36,6 +37,7 @@ app.command()(demo.demo)
 app.command()(worker.worker)
 app.command()(enqueue.enqueue)
 app.command()(look.status)
+app.command()(explain.explain)
 app.command("list")(look.list_work)
 app.command()(look.events)
 app.command()(look.history)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from roost.journal.entries import (
     CancelRequested,
     Committed,
     Control,
+    Enqueued,
     Entry,
     Event,
     IndexRow,
@@ -33,6 +34,7 @@ from roost.journal.entries import (
     Resumed,
     Retried,
 )
+from roost.journal.explain import Explanation, Facts, explain
 from roost.models import (
     NAMESPACE_MARK,
     Artifact,
@@ -42,6 +44,7 @@ from roost.models import (
     check_namespace,
     namespace_of,
 )
+from roost.names import State
 from roost.storage.ports import FeedPage, IndexPage, IndexQuery
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
@@ -224,6 +227,28 @@ class Client:
             WorkNotFound: there is none of that id.
         """
         return (await self._tail(self._whole(work_id))).control
+
+    async def explain(self, work_id: str, *, engines: Collection[str] | None = None) -> Explanation:
+        """Why a work item is where it is, and what happens if its worker dies now.
+
+        Args:
+            engines: those that some worker runs, if the caller knows.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+        """
+        work_id, backend = self._whole(work_id), self._parts.backend
+        control = (await self._tail(work_id)).control
+        facts = Facts(work_id, control, self._parts.clock.now(), engines=engines)
+        facts = replace(facts, row=await backend.index.get(work_id))
+        if control.state is State.BLOCKED:
+            event = (await self._get(work_id, 0)).event
+            names = event.resources if isinstance(event, Enqueued) else ()
+            found = await asyncio.gather(*(self.resources(name) for name in names))
+            facts = replace(facts, views=[view for views in found for view in views])
+        elif control.state is State.QUEUED:
+            facts = replace(facts, backlog=await backend.queue.backlog())
+        return explain(facts)
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         """Work items of this client's namespace that match, newest first; a page."""

@@ -362,7 +362,7 @@ class Session:
         context = Context(
             snapshot=snapshot,
             token=self.token,
-            attempt=control.failures + control.interruptions + 1,
+            attempt=control.failures + 1,
             artifacts=Artifacts(self._parts.backend.artifacts, self._parts.clock),
             recorder=self,
             given=self._given,

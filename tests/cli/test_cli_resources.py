@@ -128,3 +128,29 @@ def test_lines_of_a_file_have_capacities_and_a_scope(roost: Roost) -> None:
     for wrong in ({"capacities": {"r": "3"}}, {"capacities": [3]}, {"resource_scope": "ever"}):
         roost.write("items.jsonl", json.dumps(line | wrong))
         assert roost("enqueue", "--engine", "demo", "--file", "items.jsonl").code == 2
+
+
+# --- explain -------------------------------------------------------------------------
+
+
+def test_explain_says_who_holds_what_is_waited_for(roost: Roost, sleeper: str) -> None:
+    waiting = roost.enqueue(None, "--resource", "llm:gpt")
+    work_until(roost, waiting, "blocked")
+    document = roost("explain", waiting, "--json").ok().document
+    assert set(document) == {"work_id", "cause", "text", "if_worker_dies", "next_at"}
+    assert (document["work_id"], document["cause"]) == (waiting, "held")
+    assert f"llm:gpt is held by {sleeper} until it ends; it is 1st in line" in document["text"]
+    lines = roost("explain", waiting).ok().out.splitlines()
+    assert lines == [document["text"], document["if_worker_dies"]]
+    roost("resources", "close", "llm:gpt", "--for", "1h").ok()
+    closed = roost("explain", waiting, "--json").ok().document
+    assert (closed["cause"], closed["next_at"] is None) == ("closed", False)
+    assert roost("explain", sleeper, "--json").ok().document["cause"] == "delayed"
+
+
+def test_explain_of_work_that_nobody_takes_and_of_what_is_not_there(roost: Roost) -> None:
+    work_id = roost.enqueue()
+    assert roost("explain", work_id, "--json").ok().document["cause"] == "backlog"
+    roost.work()
+    assert roost("explain", work_id, "--json").ok().document["cause"] == "ended"
+    assert roost("explain", "unknown").code == 3

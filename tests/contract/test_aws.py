@@ -6,6 +6,7 @@ import pytest
 
 from roost.testing.contract import (
     ArtifactsContract,
+    AttemptsContract,
     BackendContract,
     BackendHarness,
     ClaimsContract,
@@ -64,6 +65,11 @@ class TestLimits(LimitsContract):
 
 @pytest.mark.slow
 class TestQueue(QueueContract):
+    pass
+
+
+@pytest.mark.slow
+class TestAttempts(AttemptsContract):
     pass
 
 

@@ -10,6 +10,7 @@ from roost.storage.local import open_local
 from roost.storage.ports import Backend
 from roost.testing.contract import (
     ArtifactsContract,
+    AttemptsContract,
     BackendContract,
     BackendHarness,
     ClaimsContract,
@@ -73,6 +74,10 @@ class TestLimits(LimitsContract):
 
 
 class TestQueue(QueueContract):
+    pass
+
+
+class TestAttempts(AttemptsContract):
     pass
 
 

@@ -8,6 +8,7 @@ from roost.storage.memory import MemoryBackend
 from roost.storage.ports import Backend
 from roost.testing.contract import (
     ArtifactsContract,
+    AttemptsContract,
     BackendContract,
     BackendHarness,
     ClaimsContract,
@@ -63,6 +64,10 @@ class TestLimits(LimitsContract):
 
 
 class TestQueue(QueueContract):
+    pass
+
+
+class TestAttempts(AttemptsContract):
     pass
 
 

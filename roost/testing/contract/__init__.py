@@ -31,6 +31,7 @@ _MODULES = (
     "limits",
     "queue",
     "artifacts",
+    "attempts",
     "backend",
     "directives",
     "ends",
@@ -42,6 +43,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _MODULES))
 
 from roost.testing.clock import ManualClock  # noqa: E402  after the line that shows asserts in full
 from roost.testing.contract.artifacts import ArtifactsContract  # noqa: E402
+from roost.testing.contract.attempts import AttemptsContract  # noqa: E402
 from roost.testing.contract.backend import BackendContract  # noqa: E402
 from roost.testing.contract.claims import ClaimsContract  # noqa: E402
 from roost.testing.contract.directives import DirectivesContract  # noqa: E402
@@ -56,6 +58,7 @@ from roost.testing.contract.queue import QueueContract  # noqa: E402
 
 __all__ = [
     "ArtifactsContract",
+    "AttemptsContract",
     "BackendContract",
     "BackendHarness",
     "ClaimsContract",

@@ -1,0 +1,339 @@
+"""Why work is not moving, and what happens if its worker dies now: in a sentence each. Pure.
+
+`explain(facts)` is what `roost explain`, the API and the console say. It looks at the
+control state first, since that is the truth; the rest (row, claims, queue) says more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from roost import times
+from roost.journal import family
+from roost.journal.budget import breach
+from roost.journal.claims import FOREVER_AT, ResourceView, Waiter
+from roost.journal.decide import lease_until
+from roost.journal.entries import Control, IndexRow, Wait
+from roost.names import Scope, State
+
+QUIET_SECONDS = 10.0  # ready work that nobody took for so long, with an empty queue, has no worker
+_NAMES_MAX = 3  # owners that a sentence names
+
+
+class Cause(StrEnum):
+    """Why work is where it is."""
+
+    ENDED = "ended"
+    RUNNING = "running"
+    SILENT = "silent"
+    CANCELLING = "cancelling"
+    PAUSED = "paused"
+    OVER_BUDGET = "over_budget"
+    DELAYED = "delayed"
+    RETRYING = "retrying"
+    WAITING = "waiting"
+    CLOSED = "closed"
+    RATE = "rate"
+    HELD = "held"
+    IN_LINE = "in_line"
+    CALLED = "called"
+    NO_WORKER = "no_worker"
+    BACKLOG = "backlog"
+    READY = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a work item.
+
+    Attributes:
+        row: its index row, for how far heartbeats moved its lease.
+        views: the resources that it asks for.
+        backlog: deliveries that are visible and not taken; None: not asked.
+        engines: those that some worker runs, as far as is known; None: unknown.
+        switch: why its engine or lane is paused; empty: it is not.
+    """
+
+    work_id: str
+    control: Control
+    now: float
+    row: IndexRow | None = None
+    views: Sequence[ResourceView] = ()
+    backlog: int | None = None
+    engines: Collection[str] | None = None
+    switch: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The answer.
+
+    Attributes:
+        text: why it is where it is; one sentence.
+        if_worker_dies: what follows if the worker that holds it dies now; one sentence.
+        next_at: when that changes by itself, if that is known.
+    """
+
+    cause: Cause
+    text: str
+    if_worker_dies: str
+    next_at: float | None = None
+
+
+NOBODY = "No worker holds it, so nothing is lost if one dies."
+
+
+def explain(facts: Facts) -> Explanation:
+    """Say why the work is where it is."""
+    control = facts.control
+    if control.state.is_terminal:
+        return _ended(facts)
+    if control.lease is not None:
+        return _held(facts)
+    if control.cancel_requested:
+        text = f"It is to be cancelled ({control.reason}), and ends as soon as a worker looks at it."
+        return Explanation(Cause.CANCELLING, text, NOBODY)
+    on_hold = _on_hold(facts)
+    if on_hold is not None:
+        return on_hold
+    match control.state:
+        case State.SCHEDULED:
+            return _scheduled(facts)
+        case State.WAITING:
+            return _waiting(facts)
+        case State.BLOCKED:
+            return _blocked(facts)
+        case _:
+            return _ready(facts)
+
+
+def _ended(facts: Facts) -> Explanation:
+    control = facts.control
+    why = f": {control.reason}" if control.reason and control.state is not State.DONE else ""
+    text = f"It is {control.state} since {_ago(control.since, facts)}, at version {control.version}{why}."
+    return Explanation(Cause.ENDED, text, "It has ended: nothing follows.")
+
+
+def _ago(at: float, facts: Facts) -> str:
+    return times.span(facts.now - at)
+
+
+# --- held by a worker --------------------------------------------------------
+
+
+def _held(facts: Facts) -> Explanation:
+    control, until = facts.control, lease_until(facts.control, facts.row)
+    assert control.lease is not None
+    assert until is not None  # as there is a lease
+    who = f"worker {control.lease.worker_id}"
+    again = f"the step after version {control.version} is run again, by whoever takes it over"
+    if until <= facts.now:
+        text = f"{who.capitalize()} has gone silent: its lease ended {times.relative(until, facts.now)}."
+        follows = f"It is taken for dead already; {again}; that is no failed attempt."
+        return Explanation(Cause.SILENT, text, follows, facts.row.due_at if facts.row else None)
+    follows = (
+        f"Its lease ends {times.relative(until, facts.now)} if no heartbeat renews it; then {again}; "
+        "that is no failed attempt."
+    )
+    if control.cancel_requested:
+        by = control.cancel_by
+        stops = f", or is interrupted {times.relative(by, facts.now)}" if by is not None else ""
+        text = f"It is to be cancelled ({control.reason}): {who} runs its step to the end{stops}."
+        return Explanation(Cause.CANCELLING, text, follows, by)
+    text = (
+        f"It moves: {who} runs the step after version {control.version} under fencing token "
+        f"{control.lease.token}, since {_ago(control.since, facts)}{_tries(control)}{_progress(facts.row)}."
+    )
+    return Explanation(Cause.RUNNING, text, follows)
+
+
+def _tries(control: Control) -> str:
+    return f", after {_count(control.failures, 'failed attempt')}" if control.failures else ""
+
+
+def _progress(row: IndexRow | None) -> str:
+    if row is None or row.progress is None:
+        return ""
+    fraction, text = row.progress
+    return f", {fraction:.0%} done{f' ({text})' if text else ''}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+# --- on hold, asleep, waiting ------------------------------------------------
+
+
+def _on_hold(facts: Facts) -> Explanation | None:
+    control = facts.control
+    if control.paused:
+        text = f"It is paused ({control.paused}) until somebody resumes it."
+        return Explanation(Cause.PAUSED, text, NOBODY, control.deadline_at)
+    if over := breach(control):
+        text = f"It is on hold, {over}, until somebody raises the budget."
+        return Explanation(Cause.OVER_BUDGET, text, NOBODY, control.deadline_at)
+    if facts.switch:
+        text = f"Its engine or lane is paused ({facts.switch}) until somebody resumes that."
+        return Explanation(Cause.PAUSED, text, NOBODY, control.deadline_at)
+    return None
+
+
+def _scheduled(facts: Facts) -> Explanation:
+    control = facts.control
+    at = facts.now if control.wake_at is None else control.wake_at
+    when = f"{times.relative(at, facts.now)}, at {times.clock(at)}"
+    if at <= facts.now:
+        when = f"now, since {_ago(at, facts)}: a worker has not taken it yet"
+    if control.failures:
+        tries = f"{_count(control.failures, 'attempt')} at the step after version {control.version}"
+        text = f"{tries} failed ({control.reason}); the next is due {when}."
+        return Explanation(Cause.RETRYING, text, NOBODY, at)
+    why = f" ({control.reason})" if control.reason else ""
+    return Explanation(Cause.DELAYED, f"It sleeps{why} and goes on {when}.", NOBODY, at)
+
+
+def _waiting(facts: Facts) -> Explanation:
+    waits = facts.control.waits or Wait()
+    parts = [f"signal {' or '.join(waits.names)}"] if waits.names else []
+    if waits.join is not None:
+        children = facts.control.family
+        left, total = family.open_count(children), family.total(children)
+        parts.append(f"its children, of which {left} of {total} have not ended")
+    until = waits.until
+    end = ""
+    if until is not None:
+        follows = "it fails" if waits.fails else "it goes on without"
+        end = f"; {follows} {times.relative(until, facts.now)}"
+    text = f"It has waited for {_ago(facts.control.since, facts)} for {' or '.join(parts)}{end}."
+    return Explanation(Cause.WAITING, text, NOBODY, until)
+
+
+# --- blocked by resources ----------------------------------------------------
+
+
+def _blocked(facts: Facts) -> Explanation:
+    for say in (_closed, _owned, _called, _in_line):
+        found = say(facts)
+        if found is not None:
+            return found
+    text = (
+        f"It was refused its resources {_ago(facts.control.since, facts)} ago "
+        f"({facts.control.reason}); nothing stands in its way now, so it goes on at its next look."
+    )
+    return Explanation(Cause.CALLED, text, NOBODY, facts.row.due_at if facts.row else None)
+
+
+def _closed(facts: Facts) -> Explanation | None:
+    shut = [
+        (view.limits.closed_until, view)
+        for view in facts.views
+        if view.limits.closed_until is not None and view.limits.closed_until > facts.now
+    ]
+    if not shut:
+        return None
+    until, view = max(shut, key=lambda pair: pair[0])
+    by = f" by {view.limits.closed_by}" if view.limits.closed_by else ""
+    if until >= FOREVER_AT:
+        text = f"Resource {view.resource} is closed{by} until somebody opens it; no attempt is burned."
+        return Explanation(Cause.CLOSED, text, NOBODY)
+    opens = times.relative(until, facts.now)
+    text = f"Resource {view.resource} is closed{by} and opens {opens}; no attempt is burned."
+    return Explanation(Cause.CLOSED, text, NOBODY, until)
+
+
+def _owned(facts: Facts) -> Explanation | None:
+    for view in facts.views:
+        place = _place(view, facts.work_id)
+        others = [owner for owner in view.owners if owner.work_id != facts.work_id]
+        if not others or place is None or place[1].called_at is not None:
+            continue
+        shown = ", ".join(owner.work_id for owner in others[:_NAMES_MAX])
+        more = f" and {len(others) - _NAMES_MAX} more" if len(others) > _NAMES_MAX else ""
+        lasting = " until it ends" if any(owner.scope is Scope.WORK for owner in others) else ""
+        holders = f"held by {shown}{more}{lasting}"
+        text = f"Resource {view.resource} is {holders}; it is {_ordinal(place[0])} in line."
+        return Explanation(Cause.HELD, text, NOBODY)
+    return None
+
+
+def _called(facts: Facts) -> Explanation | None:
+    places = [(view, place[1]) for view in facts.views if (place := _place(view, facts.work_id)) is not None]
+    turns = [(view, waiter) for view, waiter in places if waiter.called_at is not None]
+    away = [(view, waiter) for view, waiter in turns if waiter.is_away(facts.now)]
+    if away:
+        return _timed(facts, away, max(waiter.called_at or 0.0 for _, waiter in away))
+    if turns:
+        view, waiter = turns[0]
+        text = (
+            f"Resource {view.resource} is free and it was called {_ago(waiter.called_at or 0.0, facts)} ago; "
+            "a worker will take it."
+        )
+        return Explanation(Cause.CALLED, text, NOBODY)
+    return None
+
+
+def _timed(facts: Facts, away: Sequence[tuple[ResourceView, Waiter]], at: float) -> Explanation:
+    rated = next((view for view, _ in away if view.limits.rate is not None), away[0][0])
+    rate = rated.limits.rate
+    what = f" ({rate.count} starts in {times.span(rate.period_seconds)})" if rate is not None else ""
+    text = (
+        f"It waits for its turn with resource {rated.resource}{what}, which comes "
+        f"{times.relative(at, facts.now)}; no attempt is burned."
+    )
+    return Explanation(Cause.RATE, text, NOBODY, at)
+
+
+def _in_line(facts: Facts) -> Explanation | None:
+    for view in facts.views:
+        place = _place(view, facts.work_id)
+        if place is None or place[0] == 1:
+            continue
+        first = view.waiters[0]
+        came = (
+            "was called and has not come yet" if first.called_at is not None else "waits for more than that"
+        )
+        text = (
+            f"It is {_ordinal(place[0])} in line for resource {view.resource}; "
+            f"the first, {first.work_id}, {came}."
+        )
+        return Explanation(Cause.IN_LINE, text, NOBODY)
+    return None
+
+
+def _place(view: ResourceView, work_id: str) -> tuple[int, Waiter] | None:
+    """The place in a line, counted from 1."""
+    return next(
+        ((number, waiter) for number, waiter in enumerate(view.waiters, 1) if waiter.work_id == work_id), None
+    )
+
+
+def _ordinal(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return f"{number}th"
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+# --- ready -------------------------------------------------------------------
+
+
+def _ready(facts: Facts) -> Explanation:
+    control, ready = facts.control, f"It has been ready for {_ago(facts.control.since, facts)}"
+    if facts.engines is not None and control.engine not in facts.engines:
+        text = f"{ready}, but no worker that is known runs engine {control.engine}."
+        return Explanation(Cause.NO_WORKER, text, NOBODY)
+    if facts.backlog:
+        waiting = "1 delivery waits" if facts.backlog == 1 else f"{facts.backlog} deliveries wait"
+        text = f"{ready}; about {waiting} in the queue, as the workers are busy."
+        return Explanation(Cause.BACKLOG, text, NOBODY)
+    if facts.backlog == 0 and facts.now - control.since > QUIET_SECONDS:
+        text = (
+            f"{ready} while the queue is empty: it seems that no worker runs engine {control.engine}; "
+            "if one does, the sweeper sends it again."
+        )
+        return Explanation(Cause.NO_WORKER, text, NOBODY, facts.row.due_at if facts.row else None)
+    why = f" ({control.reason})" if control.reason else ""
+    return Explanation(Cause.READY, f"{ready}{why}; the next free worker takes it.", NOBODY)
