@@ -146,6 +146,17 @@ async def test_a_throttled_call_is_made_again_and_counted(opened: Opened) -> Non
     assert opened.aws.patience.counts["RequestThrottled"] >= 1
 
 
+async def test_a_reply_that_was_cut_off_is_asked_for_again(opened: Opened) -> None:
+    """The SDK takes it for a reply without members; a sweep that met one ended the worker."""
+    await opened.queue.send([Message("w", 0)])
+    opened.wire.script("GetQueueAttributes", *[Answer({})] * 3)
+    assert await opened.queue.backlog() >= 0
+    opened.wire.script("GetQueueUrl", Answer({}))
+    other = AwsQueue(opened.aws)
+    assert await other.backlog() >= 0
+    await other.close()
+
+
 async def test_a_lost_reply_sends_twice_at_most(opened: Opened) -> None:
     opened.wire.script("SendMessageBatch", LoseReply())
     await opened.queue.send([Message("w", 0)])

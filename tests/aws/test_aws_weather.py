@@ -128,7 +128,7 @@ async def processes(ministack: StandIn, monkeypatch: pytest.MonkeyPatch) -> Asyn
         await backend.close()
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak)])
 async def test_all_work_is_done_in_any_weather(
     processes: list[Parts], seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:

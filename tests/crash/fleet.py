@@ -30,7 +30,7 @@ class Fleet:
         self.ledger = home / "ledger.jsonl"
         self.killed_at: dict[int, float] = {}
         self.pids: list[int] = []
-        self._environ = {
+        self.environ = {
             "ROOST_HOME": str(home / "store"),
             "ROOST_WORKER__ENGINES": "tests.crash.engines:Ledger,tests.crash.engines:Poison",
             "ROOST_WORKER__CONCURRENCY": "4",
@@ -67,7 +67,7 @@ class Fleet:
         assert self._zygote.stdin is not None
         assert self._zygote.stdout is not None
         number = len(self.pids)
-        order = {"environ": {**self._environ, **environ}, "log": str(self.home / f"worker-{number}.log")}
+        order = {"environ": {**self.environ, **environ}, "log": str(self.home / f"worker-{number}.log")}
         self._zygote.stdin.write(json.dumps(order).encode() + b"\n")
         self._zygote.stdin.flush()
         pid = int(self._zygote.stdout.readline())

@@ -48,6 +48,7 @@ _THROTTLES = frozenset(
 _CONFLICTS = frozenset(
     {"TransactionConflictException", "TransactionInProgressException", "ConditionalRequestConflict"}
 )
+_SQS_PREFIX = "AWS.SimpleQueueService."  # of some codes of SQS, as its older protocol spelled them
 _PASSING = frozenset(
     {
         "InternalServerError",
@@ -157,6 +158,7 @@ def is_passing(error: ClientError) -> bool:
             "ProvisionedThroughputExceeded",
         }
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    code = code.removeprefix(_SQS_PREFIX)
     return code in _THROTTLES | _CONFLICTS | _PASSING or status >= 500
 
 

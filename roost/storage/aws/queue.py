@@ -23,6 +23,7 @@ from roost.storage.aws.clients import Aws
 from roost.storage.aws.faults import storage_errors
 from roost.storage.aws.lanes import Lanes
 from roost.storage.aws.messages import BODY_VERSION
+from roost.storage.aws.replies import ask
 from roost.storage.ports import Delivery, Message
 
 log = logging.getLogger("roost.queue")
@@ -123,16 +124,12 @@ class AwsQueue:
         await self.acknowledge([delivery])
 
     async def backlog(self) -> int:
-        sqs = await self._aws.clients.get("sqs")
-
         async def waiting(lane: Lane) -> int:
             url = await self._lane_url(lane)
             wanted = "ApproximateNumberOfMessages"
-            what = f"GetQueueAttributes of {self._aws.names.queue(lane)}"
-            with storage_errors(what):
-                answer = await self._aws.patience.call(
-                    what, lambda: sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[wanted])
-                )
+            answer = await ask(
+                self._aws, "sqs", "get_queue_attributes", "Attributes", QueueUrl=url, AttributeNames=[wanted]
+            )
             return int(answer["Attributes"][wanted])
 
         return sum(await asyncio.gather(*map(waiting, Lane)))
@@ -164,11 +161,7 @@ class AwsQueue:
     async def _url(self, name: str) -> str:
         """The URL of a queue; asked for once."""
         if name not in self._urls:
-            sqs = await self._aws.clients.get("sqs")
-            with storage_errors(f"GetQueueUrl of {name}"):
-                answer = await self._aws.patience.call(
-                    f"GetQueueUrl of {name}", lambda: sqs.get_queue_url(QueueName=name)
-                )
+            answer = await ask(self._aws, "sqs", "get_queue_url", "QueueUrl", QueueName=name)
             self._urls[name] = answer["QueueUrl"]
         return self._urls[name]
 

@@ -25,7 +25,12 @@ ACTIONS_MAX = 100  # DynamoDB API reference, "TransactWriteItems"
 KEYS_MAX = 100  # DynamoDB API reference, "BatchGetItem"
 ROUNDS_MAX = 12  # in which one operation reads pages of each partition; the pages double in size
 _PAGE_ROWS_MIN = 8
-_ALWAYS_THERE = {"get_item": "ConsumedCapacity", "query": "Count", "batch_get_item": "Responses"}
+_ALWAYS_THERE = {
+    "get_item": "ConsumedCapacity",
+    "query": "Count",
+    "batch_get_item": "Responses",
+    "batch_write_item": "UnprocessedItems",
+}
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 
