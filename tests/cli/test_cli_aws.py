@@ -107,12 +107,14 @@ def test_the_doctor_finds_what_is_wrong(aws: StandIn, roost: Roost) -> None:
     assert set(wrong) == {
         "table t-claims",
         "table t-index",
+        "table t-journal",
         "queue t-low",
         "queue t-dead",
         "bucket " + _bucket(wrong),
     }
     assert "roost aws create" in wrong["table t-claims"]["hint"]
     assert "index `due` is missing" in wrong["table t-index"]["detail"]
+    assert "time to live is on, by 'tidied_at'" in wrong["table t-journal"]["detail"]
     assert "VisibilityTimeout is 7" in wrong["queue t-low"]["detail"]
     assert "no redrive policy" in wrong["queue t-low"]["detail"]
     assert "MessageRetentionPeriod is 60" in wrong["queue t-dead"]["detail"]
@@ -134,6 +136,10 @@ async def _spoil() -> None:
             BillingMode="PAY_PER_REQUEST",
             AttributeDefinitions=[{"AttributeName": "work", "AttributeType": "S"}],
             KeySchema=[{"AttributeName": "work", "KeyType": "HASH"}],
+        )
+        await dynamodb.update_time_to_live(
+            TableName=names.journal,
+            TimeToLiveSpecification={"Enabled": True, "AttributeName": "tidied_at"},
         )
         low = (await sqs.get_queue_url(QueueName="t-low"))["QueueUrl"]
         await sqs.delete_queue(QueueUrl=low)

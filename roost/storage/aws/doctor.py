@@ -82,11 +82,25 @@ async def _table(aws: Aws, which: str) -> Sequence[Finding]:
     wanted = table_arguments(aws.names, which)
     name = f"table {wanted['TableName']}"
     found = (await dynamodb.describe_table(TableName=wanted["TableName"]))["Table"]
-    faults = _table_faults(wanted, found)
+    faults = _table_faults(wanted, found) + await _time_to_live(dynamodb, wanted["TableName"])
     return [
         _finding(name, faults, f"{found['TableStatus'].lower()}, about {found.get('ItemCount', 0)} items"),
         await _allowed(name, _table_probes(dynamodb, wanted)),
     ]
+
+
+async def _time_to_live(dynamodb: Any, table: str) -> list[str]:
+    """A fault if DynamoDB deletes items by itself: work ends by a sweep, see `expiry.py`."""
+    try:
+        answer = await dynamodb.describe_time_to_live(TableName=table)
+    except ClientError as error:
+        if code_of(error) in DENIED:  # a worker does not need that right
+            return []
+        raise
+    described = answer.get("TimeToLiveDescription", {})
+    if described.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING"):
+        return []
+    return [f"its time to live is on, by {described.get('AttributeName')!r}: that may delete live work"]
 
 
 def _table_faults(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:

@@ -2,8 +2,16 @@
 
 Found by the index `marks`: the last entry of whatever ended has a mark in the bucket of its
 day, and goes with its journal, so old buckets empty themselves and nothing else is written
-for it. DynamoDB's own time to live can't do this: its instant would have to be written into
-every entry while the work still lives.
+for it.
+
+Why not DynamoDB's own time to live, which costs nothing: it goes by an instant in each item.
+An entry is written while the work lives, and work may sleep for longer than any instant that
+could be written then. To add the instant to the entries once the work has ended costs as many
+write units as to delete them. The last entry and the index row are written at the end, and
+could carry one; but a journal that loses its last entry first shows work that ended as work
+that goes on, and a row is what keeps an operator's retry and the deletion apart. So time to
+live is off, `roost doctor` says so if it is on, and the sweep honours a retention time that
+was changed afterwards.
 
 The index row decides. It is marked `expiring` on the condition that it still shows the end
 of the journal; an operator's retry writes the row in the transaction of its entry, on the
