@@ -46,6 +46,7 @@ _FILE_CHUNK_BYTES = 1 << 18
 T = TypeVar("T")
 
 DELAY_MAX_SECONDS = 10 * 366 * 86400.0  # ten years: beyond it a delay is a mistake
+DEADLINE = "DeadlineExceeded"  # what work fails of when its deadline is over
 ARTIFACTS_MAX = 1000
 HISTORY_MAX = 10_000
 RESULT_MAX_BYTES = 1 << 14
@@ -173,6 +174,7 @@ class Context:
         snapshot: Snapshot,
         token: int,
         attempt: int,
+        rewound: int | None,
         artifacts: Artifacts,
         recorder: Recorder,
         given: Given,
@@ -185,7 +187,8 @@ class Context:
         self.work_id = snapshot.work_id
         self.token = token
         self.attempt = attempt
-        self.idempotency_key = f"{snapshot.work_id}:{snapshot.version + 1}"
+        again = "" if rewound is None else f":{rewound}"  # another step had this version's number
+        self.idempotency_key = f"{snapshot.work_id}:{snapshot.version + 1}{again}"
         self.artifacts = artifacts
         self._loop = loop
         self._version = snapshot.version
@@ -275,11 +278,13 @@ class Limits:
     Attributes:
         interruption: stops it from outside.
         timeout_seconds: it is stopped after so long; None: never.
+        is_deadline: the work fails for good then, since its deadline is over.
         executor: runs a plain function.
     """
 
     interruption: Interruption
     timeout_seconds: float | None = None
+    is_deadline: bool = False
     executor: Executor | None = None
 
 
@@ -361,6 +366,8 @@ async def _within(
     except TimeoutError:
         if not scope.expired():
             raise
+    if scope.expired() and limits.is_deadline:
+        return Refused(ErrorInfo(DEADLINE, "the step ran when the deadline was over"))
     if scope.expired():
         return Raised(ErrorInfo("StepTimeout", f"the step took longer than {limits.timeout_seconds} s"))
     return _Returned(value)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from roost.core import bodies, claims, new_work, outside, signals
+from roost.core import bodies, claims, new_work, outside, signals, versions
+from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.engine import EngineRegistry
@@ -23,6 +25,7 @@ from roost.errors import (
 )
 from roost.journal.claims import Change, ResourceView, check_change
 from roost.journal.entries import (
+    BudgetSet,
     CancelRequested,
     Committed,
     Control,
@@ -304,12 +307,10 @@ class Client:
             WorkNotFound: there is no such work item.
             InputError: it has no such version.
         """
-        async for entry in self.events(work_id):
-            if isinstance(entry.event, Committed) and entry.event.version == version:
-                return await self._snapshot_at(entry, entry.control)
-        raise InputError(
-            f"work item {work_id!r} has no version {version}", hint=f"`roost history {work_id}` lists them."
-        )
+        work_id = self._whole(work_id)
+        await self._tail(work_id)
+        entry = await versions.find(self._parts, work_id, version)
+        return await self._snapshot_at(entry, entry.control)
 
     async def _snapshot_at(self, entry: Entry, control: Control) -> Snapshot:
         assert isinstance(entry.event, Committed)
@@ -325,14 +326,22 @@ class Client:
 
     # --- acting --------------------------------------------------------------
 
-    async def cancel(self, work_id: str, reason: str) -> None:
-        """Ask for a work item to end; its running step may finish first.
+    async def cancel(self, work_id: str, reason: str, *, by_seconds: float | None = None) -> None:
+        """Ask for a work item to end.
+
+        A step that runs sees `cancel_requested` within a third of the lease, and may finish.
+
+        Args:
+            by_seconds: a step that still runs then is interrupted, and what it has not
+                committed is lost; None: it may take as long as it takes.
 
         Raises:
+            InputError: `by_seconds` is negative, or longer than a delay may be.
             WorkNotFound: there is none of that id.
             ConflictError: it has ended already.
         """
-        await self._act(work_id, CancelRequested(reason[:500]), "cancelled", is_for_terminal=False)
+        event = CancelRequested(reason[:500], self._instant(by_seconds))
+        await self._act(work_id, event, "cancelled", is_for_terminal=False)
 
     async def signal(
         self, work_id: str, name: str, data: Any = None, *, signal_id: str | None = None
@@ -352,14 +361,19 @@ class Client:
             self._parts, self._whole(work_id), name, data, signal_id=signal_id, actor=self._actor
         )
 
-    async def pause(self, work_id: str, reason: str) -> None:
+    async def pause(self, work_id: str, reason: str, *, for_seconds: float | None = None) -> None:
         """Put a work item on hold; a step that runs is committed first.
 
+        Args:
+            for_seconds: it goes on by itself then; None: when it is resumed.
+
         Raises:
+            InputError: `for_seconds` is negative, or longer than a delay may be.
             WorkNotFound: there is none of that id.
             ConflictError: it has ended.
         """
-        await self._act(work_id, Paused(reason[:500]), "paused", is_for_terminal=False)
+        event = Paused(reason[:500], self._instant(for_seconds))
+        await self._act(work_id, event, "paused", is_for_terminal=False)
 
     async def resume(self, work_id: str, reason: str) -> None:
         """Let a work item that is on hold go on.
@@ -370,14 +384,47 @@ class Client:
         """
         await self._act(work_id, Resumed(reason[:500]), "resumed", is_for_terminal=False)
 
-    async def retry(self, work_id: str, reason: str) -> None:
-        """Put work that ended back to life, from its last snapshot, with fresh attempts.
+    async def retry(self, work_id: str, reason: str, *, version: int | None = None) -> None:
+        """Put work that ended back to life, with fresh attempts.
+
+        Args:
+            version: of the snapshot that it goes on from, 0 for its beginning; by default
+                the last. If that one waited, the work waits for the same again. Versions
+                go on counting, and the history keeps what was.
 
         Raises:
+            InputError: it has no such version, or no longer.
             WorkNotFound: there is none of that id.
             ConflictError: it has not ended.
         """
-        await self._act(work_id, Retried(reason[:500]), "retried", is_for_terminal=True)
+        event = Retried(reason[:500])
+        if version is not None:
+            origin = None if version == 0 else await versions.find(self._parts, self._whole(work_id), version)
+            position = -1 if origin is None else origin.position
+            event = Retried(event.reason, position, versions.waits_again(origin, self._parts.clock.now()))
+        await self._act(work_id, event, "retried", is_for_terminal=True)
+
+    async def set_budget(self, work_id: str, limits: Mapping[str, float], reason: str) -> None:
+        """Set budgets of a work item anew; work that is on hold for them goes on if they suffice.
+
+        Args:
+            limits: by name; those that are not named stay.
+
+        Raises:
+            InputError: a name or number can't be taken.
+            WorkNotFound: there is none of that id.
+            ConflictError: it has ended.
+        """
+        amounts = new_work.amounts(limits)
+        await self._act(work_id, BudgetSet(amounts, reason[:500]), "given a budget", is_for_terminal=False)
+
+    def _instant(self, seconds: float | None) -> float | None:
+        """So many seconds from now."""
+        if seconds is None:
+            return None
+        if not (math.isfinite(seconds) and 0 <= seconds <= DELAY_MAX_SECONDS):
+            raise InputError(f"{seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
+        return self._parts.clock.now() + seconds
 
     # --- resources -----------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from weakref import WeakKeyDictionary
 
 from msgspec.structs import replace
 
@@ -20,6 +21,7 @@ PROGRESS_SECONDS = 1.0  # how soon a step's progress shows
 SILENCE_LEASES = 2  # without a beat for so many leases the loop counts as stuck: all are lost by then
 _SILENCE_SECONDS = 30.0  # on top, so that short leases make nobody nervous
 FIRST_BEAT_SECONDS = 1.0  # work that is over sooner has no row of its own while it runs
+DEAF_SECONDS = 5.0  # what a step may take to end once it was stopped; then its lease is not kept
 LEASE_MARGIN = 0.1  # a lease that no heartbeat reached is given up this part of it early
 
 
@@ -37,6 +39,7 @@ class Heartbeat:
             parts.clock, "heartbeat", SILENCE_LEASES * parts.settings.lease_seconds + _SILENCE_SECONDS
         )
         self._next_at: dict[Session, float] = {}
+        self._stopped_at: WeakKeyDictionary[Session, float] = WeakKeyDictionary()
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -50,6 +53,9 @@ class Heartbeat:
         """Renew what is due; interrupt sessions whose lease is gone or ran out."""
         started = self._parts.clock.monotonic()
         held = [session for session in self._sessions if session.token is not None]
+        for session in held:
+            session.stop_if_cancelled()
+        held = [session for session in held if not self._is_deaf(session, started)]
         self._next_at = {session: self._next_at.get(session, self._first_at(session)) for session in held}
         due = [s for s in held if self._next_at[s] <= started or s.has_progress]
         try:
@@ -73,32 +79,44 @@ class Heartbeat:
         lease_seconds = self._parts.settings.lease_seconds
         return session.held_until - lease_seconds + min(FIRST_BEAT_SECONDS, lease_seconds / 3)
 
+    def _is_deaf(self, session: Session, now: float) -> bool:
+        """Whether a step goes on although it was stopped a while ago; its lease is left to its end."""
+        stopped_at = session.step_ends_at
+        if session.interruption.why is not None:
+            stopped_at = self._stopped_at.setdefault(session, now)
+        return stopped_at is not None and now > stopped_at + DEAF_SECONDS
+
     async def _renew(self, sessions: Sequence[Session], started: float) -> None:
         """One batch: all its deliveries, then all its rows."""
         await self._parts.backend.queue.extend(
             [session.delivery for session in sessions], self._parts.settings.lease_seconds
         )
         tokens = [(session, token) for session in sessions if (token := session.token) is not None]
-        renewed = await self._renew_rows(tokens)
+        until = self._parts.clock.now() + self._parts.settings.lease_seconds
+        renewed = await self._renew_rows(tokens, until)
         for (session, token), is_renewed in zip(tokens, renewed, strict=True):
-            if is_renewed or await self._is_still_held(session, token):
+            if is_renewed or await self._is_still_held(session, token, until):
                 session.extended(started)
                 self._next_at[session] = started + self._parts.settings.lease_seconds / 3
             elif session.token == token:
                 session.interruption.stop("another worker holds the lease")
 
-    async def _renew_rows(self, sessions: Sequence[tuple[Session, int]]) -> Sequence[bool]:
+    async def _renew_rows(self, sessions: Sequence[tuple[Session, int]], until: float) -> Sequence[bool]:
         """Move the leases of index rows forward.
 
         Where an append does not write the row, this is what refreshes it; work that is
-        over before its first beat costs no row of its own.
+        over before its first beat costs no row of its own. A row that is ahead of its
+        holder says that somebody outside appended: the journal is asked.
         """
-        until = self._parts.clock.now() + self._parts.settings.lease_seconds
         due_at = until + LEASE_GRACE_SECONDS
         index = self._parts.backend.index
         if self._parts.backend.projects_on_append:
             renewals = [Renewal(s.work_id, token, until, due_at, s.take_progress()) for s, token in sessions]
-            return await index.renew(renewals)
+            moved = await index.renew(renewals)
+            return [
+                is_moved and not await self._is_ahead(s)
+                for (s, _), is_moved in zip(sessions, moved, strict=True)
+            ]
         renewed = []
         for session, _ in sessions:
             row = project(session.last_entry)
@@ -108,8 +126,18 @@ class Heartbeat:
             renewed.append(row.token is None or await index.put(row))
         return renewed
 
-    async def _is_still_held(self, session: Session, token: int) -> bool:
-        """Ask the journal, since a row may lag."""
+    async def _is_ahead(self, session: Session) -> bool:
+        """Whether the row shows an entry that the session has not seen."""
+        row = await self._parts.backend.index.get(session.work_id)
+        return row is not None and row.position > session.last_entry.position
+
+    async def _is_still_held(self, session: Session, token: int, until: float) -> bool:
+        """Ask the journal, since a row may lag; and tell the session what is new."""
         tail = await self._parts.backend.journal.tail(session.work_id)
-        lease = tail.control.lease if tail is not None else None
-        return lease is not None and lease.token == token
+        if tail is None or tail.control.lease is None or tail.control.lease.token != token:
+            return False
+        session.heard(tail)
+        if not self._parts.backend.projects_on_append:
+            row = replace(project(tail), lease_until=until, due_at=until + LEASE_GRACE_SECONDS)
+            await self._parts.backend.index.put(row)
+        return True

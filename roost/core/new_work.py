@@ -18,10 +18,11 @@ from roost.core.parts import Parts
 from roost.errors import InputError, PayloadError
 from roost.journal.claims import CAPACITY_MAX
 from roost.journal.control import apply
-from roost.journal.entries import Enqueued, Entry, Parent
+from roost.journal.entries import Amounts, Enqueued, Entry, Parent
 from roost.models import RESOURCES_MAX, Lane, Scope, check_id, check_name, check_work_id
 
 LABELS_MAX = 10  # they travel in each entry
+BUDGETS_MAX = 20  # so do they
 LABEL_MAX_BYTES = 256
 
 
@@ -79,7 +80,7 @@ async def first_entry(
         capacities=tuple(sorted(work.capacities.items())),
         resource_scope=work.resource_scope,
         labels=tuple(sorted(work.labels.items())),
-        budget=tuple(sorted((name, float(limit)) for name, limit in work.budget.items())),
+        budget=amounts(work.budget),
         wake_at=now + work.delay_seconds if work.delay_seconds else None,
         deadline_at=work.deadline_at,
         idempotency_key=work.idempotency_key,
@@ -138,7 +139,7 @@ def check_new_work(work: NewWork, now: float) -> bytes:
         raise InputError(f"a delay of {work.delay_seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
     _check_deadline(work.deadline_at, now)
     _check_labels(work.labels)
-    _check_budget(work.budget)
+    amounts(work.budget)
     if work.work_id is not None:
         check_work_id(work.work_id)
     if work.idempotency_key is not None:
@@ -168,11 +169,19 @@ def _check_labels(labels: Mapping[str, str]) -> None:
             raise InputError(f"the value of label {name!r} has more than {LABEL_MAX_BYTES} bytes")
 
 
-def _check_budget(budget: Mapping[str, float]) -> None:
+def amounts(budget: Mapping[str, float]) -> Amounts:
+    """Budgets as entries have them.
+
+    Raises:
+        InputError: a name or number can't be taken, or there are too many.
+    """
+    if len(budget) > BUDGETS_MAX:
+        raise InputError(f"{len(budget)} budgets are more than {BUDGETS_MAX}")
     for name, limit in budget.items():
         check_id(name, "name of a budget")
-        if not (math.isfinite(limit) and limit > 0):
+        if not (isinstance(limit, int | float) and math.isfinite(limit) and limit > 0):
             raise InputError(f"a budget of {limit} {name} is no positive number")
+    return tuple(sorted((name, float(limit)) for name, limit in budget.items()))
 
 
 def _check_deadline(deadline_at: float | None, now: float) -> None:

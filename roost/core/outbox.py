@@ -6,10 +6,12 @@ brings a sweeper, which reads the journal's tail and does what is missing.
 
 from __future__ import annotations
 
+from math import inf
+
 from roost.core.parts import Parts
 from roost.journal.budget import hold_of
 from roost.journal.control import is_sent_with_delay, project
-from roost.journal.entries import Entry
+from roost.journal.entries import Control, Entry
 from roost.models import State
 from roost.storage.ports import Message
 
@@ -23,18 +25,25 @@ async def write_row(parts: Parts, entry: Entry) -> None:
 def next_delivery(entry: Entry, now: float) -> Message | None:
     """The delivery that makes the work go on after `entry`; None if nothing is to be sent."""
     control = entry.control
-    delay = 0.0
-    if control.cancel_requested and not control.state.is_terminal:
-        pass  # whoever gets the delivery ends it, due or not
-    elif hold_of(control):
-        return None
-    elif control.state in (State.SCHEDULED, State.BLOCKED) and control.wake_at is not None:
-        if not is_sent_with_delay(control.wake_at, now):
-            return None  # the due index wakes it
-        delay = max(0.0, control.wake_at - now)
-    elif control.state is not State.QUEUED:
-        return None
-    return Message(entry.work_id, entry.position, control.lane, delay)
+    at = _next_at(control, now)
+    if control.deadline_at is not None and not control.state.is_terminal and control.lease is None:
+        at = min(at, control.deadline_at)  # whoever gets the delivery ends it
+    if not is_sent_with_delay(at, now):
+        return None  # the due index wakes it, if anything but news does
+    return Message(entry.work_id, entry.position, control.lane, max(0.0, at - now))
+
+
+def _next_at(control: Control, now: float) -> float:
+    """When the work goes on by itself; infinity: not before somebody does something."""
+    if control.state.is_terminal:
+        return inf
+    if control.cancel_requested:
+        return now  # whoever gets the delivery ends it, due or not
+    if hold_of(control):
+        return inf
+    if control.state in (State.SCHEDULED, State.BLOCKED) and control.wake_at is not None:
+        return control.wake_at
+    return now if control.state is State.QUEUED else inf
 
 
 async def send_next(parts: Parts, entry: Entry) -> None:

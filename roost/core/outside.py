@@ -17,7 +17,7 @@ from roost.errors import StorageUnavailable
 from roost.journal import family
 from roost.journal.control import apply, project
 from roost.journal.effects import CancelChildren, NotifyParent, SpawnChildren, effects_of
-from roost.journal.entries import Body, CancelRequested, ChildEnded, Entry, Event, Settled
+from roost.journal.entries import Body, CancelRequested, ChildEnded, Entry, Event, Kind, Settled
 from roost.models import State
 
 log = logging.getLogger("roost.outside")
@@ -62,7 +62,33 @@ async def append(
         return None
     if not is_held:
         await after(parts, entry)
+    elif event.kind in _TOLD_AT_ONCE:
+        await _tell_holder(parts, entry)
     return entry
+
+
+_TOLD_AT_ONCE = frozenset({Kind.CANCEL_REQUESTED, Kind.PAUSED, Kind.BUDGET_SET})
+"""Kinds that a running step is not to be done with before its holder knows of them."""
+
+
+async def _tell_holder(parts: Parts, entry: Entry) -> None:
+    """Put the row ahead of the holder; its next heartbeat meets that, and reads the journal.
+
+    What heartbeats made of the row is kept. Should one come in between, the next one mends it.
+    """
+    index = parts.backend.index
+    if parts.backend.projects_on_append:
+        return
+    row, told = await index.get(entry.work_id), project(entry)
+    if row is not None and row.token == told.token:
+        until, due_at = row.lease_until or 0.0, row.due_at or 0.0
+        told = replace(
+            told,
+            lease_until=max(told.lease_until or 0.0, until),
+            due_at=max(told.due_at or 0.0, due_at),
+            progress=row.progress,
+        )
+    await index.put(told)
 
 
 async def append_to(

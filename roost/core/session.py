@@ -18,6 +18,7 @@ from typing import Any
 from roost import jsonio
 from roost.core import bodies, claims, directives, outside
 from roost.core.attempt import (
+    DEADLINE,
     Artifacts,
     Context,
     Interrupted,
@@ -45,11 +46,13 @@ from roost.errors import (
     StorageCorrupt,
     StorageError,
 )
+from roost.journal import budget, decide
 from roost.journal import claims as rules
-from roost.journal import decide
+from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Call, Close, Owner
 from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
 from roost.journal.entries import (
+    Amounts,
     AttemptFailed,
     Blocked,
     Body,
@@ -75,6 +78,7 @@ log = logging.getLogger("roost.session")
 CLAIM_TRIES = 5  # lost races for one delivery before it is put back
 _TAKE_IN_MAX = 10_000  # entries by outsiders that one append may meet
 _ABANDONED = "the worker is stopping"
+_CANCELLED = "it was to end by now"
 
 Conclusion = tuple[Event, bodies.Dumped | None]
 """What an attempt comes to: the event, and the snapshot that is its body, if it is a commit."""
@@ -104,6 +108,7 @@ class Session:
         self.worker_id = worker_id
         self.interruption = Interruption()
         self.has_progress = False
+        self.step_ends_at: float | None = None  # monotonic; when a limit stops the step that runs
         self._progress: tuple[float, str] | None = None
         self.token: int | None = None
         self.is_row_written = parts.backend.projects_on_append
@@ -179,6 +184,17 @@ class Session:
         """What the running step last said of its progress, for a heartbeat to show."""
         self.has_progress = False
         return self._progress
+
+    def heard(self, tail: Entry) -> None:
+        """What a heartbeat read of the journal: somebody outside appended while a step runs."""
+        if self.token is not None and tail.position > self._last.position:
+            self._last = tail
+
+    def stop_if_cancelled(self) -> None:
+        """Interrupt the step if somebody wanted the work to have ended by now."""
+        by = self._control.cancel_by
+        if self._control.cancel_requested and by is not None and by <= self._parts.clock.now():
+            self.interruption.stop(_CANCELLED)
 
     def extended(self, started: float) -> None:
         """A heartbeat that began at monotonic instant `started` went through."""
@@ -280,8 +296,7 @@ class Session:
         await self._load_snapshot()
         started, steps = self._parts.clock.monotonic(), 0
         while self._control.lease is not None:
-            if self._control.cancel_requested:
-                await self._append(Cancelled(self._control.reason))
+            if await self._stops_between_steps():
                 return
             if self._must_ask and steps and not await self._take_claims():
                 return
@@ -297,6 +312,16 @@ class Session:
             event, dumped = await self._conclude(spec, outcome, spent - began, goes_on)
             del outcome  # a state that the engine returned is not kept while its commit is under way
             await (self._append(event) if dumped is None else self._commit(event, dumped))
+
+    async def _stops_between_steps(self) -> bool:
+        """End the work, or give the lease up, if somebody outside asked for that meanwhile."""
+        if self._control.cancel_requested:
+            await self._append(Cancelled(self._control.reason))
+        elif why := hold_of(self._control):
+            await self._append(Released(why))
+        else:
+            return False
+        return True
 
     async def _do_effects(self) -> None:
         """Do the effects of entries that may not have had them; the next commit says they are done."""
@@ -363,6 +388,7 @@ class Session:
             snapshot=snapshot,
             token=self.token,
             attempt=control.failures + 1,
+            rewound=control.rewound,
             artifacts=Artifacts(self._parts.backend.artifacts, self._parts.clock),
             recorder=self,
             given=self._given,
@@ -372,15 +398,19 @@ class Session:
             report=self._report,
             loop=self._loop,
         )
-        return await run_step(spec, snapshot, self._item, context, self._limits(spec))
+        outcome = await run_step(spec, snapshot, self._item, context, self._limits(spec))
+        self.step_ends_at = None
+        return outcome
 
     def _limits(self, spec: EngineSpec) -> Limits:
-        timeout = spec.step_timeout_seconds
+        timeout, is_deadline = spec.step_timeout_seconds, False
         deadline_at = self._control.deadline_at
         if deadline_at is not None:
             left = max(0.001, deadline_at - self._parts.clock.now())
-            timeout = min(left, timeout or left)
-        return Limits(self.interruption, timeout, self._executor)
+            is_deadline = timeout is None or left <= timeout
+            timeout = left if is_deadline else timeout
+        self.step_ends_at = None if timeout is None else self._parts.clock.monotonic() + timeout
+        return Limits(self.interruption, timeout, is_deadline, self._executor)
 
     def _report(self, fraction: float, text: str) -> None:
         self._progress = (fraction, text)
@@ -395,28 +425,36 @@ class Session:
             case Stepped(snapshot):
                 return await self._committed(spec, snapshot, seconds, goes_on)
             case Raised(error):
-                return self._failure(spec, error, now), None
+                return self._failure(spec, error, now, seconds), None
             case Refused(error):
-                return Failed(error), None
+                return Failed(error, self._spending()), None
             case Later(after_seconds, reason):
-                return Deferred(now + after_seconds, reason), None
+                return Deferred(now + after_seconds, reason, self._spending()), None
             case Interrupted(why):
-                if why != _ABANDONED:
-                    assert self.token is not None
-                    raise LeaseLost(self.work_id, self.token, why)
-                return Released(why), None
+                return self._interrupted(why), None
 
-    def _failure(self, spec: EngineSpec, error: ErrorInfo, now: float) -> Event:
+    def _interrupted(self, why: str) -> Event:
+        if why == _CANCELLED:
+            return Cancelled(self._control.reason, self._spending())
+        if why == _ABANDONED:
+            return Released(why, self._spending())
+        assert self.token is not None
+        raise LeaseLost(self.work_id, self.token, why)
+
+    def _spending(self) -> Amounts:
+        """What the attempt that ends here says it has used up."""
+        return tuple(sorted(self._spent.items())) if self._spent else ()
+
+    def _failure(self, spec: EngineSpec, error: ErrorInfo, now: float, seconds: float = 0.0) -> Event:
         deadline_at = self._control.deadline_at
         if deadline_at is not None and deadline_at <= now:
-            return Failed(
-                ErrorInfo("DeadlineExceeded", f"not done by its deadline; the last error: {error.message}")
-            )
+            text = f"not done by its deadline; the last error: {error.message}"
+            return Failed(ErrorInfo(DEADLINE, text), self._spending())
         failures = self._control.failures + 1
-        if failures >= spec.retry.max_attempts:
-            return AttemptFailed(error, retry_at=None)
-        pause = spec.retry.delay_seconds(failures, self._parts.ids.uniform(0.0, 1.0))
-        return AttemptFailed(error, now + pause)
+        retry_at: float | None = None
+        if failures < spec.retry.max_attempts:
+            retry_at = now + spec.retry.delay_seconds(failures, self._parts.ids.uniform(0.0, 1.0))
+        return AttemptFailed(error, retry_at, round(seconds, 6), self._spending())
 
     async def _committed(
         self, spec: EngineSpec, snapshot: Snapshot, seconds: float, goes_on: bool
@@ -429,7 +467,7 @@ class Session:
             await self._check_artifacts(snapshot)
             follows = directives.read(snapshot, control, self._given.consumed, self._engines, now)
         except (InputError, EngineContractError, ArtifactNotFound) as error:
-            return Failed(describe_contract(error)), None
+            return Failed(describe_contract(error), self._spending()), None
         event = Committed(
             version=control.version + 1,
             step=snapshot.step,
@@ -443,7 +481,7 @@ class Session:
             artifacts=tuple(artifact.digest for artifact in snapshot.artifacts[-10:]),
             spawned=follows.spawned,
             has_spawned=bool(snapshot.spawn),
-            spent=tuple(sorted(self._spent.items())) if self._spent else (),
+            spent=self._spending(),
         )
         return event, dumped
 
@@ -451,12 +489,22 @@ class Session:
         body = pack(dumped.raw, self._base)
         if len(body.data) > self._parts.backend.inline_max_bytes:
             body = await self._patiently(lambda: bodies.spill(self._parts.backend, body))
+        before = self._control
         entry = await self._append(event, body)
+        self._spent = {}
+        self._warn(before, entry.control)
         self._snapshot = dumped
         self._base = Base(entry.position, dumped.raw, body.depth)
         self._progress, self.has_progress = None, False
         if self._control.lease is not None:
             await self._do_effects()
+
+    def _warn(self, before: Control, after: Control) -> None:
+        """Say it once when a budget is nearly used up, and when it is."""
+        for event, words in (("budget.low", budget.warning), ("budget.used_up", budget.breach)):
+            if after.budget and words(after) and not words(before):
+                extra = {"event": event, "work_id": self.work_id}
+                log.warning("%s: %s", self.work_id, words(after), extra=extra)
 
     async def _check_artifacts(self, snapshot: Snapshot) -> None:
         """Refuse a snapshot that names an artifact which isn't stored."""

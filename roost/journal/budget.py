@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 from roost.journal.entries import Amounts, Control
 
 STEPS, ATTEMPTS, SECONDS = "steps", "attempts", "seconds"
 """What Roost counts itself: committed steps, tries at a step, seconds inside steps."""
+
+SOFT_PART = 0.8  # of a limit: from here on the work is warned about
 
 
 def add(spent: Amounts, more: Mapping[str, float]) -> Amounts:
@@ -26,6 +29,19 @@ def own_counts(budget: Amounts, *, steps: int, seconds: float) -> dict[str, floa
         return {}
     own = {STEPS: float(steps), ATTEMPTS: 1.0, SECONDS: seconds}
     return {name: own[name] for name, _ in budget if own.get(name)}
+
+
+def warning(control: Control) -> str:
+    """What of its budget work has nearly used up, in words; empty if there is enough left."""
+    if not control.budget:
+        return ""
+    spent = dict(control.spent)
+    near = [
+        f"{name} {spent[name]:g} of {limit:g}"
+        for name, limit in control.budget
+        if spent.get(name, 0.0) >= limit * SOFT_PART
+    ]
+    return f"budget nearly used up: {', '.join(near)}" if near else ""
 
 
 def breach(control: Control) -> str:
@@ -48,3 +64,12 @@ def _is_over(spent: Mapping[str, float], name: str, limit: float) -> bool:
 def hold_of(control: Control) -> str:
     """Why work is on hold, paused or over its budget; empty if it is not."""
     return control.paused or breach(control)
+
+
+def hold_until(control: Control) -> float | None:
+    """Until when work is on hold: infinity if somebody must act, None if it is not on hold."""
+    if breach(control):
+        return inf
+    if not control.paused:
+        return None
+    return inf if control.paused_until is None else control.paused_until

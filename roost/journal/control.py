@@ -11,6 +11,7 @@ the functions that it names.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from roost.errors import RoostError
 from roost.journal import budget, family
 from roost.journal.effects import effects
 from roost.journal.entries import (
+    Amounts,
     AttemptFailed,
     Blocked,
     BudgetSet,
@@ -117,6 +119,8 @@ def _claimed(control: Control, event: Claimed, position: int, at: float) -> Cont
         last_token=None,
         interruptions=control.interruptions + lost,
         wake_at=None,
+        paused="" if control.paused_until is not None else control.paused,  # its time is over
+        paused_until=None,
         reason="",
     )
 
@@ -133,6 +137,7 @@ def _committed(control: Control, event: Committed, position: int, at: float) -> 
         last_token=None if lease else control.lease.token,
         wake_at=event.wake_at if state is State.SCHEDULED else None,
         sent_position=control.sent_position if lease else position,
+        reason="" if state is State.DONE else budget.warning(after),
     )
 
 
@@ -170,6 +175,7 @@ def _take_in(control: Control, event: Committed, position: int, at: float) -> Co
         cancel_requested=control.cancel_requested,
         cancel_by=control.cancel_by,
         paused=control.paused,
+        paused_until=control.paused_until,
         labels=control.labels,
         parent=control.parent,
         family=children,
@@ -202,7 +208,8 @@ def _attempt_failed(control: Control, event: AttemptFailed, position: int, at: f
     reason = _text(event.error.type, event.error.message)
     after = _leave(control, state, position, at, reason, wake_at=event.retry_at)
     own = budget.own_counts(control.budget, steps=0, seconds=event.duration_seconds)
-    return replace(after, failures=control.failures + 1, spent=budget.add(control.spent, own))
+    spent = budget.add(budget.add(control.spent, own), dict(event.spent))
+    return replace(after, failures=control.failures + 1, spent=spent)
 
 
 def _recorded(control: Control, event: Recorded, position: int, at: float) -> Control:
@@ -210,7 +217,12 @@ def _recorded(control: Control, event: Recorded, position: int, at: float) -> Co
 
 
 def _deferred(control: Control, event: Deferred, position: int, at: float) -> Control:
-    return _leave(control, State.SCHEDULED, position, at, event.reason, wake_at=event.wake_at)
+    after = _leave(control, State.SCHEDULED, position, at, event.reason, wake_at=event.wake_at)
+    return _spend(after, event.spent)
+
+
+def _spend(control: Control, spent: Amounts) -> Control:
+    return replace(control, spent=budget.add(control.spent, dict(spent))) if spent else control
 
 
 def _blocked(control: Control, event: Blocked, position: int, at: float) -> Control:
@@ -220,7 +232,7 @@ def _blocked(control: Control, event: Blocked, position: int, at: float) -> Cont
 
 
 def _released(control: Control, event: Released, position: int, at: float) -> Control:
-    return _leave(control, State.QUEUED, position, at, event.reason)
+    return _spend(_leave(control, State.QUEUED, position, at, event.reason), event.spent)
 
 
 def _evicted(control: Control, event: Evicted, position: int, at: float) -> Control:
@@ -229,11 +241,12 @@ def _evicted(control: Control, event: Evicted, position: int, at: float) -> Cont
 
 
 def _failed(control: Control, event: Failed, position: int, at: float) -> Control:
-    return _leave(control, State.FAILED, position, at, _text(event.error.type, event.error.message))
+    reason = _text(event.error.type, event.error.message)
+    return _spend(_leave(control, State.FAILED, position, at, reason), event.spent)
 
 
 def _cancelled(control: Control, event: Cancelled, position: int, at: float) -> Control:
-    return _leave(control, State.CANCELLED, position, at, event.reason)
+    return _spend(_leave(control, State.CANCELLED, position, at, event.reason), event.spent)
 
 
 def _signaled(control: Control, event: Signaled, position: int, at: float) -> Control:
@@ -265,26 +278,39 @@ def _cancel_requested(control: Control, event: CancelRequested, position: int, a
 
 
 def _retried(control: Control, event: Retried, position: int, at: float) -> Control:
-    after = _leave(control, State.QUEUED, position, at, event.reason)
-    return replace(
-        after,
+    after = replace(
+        _leave(control, State.QUEUED, position, at, event.reason),
         failures=0,
         interruptions=0,
         cancel_requested=False,
         cancel_by=None,
         deadline_at=None,
-        snapshot_position=control.snapshot_position
-        if event.snapshot_position is None
-        else event.snapshot_position,
+        paused="",
+        paused_until=None,
+    )
+    return after if event.snapshot_position is None else _rewind(after, event, position)
+
+
+def _rewind(control: Control, event: Retried, position: int) -> Control:
+    """Back to an earlier version: it waits for what that one waited for, unless it is there."""
+    waits = event.waits
+    is_ready = waits is None or is_woken(waits, control)
+    return replace(
+        control,
+        state=State.QUEUED if is_ready else State.WAITING,
+        snapshot_position=None if event.snapshot_position == -1 else event.snapshot_position,
+        waits=waits,
+        once=(),  # they were recorded by another step
+        rewound=position,
     )
 
 
 def _paused(control: Control, event: Paused, position: int, at: float) -> Control:
-    return replace(control, position=position, paused=event.reason or "paused")
+    return replace(control, position=position, paused=event.reason or "paused", paused_until=event.until)
 
 
 def _resumed(control: Control, event: Resumed, position: int, at: float) -> Control:
-    return _go_on(replace(control, position=position, paused=""), position, at)
+    return _go_on(replace(control, position=position, paused="", paused_until=None), position, at)
 
 
 def _budget_set(control: Control, event: BudgetSet, position: int, at: float) -> Control:
@@ -368,11 +394,13 @@ def due_at(control: Control, at: float) -> float | None:
         return None
     if control.cancel_requested and control.lease is None:
         return at + LOST_DELIVERY_SECONDS
-    is_on_hold = control.lease is None and budget.hold_of(control)
-    due = None if is_on_hold else _due_in_state(control, at)
-    if control.deadline_at is None:
-        return due
-    return control.deadline_at if due is None else min(due, max(control.deadline_at, at))
+    due = _due_in_state(control, at)
+    if control.lease is None and (hold_until := budget.hold_until(control)) is not None:
+        due = None if hold_until == inf else hold_until
+    if control.deadline_at is None or control.lease is not None:
+        return due  # a holder ends itself; if it does not, its lease does
+    at_deadline = max(_due_before(control.deadline_at, at), at)
+    return at_deadline if due is None else min(due, at_deadline)
 
 
 def _due_in_state(control: Control, at: float) -> float | None:

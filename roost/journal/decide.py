@@ -6,16 +6,16 @@ Pure functions over the control state. `core` carries the decisions out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from roost.engine import RetryPolicy
-from roost.journal.budget import hold_of
+from roost.journal.budget import hold_of, hold_until
 from roost.journal.control import (
     LOST_DELIVERY_SECONDS,
     MESSAGE_DELAY_MAX_SECONDS,
     PARKED_LOOK_SECONDS,
     SEND_EARLY_SECONDS,
     due_at,
-    is_sent_with_delay,
 )
 from roost.journal.entries import OUTSIDER_KINDS, Control, Entry, ErrorInfo, IndexRow, Kind, Wait
 from roost.models import State
@@ -158,14 +158,14 @@ def describe(waits: Wait) -> str:
 
 def _not_yet(control: Control, now: float) -> float | None:
     """Seconds until work that nobody holds may go on; None: now."""
-    until: float | None = None
-    if hold_of(control):
-        return float("inf")
+    held_until = hold_until(control)
+    until = 0.0 if held_until is None else held_until
     if control.state is State.SCHEDULED:
-        until = control.wake_at
+        until = max(until, control.wake_at or 0.0)
     elif control.state is State.WAITING:
-        until = control.waits.until if control.waits and control.waits.until is not None else float("inf")
-    return until - now if until is not None and until > now else None
+        waits_until = control.waits.until if control.waits is not None else None
+        until = max(until, inf if waits_until is None else waits_until)
+    return until - now if until > now else None
 
 
 def _parked(control: Control, now: float) -> float | None:
@@ -225,11 +225,18 @@ def on_due(
     not_yet = _not_yet(control, now)
     if not_yet is None:
         return _send_ready(control, now, has_backlog)
-    if control.state is State.WAITING or hold_of(control) or not is_sent_with_delay(now + not_yet, now):
+    if control.deadline_at is not None and control.deadline_at - now < not_yet:
+        return _send_in_time(control.deadline_at - now, now)  # for its end
+    if control.state is State.WAITING or hold_of(control):
         return LookLater(due_at(control, now))
-    if not_yet > SEND_EARLY_SECONDS * 2:
-        return LookLater(now + not_yet - SEND_EARLY_SECONDS)
-    return Send(not_yet, now + not_yet + LOST_DELIVERY_SECONDS)
+    return _send_in_time(not_yet, now)
+
+
+def _send_in_time(seconds: float, now: float) -> LookLater | Send:
+    """Have a delivery come in so many seconds; if they are many, somebody looks again before."""
+    if seconds > SEND_EARLY_SECONDS * 2:
+        return LookLater(now + seconds - SEND_EARLY_SECONDS)
+    return Send(seconds, now + seconds + LOST_DELIVERY_SECONDS)
 
 
 def _send_ready(control: Control, now: float, has_backlog: bool) -> LookLater | Send:
@@ -238,6 +245,8 @@ def _send_ready(control: Control, now: float, has_backlog: bool) -> LookLater | 
     if control.wake_at is not None:
         overdue = max(now - control.wake_at, LOST_DELIVERY_SECONDS)
     later = now + min(overdue, MESSAGE_DELAY_MAX_SECONDS)
+    if control.deadline_at is not None:
+        later = min(later, control.deadline_at)
     if has_backlog and control.state is State.QUEUED:
         return LookLater(later)
     return Send(0.0, later)

@@ -177,6 +177,7 @@ class AttemptFailed(Struct, frozen=True, omit_defaults=True):
     error: ErrorInfo
     retry_at: float | None
     duration_seconds: float = 0.0
+    spent: Amounts = ()
 
 
 class Deferred(Struct, frozen=True, omit_defaults=True):
@@ -185,6 +186,7 @@ class Deferred(Struct, frozen=True, omit_defaults=True):
     kind: ClassVar = Kind.DEFERRED
     wake_at: float
     reason: str
+    spent: Amounts = ()
 
 
 class Blocked(Struct, frozen=True, omit_defaults=True):
@@ -205,6 +207,7 @@ class Released(Struct, frozen=True, omit_defaults=True):
 
     kind: ClassVar = Kind.RELEASED
     reason: str
+    spent: Amounts = ()
 
 
 class Evicted(Struct, frozen=True, omit_defaults=True):
@@ -220,6 +223,7 @@ class Failed(Struct, frozen=True, omit_defaults=True):
 
     kind: ClassVar = Kind.FAILED
     error: ErrorInfo
+    spent: Amounts = ()
 
 
 class Cancelled(Struct, frozen=True, omit_defaults=True):
@@ -227,6 +231,7 @@ class Cancelled(Struct, frozen=True, omit_defaults=True):
 
     kind: ClassVar = Kind.CANCELLED
     reason: str
+    spent: Amounts = ()
 
 
 class Signaled(Struct, frozen=True, omit_defaults=True):
@@ -254,13 +259,14 @@ class CancelRequested(Struct, frozen=True, omit_defaults=True):
 class Retried(Struct, frozen=True, omit_defaults=True):
     """An operator put terminal work back to life.
 
-    It goes on from its last snapshot, or from an earlier one at `snapshot_position`;
-    versions go on counting either way.
+    It goes on from its last snapshot, or from an earlier one at `snapshot_position` (-1:
+    its beginning), with what that one `waits` for; versions go on counting either way.
     """
 
     kind: ClassVar = Kind.RETRIED
     reason: str
     snapshot_position: int | None = None
+    waits: Wait | None = None
 
 
 class ChildEnded(Struct, frozen=True, omit_defaults=True):
@@ -273,10 +279,14 @@ class ChildEnded(Struct, frozen=True, omit_defaults=True):
 
 
 class Paused(Struct, frozen=True, omit_defaults=True):
-    """An operator put the work on hold; a step that runs is committed first."""
+    """The work was put on hold, `until` an instant or until it is resumed.
+
+    A step that runs is committed first.
+    """
 
     kind: ClassVar = Kind.PAUSED
     reason: str
+    until: float | None = None
 
 
 class Resumed(Struct, frozen=True, omit_defaults=True):
@@ -394,6 +404,9 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
         cancel_requested: it ends as soon as nobody runs it; a step that runs at
             `cancel_by` is interrupted.
         paused: why it is on hold; empty: it is not.
+        paused_until: when it goes on by itself; None: when it is resumed.
+        rewound: position of the retry that went back to an earlier version, until the
+            next commit: the step after it is not the one that its number had before.
         labels: (name, value), for finding it.
         parent: who spawned it.
         family: its children.
@@ -426,6 +439,8 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     cancel_requested: bool = False
     cancel_by: float | None = None
     paused: str = ""
+    paused_until: float | None = None
+    rewound: int | None = None
     labels: tuple[tuple[str, str], ...] = ()
     parent: Parent | None = None
     family: Family | None = None

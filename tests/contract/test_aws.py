@@ -10,6 +10,7 @@ from roost.testing.contract import (
     BackendContract,
     BackendHarness,
     ClaimsContract,
+    ControlContract,
     DirectivesContract,
     EndsContract,
     IndexContract,
@@ -85,6 +86,11 @@ class TestArtifacts(ArtifactsContract):
 
 @pytest.mark.slow
 class TestBackend(BackendContract):
+    pass
+
+
+@pytest.mark.slow
+class TestControl(ControlContract):
     pass
 
 

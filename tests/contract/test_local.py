@@ -14,6 +14,7 @@ from roost.testing.contract import (
     BackendContract,
     BackendHarness,
     ClaimsContract,
+    ControlContract,
     DirectivesContract,
     EndsContract,
     IndexContract,
@@ -91,6 +92,10 @@ class TestArtifacts(ArtifactsContract):
 
 class TestBackend(BackendContract):
     pass
+
+
+class TestControl(ControlContract):
+    """See `ControlContract`."""
 
 
 class TestDirectives(DirectivesContract):

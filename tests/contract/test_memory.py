@@ -12,6 +12,7 @@ from roost.testing.contract import (
     BackendContract,
     BackendHarness,
     ClaimsContract,
+    ControlContract,
     DirectivesContract,
     EndsContract,
     IndexContract,
@@ -81,6 +82,10 @@ class TestArtifacts(ArtifactsContract):
 
 class TestBackend(BackendContract):
     pass
+
+
+class TestControl(ControlContract):
+    """See `ControlContract`."""
 
 
 class TestDirectives(DirectivesContract):

@@ -73,6 +73,7 @@ class Fixture:
             snapshot=BEFORE,
             token=7,
             attempt=2,
+            rewound=None,
             artifacts=self.artifacts,
             recorder=self.recorder,
             given=self.given,

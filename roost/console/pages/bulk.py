@@ -6,7 +6,7 @@ result. What was done is out of the filter's reach, so going on after a break re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -171,7 +171,7 @@ def applies(action: str, row: IndexRow) -> bool:
 async def act(client: Client, target: Target, ids: Sequence[str]) -> Result:
     """Do it to each; one that moved on meanwhile is skipped."""
     result = Result()
-    acts = {"retry": client.retry, "cancel": client.cancel}
+    acts: dict[str, Callable[[str, str], Awaitable[None]]] = {"retry": client.retry, "cancel": client.cancel}
     for work_id in ids:
         try:
             await acts[target.action](work_id, target.reason or "by an operator, with others")

@@ -32,6 +32,7 @@ _UPDATE_RUNNING = """
     UPDATE works SET position = ?, version = ?, step = ?, updated_at = ?, lease_until = max(?, lease_until),
         failures = ?, interruptions = ?, reason = ?, progress = NULL
     WHERE id = ? AND position = ?"""
+_UPDATE_HELD = _UPDATE_RUNNING.replace(", progress = NULL", "")  # somebody outside; the step goes on
 _WORK = "SELECT id FROM works WHERE work_id = ?"
 BURST_KINDS = frozenset({Kind.COMMITTED, Kind.RECORDED})
 
@@ -88,13 +89,12 @@ def _standing(db: sqlite3.Connection, entry: Entry) -> Entry:
 def _project(db: sqlite3.Connection, entry: Entry, work: int) -> bool:
     """Write the index row; False if the entry before this one is not the last."""
     control = entry.control
-    if not is_in_burst(entry):
+    if control.lease is None or entry.event.kind is Kind.CLAIMED:
         row = row_values(project(entry))
         values = [row[number] for number in _CHANGING]
         return db.execute(_UPDATE_ROW, (*values, work, entry.position - 1)).rowcount == 1
-    assert control.lease is not None
     updated = db.execute(
-        _UPDATE_RUNNING,
+        _UPDATE_RUNNING if is_in_burst(entry) else _UPDATE_HELD,
         (
             entry.position,
             control.version,

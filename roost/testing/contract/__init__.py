@@ -33,6 +33,7 @@ _MODULES = (
     "artifacts",
     "attempts",
     "backend",
+    "control",
     "directives",
     "ends",
     "model",
@@ -46,6 +47,7 @@ from roost.testing.contract.artifacts import ArtifactsContract  # noqa: E402
 from roost.testing.contract.attempts import AttemptsContract  # noqa: E402
 from roost.testing.contract.backend import BackendContract  # noqa: E402
 from roost.testing.contract.claims import ClaimsContract  # noqa: E402
+from roost.testing.contract.control import ControlContract  # noqa: E402
 from roost.testing.contract.directives import DirectivesContract  # noqa: E402
 from roost.testing.contract.ends import EndsContract  # noqa: E402
 from roost.testing.contract.harness import BackendHarness, ManualHarness  # noqa: E402
@@ -62,6 +64,7 @@ __all__ = [
     "BackendContract",
     "BackendHarness",
     "ClaimsContract",
+    "ControlContract",
     "DirectivesContract",
     "EndsContract",
     "IndexContract",

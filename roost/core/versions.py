@@ -1,0 +1,42 @@
+"""Committed versions: where they stand in a journal, and what it takes to go on from one."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from roost.core.parts import Parts
+from roost.errors import InputError
+from roost.journal.entries import Committed, Entry, Wait
+
+_PAGE = 200
+
+
+async def find(parts: Parts, work_id: str, version: int) -> Entry:
+    """The entry that committed a version.
+
+    Raises:
+        InputError: there is no such version.
+    """
+    after = max(-1, version)  # an enqueueing and a claim come before the first
+    while page := await parts.backend.journal.read(work_id, after=after, limit=_PAGE):
+        for entry in page:
+            if isinstance(entry.event, Committed) and entry.event.version == version:
+                return entry
+        if page[-1].control.version > version:
+            break
+        after = page[-1].position
+    raise InputError(
+        f"work item {work_id!r} has no version {version}", hint=f"`roost history {work_id}` lists them."
+    )
+
+
+def waits_again(origin: Entry | None, now: float) -> Wait | None:
+    """What work that goes on from an earlier version waits for: what that version waited for.
+
+    A timeout begins anew. Children have reported long since, so a wait for them is over.
+    """
+    waits = origin.event.waits if origin is not None and isinstance(origin.event, Committed) else None
+    if origin is None or waits is None or not waits.names:
+        return None
+    until = None if waits.until is None else now + waits.until - origin.at
+    return replace(waits, until=until, join=None)
