@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         WorkItem,
     )
     from roost.names import State
+    from roost.typed import Finish, Go, TypedEngine
 
 __all__ = [
     "Artifact",
@@ -34,6 +35,8 @@ __all__ = [
     "Engine",
     "EngineRegistry",
     "FailWork",
+    "Finish",
+    "Go",
     "Join",
     "OnTimeout",
     "RetryLater",
@@ -43,6 +46,7 @@ __all__ = [
     "Snapshot",
     "State",
     "StepContext",
+    "TypedEngine",
     "WaitFor",
     "WorkItem",
     "current_step",
@@ -53,6 +57,8 @@ _HOMES = {
     "Child": "roost.models",
     "ChildResult": "roost.models",
     "FailWork": "roost.errors",
+    "Finish": "roost.typed",
+    "Go": "roost.typed",
     "Join": "roost.models",
     "OnTimeout": "roost.models",
     "RetryLater": "roost.errors",
@@ -60,6 +66,7 @@ _HOMES = {
     "Signal": "roost.models",
     "Snapshot": "roost.models",
     "State": "roost.names",
+    "TypedEngine": "roost.typed",
     "WaitFor": "roost.models",
     "WorkItem": "roost.models",
 }

@@ -8,14 +8,21 @@ from pydantic import BaseModel
 
 from roost import (
     Artifact,
+    Child,
     Engine,
     EngineRegistry,
     FailWork,
+    Finish,
+    Go,
+    Join,
     RetryLater,
     RetryPolicy,
+    Signal,
     Snapshot,
     State,
     StepContext,
+    TypedEngine,
+    WaitFor,
     WorkItem,
     current_step,
 )
@@ -51,3 +58,26 @@ class Typed:
 engine: Engine = Typed()
 registry = EngineRegistry([Typed()])
 assert_type(State.DONE.is_terminal, bool)
+
+
+class Draft(BaseModel):
+    lines: list[str] = []
+
+
+class Poet(TypedEngine[Payload, Draft]):
+    engine_id = "poet"
+
+    async def begin(self, payload: Payload) -> Draft:
+        assert_type(payload.url, str)
+        return Draft()
+
+    async def advance(self, state: Draft, payload: Payload) -> Go[Draft] | Finish[Draft]:
+        assert_type(state.lines, list[str])
+        assert_type(current_step().signals, tuple[Signal, ...])
+        if state.lines:
+            return Finish(state, result=len(state.lines))
+        children = [Child(engine="poet", payload={"url": payload.url})]
+        return Go(state, spawn=children, wait_for=WaitFor(children=Join(need_done=1)))
+
+
+poet: Engine = Poet()
