@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -23,3 +25,26 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     """moto, one for each module of tests, since its memory only grows."""
     with start_moto(tmp_path_factory.mktemp("moto")) as standin:
         yield standin
+
+
+def find_browser() -> str | None:
+    """The Chromium of this machine: what ROOST_TEST_BROWSER names, or one on the path."""
+    named = os.environ.get("ROOST_TEST_BROWSER")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return named or next((path for name in names if (path := shutil.which(name))), None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what drives a browser where there is none."""
+    if find_browser() is not None:
+        return
+    left_out = [item for item in items if item.get_closest_marker("browser")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line what was left out."""
+    if find_browser() is None:
+        terminalreporter.write_line("browser tests left out: no Chromium (apt-get install chromium)")

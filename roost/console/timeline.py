@@ -1,7 +1,7 @@
 """The picture of a journal: who held a work item when, what came of it, and the gaps.
 
 Pure: entries in, bars out. Places are shares of the width in percent. Time in which nobody
-holds the item is drawn shorter where it would leave no room for the steps; it says how long
+works on the item is drawn shorter where it would leave no room for the steps; it says how long
 it was.
 """
 
@@ -190,10 +190,10 @@ def _add_present(pen: _Pen, control: Control, now: float) -> None:
 
 def _place(pen: _Pen, *, is_running: bool) -> Picture:
     """Give each bar its place: in proportion to time, but for long gaps."""
-    held = sum(bar.end_at - bar.start_at for bar in pen.bars if bar.lane != NOBODY)
+    held = sum(bar.end_at - bar.start_at for bar in pen.bars if not _is_empty(bar))
     gap_max = held / (1 - IDLE_SHARE) * IDLE_SHARE if held else float("inf")
     weights = [
-        min(bar.end_at - bar.start_at, gap_max) if bar.lane == NOBODY else bar.end_at - bar.start_at
+        min(bar.end_at - bar.start_at, gap_max) if _is_empty(bar) else bar.end_at - bar.start_at
         for bar in pen.bars
     ]
     total = sum(weights) or 1.0
@@ -201,7 +201,7 @@ def _place(pen: _Pen, *, is_running: bool) -> Picture:
     placed: list[Bar] = []
     for bar, weight in zip(pen.bars, weights, strict=True):
         width = 100.0 * weight / total
-        label = bar.label if width > 0.9 * len(bar.label) + 1 else ""
+        label = next((text for text in _labels(bar) if width > 0.7 * len(text) + 1), "")
         placed.append(
             Bar(bar.lane, bar.shade, bar.start_at, bar.end_at, bar.title, label, round(x, 3), round(width, 3))
         )
@@ -215,6 +215,16 @@ def _place(pen: _Pen, *, is_running: bool) -> Picture:
         failures=sum(bar.shade in ("bad", "silent") for bar in placed),
         is_running=is_running,
     )
+
+
+def _is_empty(bar: Bar) -> bool:
+    """Whether nothing was done in this stretch."""
+    return bar.lane == NOBODY or bar.shade == "silent"
+
+
+def _labels(bar: Bar) -> list[str]:
+    """What could stand in a bar, the longest first."""
+    return [bar.label, bar.label.partition(" ")[0]]
 
 
 def _lanes(pen: _Pen) -> list[str]:

@@ -185,8 +185,6 @@ def _committed(event: Committed, entry: Entry, before: Entry | None) -> _Parts:
         details.append(f"spawned {event.spawned}")
     if event.spent:
         details.append(f"spent {_amounts(event.spent)}")
-    if event.artifacts:
-        details.append(f"artifacts: {len(event.artifacts)}")
     return sign, shade, f"committed v{event.version}", f"{was} → {event.step}", " · ".join(details), None
 
 

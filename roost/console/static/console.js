@@ -50,7 +50,7 @@
       if (!fresh.hasAttribute(name) && !(name === "open" && old.tagName === "DETAILS")) old.removeAttribute(name);
     }
   };
-  const key = (node) => (node.nodeType === 1 && node.id ? node.id : null);
+  const key = (node) => (node.nodeType === 1 ? node.getAttribute("id") : null);  // a form's .id may be a field of that name
   const morph = (old, fresh) => {
     if (old.isEqualNode(fresh) || isKept(old)) return;
     if (old.nodeType !== 1) { if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue; return; }
@@ -235,7 +235,7 @@
   const sendDialog = async (form, button) => {
     const body = new URLSearchParams(new FormData(form));
     if (button && button.name) body.set(button.name, button.value);
-    const answer = await fetch(form.action, { method: "POST", body, headers: { "X-Roost-Live": "1", Accept: "text/html" }, credentials: "same-origin" });
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { "X-Roost-Live": "1", Accept: "text/html" }, credentials: "same-origin" });
     if (answer.redirected) { location.href = answer.url; return; }
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const inner = page.querySelector("main .card");
@@ -243,7 +243,7 @@
   };
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    const isInDialog = dialog.contains(form), isBulk = form.id === "bulk" || form.hasAttribute("data-ask");
+    const isInDialog = dialog.contains(form), isBulk = form.getAttribute("id") === "bulk" || form.hasAttribute("data-ask");
     if (!isInDialog && !isBulk) return;
     event.preventDefault();
     sendDialog(form, event.submitter);

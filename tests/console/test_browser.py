@@ -1,0 +1,434 @@
+"""The real console in a real browser, over real storage, with a worker that works and dies.
+
+Screenshots of every page go to the folder that ROOST_SCREENSHOTS names, if it does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import find_browser
+
+if find_spec("playwright") is None:  # pragma: no cover
+    pytest.skip("playwright is not installed", allow_module_level=True)
+
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("browser")]
+
+ROOT = Path(__file__).parents[2]
+ENGINES = "tests.console.browser_engines:Research,tests.console.browser_engines:Survey,demo"
+FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
+PAGES = ("/", "/work", "/failed", "/events", "/resources", "/workers", "/engines", "/settings", "/work/new")
+SECONDS = 20.0
+LEASE_SECONDS = 2.0
+
+
+class Site:
+    """`roost ui` and workers as programs of their own.
+
+    Attributes:
+        url: of the console, without the slash at the end.
+        ids: work items by what they are.
+    """
+
+    def __init__(self, home: Path) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
+        self._env = {
+            **kept,
+            "ROOST_HOME": str(home),
+            "ROOST_LEASE_SECONDS": str(LEASE_SECONDS),
+            "PYTHONPATH": str(ROOT),
+            "NO_COLOR": "1",
+        }
+        self._started: list[subprocess.Popen[str]] = []
+        console = self.start("ui", "--port", "0")
+        assert console.stderr is not None
+        line = console.stderr.readline()
+        assert "the console is at" in line, line
+        self.url = line.split()[-1].rstrip("/")
+        self.ids: dict[str, str] = {}
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "roost", *args],
+            env=self._env,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        self._started.append(process)
+        return process
+
+    def worker(self) -> subprocess.Popen[str]:
+        return self.start("worker", "--engines", ENGINES, "--concurrency", "4")
+
+    def api(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        import httpx2
+
+        answer = httpx2.request(method, f"{self.url}/api/v1{path}", json=body, timeout=10)
+        assert answer.status_code < 300, answer.text
+        return answer.json()
+
+    def enqueue(self, name: str, engine: str = "research", **payload: Any) -> str:
+        body = {
+            "engine": engine,
+            "payload": {"topic": name, **payload},
+            "labels": {"tenant": "acme"},
+            "resources": [f"topic:{name}"],
+        }
+        self.ids[name] = self.api("POST", "/work", body)["work_id"]
+        return self.ids[name]
+
+    def until(self, work_id: str, *states: str) -> None:
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            if self.api("GET", f"/work/{work_id}")["control"]["state"] in states:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"{work_id} never became {states}")
+
+    def end(self) -> None:
+        for process in self._started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("console"))
+    try:
+        site.worker()
+        for n in range(3):
+            site.enqueue(f"northwind-{n}")
+        for n in range(3):
+            site.enqueue(f"tailspin-{n}", fail=4 + n // 2)
+        site.enqueue("contoso", later=5)
+        site.enqueue("approval", ask=6)
+        site.enqueue("survey", engine="survey")
+        site.enqueue("slow", slow=9)
+        for name in ("northwind-0", "northwind-1", "northwind-2"):
+            site.until(site.ids[name], "done")
+        for name in ("tailspin-0", "tailspin-1", "tailspin-2"):
+            site.until(site.ids[name], "failed")
+        site.until(site.ids["approval"], "waiting")
+        site.until(site.ids["slow"], "running")
+        yield site
+    finally:
+        site.end()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = find_browser()
+    assert path is not None, "tests/conftest.py leaves these tests out where there is none"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page on which every complaint of the browser, and every request elsewhere, is kept."""
+
+    def __init__(self, context: BrowserContext, url: str) -> None:
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self._check(request.url, url))
+        self.url = url
+
+    def _check(self, asked: str, url: str) -> None:
+        if not asked.startswith((f"{url}/", "data:")):
+            self.complaints.append(f"asked elsewhere: {asked}")
+
+    def go(self, path: str) -> Page:
+        self.page.goto(self.url + path, wait_until="load")
+        return self.page
+
+    def done(self) -> None:
+        assert self.complaints == []
+
+
+@pytest.fixture
+def tab(site: Site, browser: Browser) -> Iterator[Watched]:
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    context.set_default_timeout(SECONDS * 1000)
+    watched = Watched(context, site.url)
+    yield watched
+    context.close()
+    watched.done()
+
+
+def all_paths(site: Site) -> dict[str, str]:
+    """Every page by a name for its picture."""
+    paths = {path.strip("/").replace("/", "-") or "overview": path for path in PAGES}
+    for name in ("northwind-0", "tailspin-0", "approval", "survey", "slow"):
+        paths[f"detail-{name}"] = f"/work/{site.ids[name]}"
+    base = f"/work/{site.ids['northwind-0']}"
+    paths["changes"] = f"{base}?tab=changes&v=6"
+    paths["markdown"] = f"{base}/artifacts/0"
+    paths["patch"] = f"{base}/artifacts/2"
+    paths["confirm"] = f"/work/{site.ids['tailspin-0']}/retry"
+    paths["nothing"] = "/work?q=state:cancelled+engine:none"
+    return paths
+
+
+def picture(page: Page, name: str, look: str) -> None:
+    folder = os.environ.get("ROOST_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=f"{folder}/{name}-{look}.png")
+
+
+@pytest.mark.parametrize(
+    ("look", "width", "height"), [("light", 1440, 1000), ("dark", 1440, 1000), ("phone", 390, 844)]
+)
+def test_every_page_in_every_look(site: Site, browser: Browser, look: str, width: int, height: int) -> None:
+    """No complaint of the browser, no request elsewhere, no serious fault for axe, nothing too wide."""
+    import axe_playwright_python
+
+    axe = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+    scheme: Any = "dark" if look == "dark" else "light"
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    watched = Watched(context, site.url)
+    faults = []
+    for name, path in all_paths(site).items():
+        page = watched.go(path)
+        expect(page.locator("h1").first).to_be_attached()
+        faults += [f"{path} is too wide: {node}" for node in page.evaluate(TOO_WIDE)]
+        picture(page, name, look)
+        faults += [f"{path}: {fault}" for fault in _axe(page, axe, RULES[look])]
+    context.close()
+    assert not faults, "\n".join(faults)
+    watched.done()
+
+
+TOO_WIDE = """() => {
+    const width = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth <= width) return [];
+    return [...document.querySelectorAll("*")].filter((node) => node.getBoundingClientRect().right > width)
+        .map((node) => node.outerHTML.slice(0, 150)).slice(0, 9);
+}"""
+RULES = {
+    "light": "{resultTypes: ['violations']}",
+    "dark": "{runOnly: ['color-contrast'], resultTypes: ['violations']}",  # all else is the same
+    "phone": "{runOnly: ['scrollable-region-focusable', 'target-size'], resultTypes: ['violations']}",
+}
+
+
+def _axe(page: Page, axe: str, options: str) -> list[str]:
+    """The serious faults that axe finds."""
+    page.evaluate(axe)
+    found = page.evaluate(f"axe.run(document, {options})")
+    return [
+        f"{fault['id']}: {fault['nodes'][0]['html'][:200]} ({len(fault['nodes'])})"
+        for fault in found["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+def test_pages_weigh_little(site: Site) -> None:
+    import httpx2
+
+    for path in all_paths(site).values():
+        answer = httpx2.get(site.url + path, headers={"Accept": "text/html"})
+        assert len(answer.content) < 100_000, path
+    page = httpx2.get(site.url + "/work").text
+    assets = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
+    total = sum(len(httpx2.get(site.url + asset).content) for asset in set(assets))
+    assert total + len(page.encode()) < 100_000
+
+
+def test_a_worker_that_dies_is_seen_to_be_taken_over(site: Site, tab: Watched) -> None:
+    """Live, with no reload: silent first, then another worker's claim."""
+    work_id = site.enqueue("competitors", stuck=3, flaky=5, ask=8)
+    site.until(work_id, "running")
+    page = tab.go(f"/work/{work_id}")
+    expect(page.locator("#why")).to_contain_text("Step")
+    holder = site.api("GET", f"/work/{work_id}")["control"]["lease"]["worker_id"]
+    pid = int(holder.split("-")[-2])
+    page.evaluate("window.stayed = true")
+    os.kill(pid, signal.SIGKILL)
+    site.worker()
+    expect(page.locator("#timeline .over")).to_be_attached(timeout=SECONDS * 1000)
+    expect(page.locator("#journal")).to_contain_text("claimed")
+    assert page.evaluate("window.stayed") is True
+    site.until(work_id, "waiting")
+    site.api("POST", f"/work/{work_id}/signal", {"name": "approve", "data": {"ok": True}})
+    site.until(work_id, "done")
+    page = tab.go(f"/work/{work_id}?tab=changes&v=10")
+    expect(page.locator("#journal")).to_contain_text("signal")
+    picture(page, "story", "light")
+    page.emulate_media(color_scheme="dark")
+    picture(page, "story", "dark")
+
+
+def test_enqueue_pause_resume_signal_cancel_from_the_pages(site: Site, tab: Watched) -> None:
+    page = tab.go("/work")
+    page.get_by_role("link", name="Enqueue").click()
+    dialog = page.locator("#dialog")
+    dialog.get_by_label("Engine").fill("research")
+    dialog.get_by_label("Payload").fill('{"topic": "from a page", "ask": 2}')
+    dialog.get_by_role("button", name="Enqueue").click()
+    page.wait_for_url("**/work/*did=enqueue")
+    work_id = page.locator("main h1").inner_text()
+    expect(page.locator("#why")).to_contain_text("signal approve")
+
+    page.get_by_role("link", name="Pause…").click()
+    dialog.get_by_label("Reason").fill("look first")
+    dialog.get_by_role("button", name="Pause it").click()
+    expect(page.locator("#why")).to_contain_text("on hold: look first")
+
+    page.get_by_role("link", name="Resume…").click()
+    dialog.get_by_role("button", name="Let it go on").click()
+    expect(page.locator("#why")).to_contain_text("signal approve")
+
+    page.get_by_role("link", name="Signal…").click()
+    dialog.get_by_label("Data").fill("{not json")
+    dialog.get_by_role("button", name="Signal it").click()
+    expect(dialog.locator(".problem")).to_contain_text("the data")
+    dialog.get_by_label("Data").fill('{"ok": true}')
+    dialog.get_by_role("button", name="Signal it").click()
+    expect(page.locator("main h1")).to_have_text(work_id)
+    expect(dialog).to_be_hidden()
+    site.until(work_id, "done")
+    expect(page.locator("#why")).to_contain_text("finished")
+
+    other = site.enqueue("to cancel", later=1)
+    site.until(other, "scheduled")
+    page = tab.go(f"/work/{other}")
+    page.get_by_role("link", name="Cancel…").click()
+    dialog.get_by_label("Reason").fill("wrong topic")
+    dialog.get_by_role("button", name="Cancel it").click()
+    expect(page.locator("#why")).to_contain_text("wrong topic")
+    site.until(other, "cancelled")
+    assert site.api("GET", f"/work/{other}/journal")["entries"][-1]["actor"].startswith("console:")
+
+
+def test_a_group_of_failed_work_is_retried(site: Site, tab: Watched) -> None:
+    ids = [site.enqueue(f"group-{n}", fail=0) for n in range(2)]
+    for work_id in ids:
+        site.until(work_id, "failed")
+    page = tab.go("/failed")
+    group = page.locator("section", has_text=ids[0]).first
+    group.get_by_role("button", name="Retry all").click()
+    dialog = page.locator("#dialog")
+    expect(dialog.locator("h1")).to_contain_text("Retry 2 work items?")
+    dialog.get_by_role("button", name="Retry 2").click()
+    expect(dialog.locator("h1")).to_contain_text("Retry: 2 done")
+    kinds = [entry["kind"] for entry in site.api("GET", f"/work/{ids[0]}/journal")["entries"]]
+    assert "retried" in kinds
+
+
+def test_rows_are_chosen_and_cancelled_by_keyboard(site: Site, tab: Watched) -> None:
+    ids = [site.enqueue(f"keys-{n}", later=0) for n in range(3)]
+    for work_id in ids:
+        site.until(work_id, "scheduled")
+    page = tab.go("/work")
+    page.keyboard.press("/")
+    expect(page.locator("#search input[name=q]")).to_be_focused()
+    page.keyboard.type("state:scheduled")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**q=state%3Ascheduled*")
+    for key in "jxjx":
+        page.keyboard.press(key)
+    expect(page.locator("#bulk-count")).to_have_text("2 chosen")
+    page.get_by_role("button", name="Cancel…").click()
+    dialog = page.locator("#dialog")
+    expect(dialog.locator("h1")).to_contain_text("Cancel 2 work items?")
+    dialog.get_by_role("button", name="Cancel 2").click()
+    expect(dialog.locator("h1")).to_contain_text("Cancel: 2 done")
+    site.until(ids[2], "cancelled")
+    site.until(ids[1], "cancelled")
+
+
+def test_rows_do_not_move_under_the_pointer(site: Site, tab: Watched) -> None:
+    page = tab.go("/work")
+    row = page.locator("table[data-rows] tbody tr").nth(2)
+    row.hover()
+    before = row.get_attribute("id")
+    new = site.enqueue("newcomer", later=0)
+    expect(page.locator("#show-news")).to_be_visible(timeout=SECONDS * 1000)
+    assert row.get_attribute("id") == before
+    assert page.locator(f'[id="r-{new}"]').count() == 0
+    page.locator("#show-news").click()
+    expect(page.locator(f'[id="r-{new}"]')).to_be_visible()
+
+
+def test_pausing_the_page_holds_it_still_and_loses_nothing(site: Site, tab: Watched) -> None:
+    page = tab.go("/events")
+    page.keyboard.press("p")
+    expect(page.locator("#live-word")).to_have_text("Paused")
+    new = site.enqueue("while paused", later=0)
+    site.until(new, "scheduled")
+    page.wait_for_timeout(2500)  # longer than a poll
+    assert page.get_by_text(new).count() == 0
+    page.keyboard.press("p")
+    expect(page.get_by_text(new).first).to_be_visible()
+    expect(page.locator("#live-word")).to_have_text("Live")
+
+
+def test_versions_by_slider_and_keys(site: Site, tab: Watched) -> None:
+    page = tab.go(f"/work/{site.ids['northwind-0']}?tab=changes")
+    expect(page.locator("#versions b")).to_have_text("v13")
+    page.keyboard.press("[")
+    expect(page.locator("#versions b")).to_have_text("v12")
+    page.locator("#slider").fill("5")
+    expect(page.locator("#versions b")).to_have_text("v5")
+    expect(page.locator(".diff .add").first).to_be_visible()
+    assert "v=5" in page.url
+
+
+def test_light_and_dark_are_kept(site: Site, tab: Watched) -> None:
+    page = tab.go("/work")
+    page.get_by_role("button", name="Switch between light and dark").click()
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+    page.reload()
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
+
+
+def test_views_are_saved_and_commands_copied(site: Site, tab: Watched) -> None:
+    tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = tab.go("/work?q=state:failed+engine:research")
+    page.get_by_role("button", name="Save view").click()
+    expect(page.locator("#views .f")).to_have_text("state:failed engine:research")
+    page.get_by_role("button", name="Copy as command").click()
+    assert page.evaluate("navigator.clipboard.readText()") == "roost list --state failed --engine research"
+
+
+def test_everything_works_without_scripts(site: Site, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    watched = Watched(context, site.url)
+    for path in all_paths(site).values():
+        watched.go(path)
+    other = site.enqueue("no scripts", later=0)
+    site.until(other, "scheduled")
+    page = watched.go(f"/work/{other}")
+    page.get_by_role("link", name="Cancel…").click()
+    page.get_by_label("Reason").fill("no scripts")
+    page.get_by_role("button", name="Cancel it").click()
+    expect(page.locator(".flash")).to_contain_text("Asked to end")
+    context.close()
+    watched.done()
+
+
+def test_hostile_content_runs_nothing(site: Site, tab: Watched) -> None:
+    evil = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    work_id = site.enqueue(evil.replace("/", "|"), fail=0, **{evil: [evil]})
+    site.until(work_id, "failed")
+    for path in (f"/work/{work_id}", f"/work/{work_id}?tab=payload", "/failed", "/events", "/work", "/"):
+        page = tab.go(path)
+        page.wait_for_timeout(300)
+        assert "owned" not in page.title()
