@@ -80,6 +80,7 @@ def _wait(wait_for: WaitFor, after: Family, now: float) -> entries.Wait:
     return entries.Wait(
         names=wait_for.signals,
         until=None if timeout is None else now + timeout,
+        seconds=timeout,
         fails=wait_for.on_timeout is OnTimeout.FAIL,
         join=None if wait_for.children is None else _join(wait_for.children, after),
     )

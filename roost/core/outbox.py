@@ -43,6 +43,8 @@ def _next_at(control: Control, now: float) -> float:
         return inf
     if control.state in (State.SCHEDULED, State.BLOCKED) and control.wake_at is not None:
         return control.wake_at
+    if control.state is State.WAITING and control.waits is not None and control.waits.until is not None:
+        return control.waits.until
     return now if control.state is State.QUEUED else inf
 
 

@@ -278,8 +278,10 @@ def _cancel_requested(control: Control, event: CancelRequested, position: int, a
 
 
 def _retried(control: Control, event: Retried, position: int, at: float) -> Control:
+    is_ready = control.waits is None or is_woken(control.waits, control)
     after = replace(
-        _leave(control, State.QUEUED, position, at, event.reason),
+        _leave(control, State.QUEUED if is_ready else State.WAITING, position, at, event.reason),
+        waits=_again(control.waits, at),
         failures=0,
         interruptions=0,
         cancel_requested=False,
@@ -288,12 +290,12 @@ def _retried(control: Control, event: Retried, position: int, at: float) -> Cont
         paused="",
         paused_until=None,
     )
-    return after if event.snapshot_position is None else _rewind(after, event, position)
+    return after if event.snapshot_position is None else _rewind(after, event, position, at)
 
 
-def _rewind(control: Control, event: Retried, position: int) -> Control:
+def _rewind(control: Control, event: Retried, position: int, at: float) -> Control:
     """Back to an earlier version: it waits for what that one waited for, unless it is there."""
-    waits = event.waits
+    waits = _anew(event.waits, at)
     is_ready = waits is None or is_woken(waits, control)
     return replace(
         control,
@@ -303,6 +305,20 @@ def _rewind(control: Control, event: Retried, position: int) -> Control:
         once=(),  # they were recorded by another step
         rewound=position,
     )
+
+
+def _again(waits: Wait | None, at: float) -> Wait | None:
+    """What work that is retried waits for: the same as before it ended, so that no retry leads past
+    an approval. A wait that failed the work begins anew; one that is over otherwise stays over."""
+    is_over = waits is not None and waits.until is not None and waits.until <= at
+    return _anew(waits, at) if waits is not None and waits.fails and is_over else waits
+
+
+def _anew(waits: Wait | None, at: float) -> Wait | None:
+    """A wait that begins at `at`."""
+    if waits is None:
+        return None
+    return replace(waits, until=None if waits.seconds is None else at + waits.seconds)
 
 
 def _paused(control: Control, event: Paused, position: int, at: float) -> Control:
@@ -371,7 +387,7 @@ TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float]
     Kind.CANCELLED: (_LIVE, _cancelled),  # -> cancelled
     Kind.SIGNALED: (_LIVE, _signaled),  # stays; from waiting -> queued if it waited for it
     Kind.CANCEL_REQUESTED: (_LIVE, _cancel_requested),  # stays
-    Kind.RETRIED: (_ENDED, _retried),  # -> queued
+    Kind.RETRIED: (_ENDED, _retried),  # -> queued, waiting
     Kind.CHILD_ENDED: (_LIVE | _ENDED, _child_ended),  # stays; from waiting -> queued if enough have ended
     Kind.PAUSED: (_LIVE, _paused),  # stays, and is not run
     Kind.RESUMED: (_LIVE, _resumed),  # stays; from blocked -> queued
@@ -413,7 +429,8 @@ def _due_in_state(control: Control, at: float) -> float | None:
         case State.SCHEDULED:
             return _due_before(control.wake_at or at, at)
         case State.WAITING:
-            return control.waits.until if control.waits else at
+            until = control.waits.until if control.waits is not None else at
+            return None if until is None else _due_before(until, at)
         case _:
             return at + LOST_DELIVERY_SECONDS
 

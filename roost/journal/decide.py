@@ -227,7 +227,7 @@ def on_due(
         return _send_ready(control, now, has_backlog)
     if control.deadline_at is not None and control.deadline_at - now < not_yet:
         return _send_in_time(control.deadline_at - now, now)  # for its end
-    if control.state is State.WAITING or hold_of(control):
+    if not_yet == inf or hold_of(control):
         return LookLater(due_at(control, now))
     return _send_in_time(not_yet, now)
 

@@ -69,12 +69,14 @@ class Wait(Struct, frozen=True, omit_defaults=True):
         until: the instant at which it goes on without (None: never).
         fails: it fails then instead of going on.
         join: it waits for its children, too.
+        seconds: how long it was to wait at most, from the commit on.
     """
 
     names: tuple[str, ...] = ()
     until: float | None = None
     fails: bool = False
     join: Join | None = None
+    seconds: float | None = None
 
 
 class Parent(Struct, frozen=True, omit_defaults=True):

@@ -257,6 +257,17 @@ class TestEndsOfALease:
         assert (moved.deadline_at, moved.version, moved.snapshot_position) == (None, 2, 5)
         assert moved.once == (("k", 3),)  # the step goes on where it was
 
+    def test_a_retry_waits_again_for_what_never_came(self) -> None:
+        """Else a retry would lead past an approval that was never given."""
+        gate = Wait(("go",), AT - 1, fails=True, seconds=60.0)
+        moved = after(control(State.FAILED, waits=gate), Retried("again"))
+        assert (moved.state, moved.waits) == (State.WAITING, replace(gate, until=AT + 61))
+        for_ever = Wait(("go",))
+        moved = after(control(State.CANCELLED, waits=for_ever), Retried("again"))
+        assert (moved.state, moved.waits) == (State.WAITING, for_ever)
+        came = control(State.FAILED, waits=gate, signals=((5, "go"),))
+        assert after(came, Retried("again")).state is State.QUEUED
+
 
 class TestOutsiders:
     def test_a_signal_wakes_only_who_waits_for_its_name(self) -> None:
