@@ -100,7 +100,8 @@ async def report(parts: Parts, entry: Entry) -> Body:
     if control.state is not State.DONE:
         found["error"] = control.reason[:REPORT_ERROR_CHARS]
     if control.snapshot_position is not None:
-        last = await parts.backend.journal.get(entry.work_id, control.snapshot_position)
+        is_last = control.snapshot_position == entry.position
+        last = entry if is_last else await parts.backend.journal.get(entry.work_id, control.snapshot_position)
         if last is not None:
             fields = jsonio.load(await bodies.load(parts.backend, last))
             found["result"] = fields.get("result")

@@ -6,6 +6,7 @@ effects of their own; so both are here.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -24,6 +25,7 @@ log = logging.getLogger("roost.outside")
 
 _TRIES = 50  # lost races for one append; each means that the work item moved
 _RACE_PAUSE_SECONDS = 0.02
+_TOGETHER = 10  # children that are asked to end at the same time
 
 
 def follow(parts: Parts, tail: Entry, event: Event, *, actor: str, body: Body | None = None) -> Entry:
@@ -61,7 +63,7 @@ async def append(
     if standing.entry_id != entry.entry_id:
         return None
     if not is_held:
-        await after(parts, entry)
+        await after(parts, entry, has_row=True)
     elif event.kind in _TOLD_AT_ONCE:
         await _tell_holder(parts, entry)
     return entry
@@ -119,12 +121,15 @@ async def append_to(
     raise StorageUnavailable(f"work item {work_id!r} moves too fast", hint="Try again.")
 
 
-async def after(parts: Parts, entry: Entry) -> None:
+async def after(parts: Parts, entry: Entry, *, has_row: bool = False) -> None:
     """Do what follows from an entry that left the work item without a holder.
 
     Effects come first: on a backend that does not write the row with the append, the row
     that stands is still due, so that a crash in here brings a sweeper; on others the row
     is due soon as long as `Control.outbox` has something in it.
+
+    Args:
+        has_row: the row was written with the entry.
     """
     control = entry.control
     if control.outbox:
@@ -138,7 +143,8 @@ async def after(parts: Parts, entry: Entry) -> None:
         entry = settled or entry
         if settled is not None:
             return  # what follows from that entry is done
-    await outbox.write_row(parts, entry)
+    if not has_row:
+        await outbox.write_row(parts, entry)
     await outbox.send_next(parts, entry)
 
 
@@ -194,15 +200,22 @@ async def _report(parts: Parts, parent_id: str, event: ChildEnded, body: Body) -
 
 
 async def _cancel_children(parts: Parts, entry: Entry, reason: str) -> None:
-    """Ask every child that was open at `entry` to end."""
-    event = CancelRequested(reason[:500])
-    for _, work_id in family.open_children(entry.control.family, entry.work_id):
-        await append_to(
-            parts,
-            work_id,
-            lambda tail: _unless_ended(tail, entry.work_id, event),
-            actor=f"parent:{entry.work_id}",
-        )
+    """Ask every child that was open at `entry` to end, some at a time."""
+    event = CancelRequested(reason[:500], entry.control.cancel_by)
+    work_ids = [work_id for _, work_id in family.open_children(entry.control.family, entry.work_id)]
+    for start in range(0, len(work_ids), _TOGETHER):
+        asking = [
+            append_to(
+                parts,
+                work_id,
+                lambda tail: _unless_ended(tail, entry.work_id, event),
+                actor=f"parent:{entry.work_id}",
+            )
+            for work_id in work_ids[start : start + _TOGETHER]
+        ]
+        for asked in await asyncio.gather(*asking, return_exceptions=True):
+            if isinstance(asked, BaseException):
+                raise asked
 
 
 def _unless_ended(tail: Entry, parent_id: str, event: CancelRequested) -> CancelRequested | None:

@@ -15,6 +15,7 @@ from roost.models import check_id, check_name
 
 DATA_MAX_BYTES = 1 << 18  # 256 KiB
 PENDING_MAX = 1000  # signals that no step has seen yet; bounds what each entry carries
+PENDING_NAMES_MAX_BYTES = 1 << 15  # of their names, for the same reason
 _TRIES = 50
 _RACE_PAUSE_SECONDS = 0.02
 
@@ -67,6 +68,11 @@ def _check_takes_signals(tail: Entry) -> None:
         raise ConflictError(
             f"work item {tail.work_id!r} has {PENDING_MAX} signals that no step has seen",
             hint="Its engine must wait for them or take them.",
+        )
+    if sum(len(name.encode()) for _, name in control.signals) > PENDING_NAMES_MAX_BYTES:
+        raise ConflictError(
+            f"the names of signals that no step of {tail.work_id!r} has seen are too long together",
+            hint="Its engine must wait for them or take them; shorter names leave room for more.",
         )
 
 
