@@ -9,6 +9,7 @@ from roost.testing.contract import (
     AttemptsContract,
     BackendContract,
     BackendHarness,
+    ChildrenContract,
     ClaimsContract,
     ControlContract,
     DirectivesContract,
@@ -19,6 +20,7 @@ from roost.testing.contract import (
     ModelContract,
     ParkingContract,
     QueueContract,
+    SignalsContract,
 )
 from tests.standins.harness import AwsHarness, point_sdk_at
 
@@ -91,6 +93,16 @@ class TestBackend(BackendContract):
 
 @pytest.mark.slow
 class TestControl(ControlContract):
+    pass
+
+
+@pytest.mark.slow
+class TestSignals(SignalsContract):
+    pass
+
+
+@pytest.mark.slow
+class TestChildren(ChildrenContract):
     pass
 
 

@@ -13,6 +13,7 @@ from roost.testing.contract import (
     AttemptsContract,
     BackendContract,
     BackendHarness,
+    ChildrenContract,
     ClaimsContract,
     ControlContract,
     DirectivesContract,
@@ -24,6 +25,7 @@ from roost.testing.contract import (
     ModelContract,
     ParkingContract,
     QueueContract,
+    SignalsContract,
 )
 
 
@@ -96,6 +98,14 @@ class TestBackend(BackendContract):
 
 class TestControl(ControlContract):
     """See `ControlContract`."""
+
+
+class TestSignals(SignalsContract):
+    """See `SignalsContract`."""
+
+
+class TestChildren(ChildrenContract):
+    """See `ChildrenContract`."""
 
 
 class TestDirectives(DirectivesContract):

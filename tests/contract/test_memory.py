@@ -11,6 +11,7 @@ from roost.testing.contract import (
     AttemptsContract,
     BackendContract,
     BackendHarness,
+    ChildrenContract,
     ClaimsContract,
     ControlContract,
     DirectivesContract,
@@ -22,6 +23,7 @@ from roost.testing.contract import (
     ModelContract,
     ParkingContract,
     QueueContract,
+    SignalsContract,
 )
 
 
@@ -86,6 +88,14 @@ class TestBackend(BackendContract):
 
 class TestControl(ControlContract):
     """See `ControlContract`."""
+
+
+class TestSignals(SignalsContract):
+    """See `SignalsContract`."""
+
+
+class TestChildren(ChildrenContract):
+    """See `ChildrenContract`."""
 
 
 class TestDirectives(DirectivesContract):

@@ -14,6 +14,8 @@ A backend is done when this suite is green on it. Bind it in a test module of yo
     class TestQueue(QueueContract): ...
     class TestArtifacts(ArtifactsContract): ...
     class TestBackend(BackendContract): ...
+    class TestSignals(SignalsContract): ...
+    class TestChildren(ChildrenContract): ...
     class TestEnds(EndsContract): ...
     class TestModel(ModelContract): ...
 
@@ -35,6 +37,8 @@ _MODULES = (
     "backend",
     "control",
     "directives",
+    "signals",
+    "children",
     "ends",
     "model",
     "parking",
@@ -46,6 +50,7 @@ from roost.testing.clock import ManualClock  # noqa: E402  after the line that s
 from roost.testing.contract.artifacts import ArtifactsContract  # noqa: E402
 from roost.testing.contract.attempts import AttemptsContract  # noqa: E402
 from roost.testing.contract.backend import BackendContract  # noqa: E402
+from roost.testing.contract.children import ChildrenContract  # noqa: E402
 from roost.testing.contract.claims import ClaimsContract  # noqa: E402
 from roost.testing.contract.control import ControlContract  # noqa: E402
 from roost.testing.contract.directives import DirectivesContract  # noqa: E402
@@ -57,12 +62,14 @@ from roost.testing.contract.limits import LimitsContract  # noqa: E402
 from roost.testing.contract.model import ModelContract  # noqa: E402
 from roost.testing.contract.parking import ParkingContract  # noqa: E402
 from roost.testing.contract.queue import QueueContract  # noqa: E402
+from roost.testing.contract.signals import SignalsContract  # noqa: E402
 
 __all__ = [
     "ArtifactsContract",
     "AttemptsContract",
     "BackendContract",
     "BackendHarness",
+    "ChildrenContract",
     "ClaimsContract",
     "ControlContract",
     "DirectivesContract",
@@ -75,4 +82,5 @@ __all__ = [
     "ModelContract",
     "ParkingContract",
     "QueueContract",
+    "SignalsContract",
 ]

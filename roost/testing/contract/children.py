@@ -1,0 +1,119 @@
+"""The core on a backend: children and joins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from roost.engine import current_step
+from roost.models import Child, Join, Snapshot, State, WaitFor, WorkItem
+from roost.storage.instrument import InstrumentedBackend
+from roost.storage.ports import Backend
+from roost.testing.contract.harness import BackendHarness, Contract
+from roost.testing.contract.process import Process, Scripted, check_done, check_sound
+
+
+class ChildrenContract(Contract):
+    """Work that work spawns, and waits for."""
+
+    async def test_children_start_with_the_commit_and_report_to_who_waits(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        came: list[Any] = []
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            if item.parent_id is not None:
+                await current_step().artifacts.put("n.txt", str(item.payload["n"]))
+                return snapshot.finish(result=item.payload["n"] ** 2)
+            if snapshot.version == 0:
+                children = [Child(engine="demo", payload={"n": n}, key=f"k{n}") for n in range(5)]
+                return snapshot.next(spawn=children, wait_for=WaitFor(children=Join()))
+            came.extend(current_step().children)
+            return snapshot.finish()
+
+        process = Process(harness, backend, Scripted(step))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        view = await process.client.status(work_id)
+        check_done(view, version=2)
+        assert [(child.ordinal, child.key, child.result) for child in came] == [
+            (n, f"k{n}", n * n) for n in range(5)
+        ]
+        assert all(child.is_done and child.artifacts[0].name == "n.txt" for child in came)
+        entries = await process.entries(work_id)
+        check_sound(entries)
+        assert [entry.event.kind.value for entry in entries].count("child_ended") == 5
+        for child in came:
+            assert await process.kinds(child.work_id) == ["enqueued", "claimed", "committed"]
+
+    async def test_the_first_child_that_is_done_is_enough_and_the_rest_is_cancelled(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        met: list[Any] = []
+
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            if item.parent_id is not None:
+                return snapshot.finish() if item.child_key == "quick" else snapshot.next(wait_for="never")
+            if snapshot.version == 0:
+                children = [Child(engine="demo", key=key) for key in ("slow", "quick", "slower")]
+                return snapshot.next(spawn=children, wait_for=WaitFor(children=Join(need_done=1)))
+            met.append((current_step().join_is_met, [child.key for child in current_step().children]))
+            return snapshot.finish()
+
+        process = Process(harness, backend, Scripted(step))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        check_done(await process.client.status(work_id), version=2)
+        assert met[0][0] is True
+        assert "quick" in met[0][1]
+        states = [await process.state(f"{work_id}.1-{number}") for number in range(3)]
+        assert states == [State.CANCELLED, State.DONE, State.CANCELLED]
+
+    async def test_cancelling_a_parent_cancels_its_children_and_theirs(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            if item.payload.get("depth", 0) == 2:
+                return snapshot.next(wait_for="never")
+            child = Child(engine="demo", payload={"depth": item.payload.get("depth", 0) + 1})
+            return snapshot.next(spawn=[child, child], wait_for=WaitFor(children=Join()))
+
+        process = Process(harness, backend, Scripted(step))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        await process.client.cancel(work_id, "enough")
+        await process.work()
+        families = [work_id, f"{work_id}.1-0", f"{work_id}.1-1", f"{work_id}.1-0.1-1", f"{work_id}.1-1.1-0"]
+        assert {await process.state(one) for one in families} == {State.CANCELLED}
+
+    async def test_children_that_a_crash_left_out_are_started_by_whoever_comes_next(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """The commit stands, and its process died before it did anything that follows."""
+
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            if item.parent_id is not None or snapshot.version:
+                return snapshot.finish()
+            return snapshot.next(spawn=[Child(engine="demo")] * 3, wait_for=WaitFor(children=Join()))
+
+        process = Process(harness, InstrumentedBackend(backend, _die_after_a_commit), Scripted(step))
+        work_id = await process.client.enqueue("demo")
+        [delivery] = await process.receive()
+        with pytest.raises(_Died):
+            await process.session(delivery).run()
+        assert await process.backend.journal.tail(f"{work_id}.1-0") is None
+        later = Process(harness, backend, Scripted(step), ahead_seconds=60.0)
+        await harness.settle()
+        await later.sweeper.sweep()
+        await later.work()
+        check_done(await later.client.status(work_id), version=2)
+
+
+class _Died(BaseException):
+    """The process ended, as a kill ends it."""
+
+
+async def _die_after_a_commit(when: str, call: str, detail: str) -> None:
+    if (when, call, detail) == ("after", "append", "committed"):
+        raise _Died
