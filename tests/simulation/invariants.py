@@ -97,7 +97,40 @@ class Effect:
     key: str
 
 
-Record = Appended | Began | Ended | Effect
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A signal was acknowledged to its sender."""
+
+    work_id: str
+    signal_id: str
+    position: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """An engine's step is about to return; what it was given, and what it asks for.
+
+    Attributes:
+        version: of the snapshot before it.
+        signals: ids of those that its wait named.
+        taken: ids of those that it took besides.
+        children: (ordinal, state, result) of the results that it was given.
+        detached_count: how many detached children it spawns.
+    """
+
+    work_id: str
+    token: int
+    version: int
+    signals: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+    children: tuple[tuple[int, State, object], ...] = ()
+    join_is_met: bool | None = None
+    timed_out: bool = False
+    detached_count: int = 0
+
+
+Record = Appended | Began | Ended | Effect | Sent | Stepped
 
 
 def journals(history: Iterable[Record]) -> dict[str, list[Entry]]:
@@ -253,11 +286,20 @@ def check_ended(tails: Iterable[Entry]) -> list[Violation]:
 
 
 def check_final(entries: Sequence[Entry]) -> list[Violation]:
-    """6: nothing but an operator's retry follows a terminal state."""
+    """6: nothing but an operator's retry leads out of a terminal state.
+
+    What outsiders may still append, reports of children and that effects are done, changes
+    neither state nor version.
+    """
     return [
         Violation(6, _at(after), f"{after.event.kind} follows a state that is {before.control.state}")
         for before, after in pairwise(entries)
-        if before.control.state.is_terminal and after.event.kind is not Kind.RETRIED
+        if before.control.state.is_terminal
+        and after.event.kind is not Kind.RETRIED
+        and (
+            after.event.kind not in (Kind.CHILD_ENDED, Kind.SETTLED)
+            or (after.control.state, after.control.version) != (before.control.state, before.control.version)
+        )
     ]
 
 
@@ -290,10 +332,15 @@ def check_index(tails: Iterable[Entry], rows: Mapping[str, IndexRow]) -> list[Vi
         row = rows.get(tail.work_id)
         if row is None:
             found.append(Violation(9, _at(tail), "has no index row"))
-        elif _plain(row) != _plain(project(tail)):
+        elif _plain(row) != _plain(_finally(project(tail))):
             text = f"the index row shows {row.state} at {row.position}, due at {row.due_at}"
             found.append(Violation(9, _at(tail), text))
     return found
+
+
+def _finally(row: IndexRow) -> IndexRow:
+    """Once all effects of the last entry are done, nobody needs to look at work that has ended."""
+    return replace(row, due_at=None) if row.state.is_terminal else row
 
 
 def _plain(row: IndexRow) -> IndexRow:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 RESOURCES = ("db", "gpu", "mailbox")
 HOUR_SECONDS = 3600.0
+CHILDREN_MAX = 4  # of one spawn
 
 Operation = tuple[str, float, str]
 """What a step does, in order: (what, a number, a text); see `world.SimEngine`."""
@@ -26,6 +27,17 @@ class PlannedWork:
     priority: int = 0
     cancel_after_seconds: float | None = None
     retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSignal:
+    """A signal of the plan: who gets it, when it is sent, and how often again under the same id."""
+
+    work_id: str
+    name: str
+    signal_id: str
+    after_seconds: float
+    again_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +113,8 @@ class Plan:
     Attributes:
         skew_seconds: how far a worker's wall clock may be off, in either direction.
         drift: by which part its clocks may run faster or slower than they should.
+        scripts: what the steps of children do; a child is told the number of its script,
+            and spawns children of later scripts only.
     """
 
     lease_seconds: float
@@ -115,6 +129,8 @@ class Plan:
     chaos_seconds: float
     works: tuple[PlannedWork, ...]
     faults: Faults = field(default_factory=Faults)
+    scripts: tuple[tuple[tuple[Operation, ...], ...], ...] = ()
+    signals: tuple[PlannedSignal, ...] = ()
 
     @property
     def are_clocks_steady(self) -> bool:
@@ -124,12 +140,14 @@ class Plan:
     @property
     def calm_seconds(self) -> float:
         """Virtual time within which all must have ended, once the faults have stopped."""
-        asked = sum(number for work in self.works for step in work.steps for _, number, _ in step)
+        steps = [step for work in self.works for step in work.steps]
+        steps += [step for script in self.scripts for step in script] * CHILDREN_MAX
+        asked = sum(number for step in steps for _, number, _ in step)
         return 6 * HOUR_SECONDS + 4 * self.skew_seconds + 100 * self.lease_seconds + 3 * asked
 
 
-def draw(seed: int) -> Plan:
-    """The plan of a seed."""
+def draw_alone(seed: int) -> Plan:
+    """The plan of a seed without families and signals."""
     source = random.Random(f"plan {seed}")
     lease_seconds = source.choice((30.0, 30.0, 300.0, 900.0, 1800.0))
     chaos_seconds = lease_seconds * source.uniform(3.0, 8.0)
@@ -164,10 +182,10 @@ def _draw_work(source: random.Random, number: int, lease_seconds: float, chaos_s
     return PlannedWork(
         work_id=f"work-{number}",
         engine=engine,
-        steps=tuple(_draw_step(source, lease_seconds) for _ in range(source.randint(1, 6))),
+        steps=tuple(draw_step(source, lease_seconds) for _ in range(source.randint(1, 6))),
         enqueue_after_seconds=source.choice((0.0, 0.0, source.uniform(0.0, chaos_seconds))),
         resources=tuple(source.sample(wanted, resource_count)),
-        delay_seconds=source.choice((0.0, 0.0, 0.0, _draw_delay(source, lease_seconds))),
+        delay_seconds=source.choice((0.0, 0.0, 0.0, draw_delay(source, lease_seconds))),
         deadline_after_seconds=source.uniform(1.0, 20 * lease_seconds) if source.random() < 0.1 else None,
         priority=source.choice((0, 0, 1, -1)),
         cancel_after_seconds=maybe(0.15, chaos_seconds),
@@ -175,7 +193,7 @@ def _draw_work(source: random.Random, number: int, lease_seconds: float, chaos_s
     )
 
 
-def _draw_delay(source: random.Random, lease_seconds: float) -> float:
+def draw_delay(source: random.Random, lease_seconds: float) -> float:
     """Seconds to hours; long ones only where a lease is long too, as idle time costs real time."""
     if lease_seconds < 60:
         return source.choice(
@@ -186,7 +204,8 @@ def _draw_delay(source: random.Random, lease_seconds: float) -> float:
     )
 
 
-def _draw_step(source: random.Random, lease_seconds: float) -> tuple[Operation, ...]:
+def draw_step(source: random.Random, lease_seconds: float) -> tuple[Operation, ...]:
+    """What a step does: work, trouble, and perhaps a delay at its end."""
     operations: list[Operation] = []
     for _ in range(source.choice((0, 1, 1, 2, 3))):
         what = source.choice(("sleep", "sleep", "yield", "once", "once", "artifact", "progress"))
@@ -199,7 +218,7 @@ def _draw_step(source: random.Random, lease_seconds: float) -> tuple[Operation, 
         position = source.randint(0, len(operations))
         operations.insert(position, (trouble, source.choice((1, 1, 2)), ""))
     if source.random() < 0.2:
-        operations.append(("delay", _draw_delay(source, lease_seconds), ""))
+        operations.append(("delay", draw_delay(source, lease_seconds), ""))
     return tuple(operations)
 
 
@@ -229,12 +248,13 @@ def _draw_strikes(source: random.Random) -> tuple[Strike, ...]:
     """Some, of which many strike at the same call, so that rare moments are met often enough."""
     focus, may_jump = source.choice(STRIKE_CALLS), source.random() < 0.2
     return tuple(
-        _draw_strike(source, focus if source.random() < 0.5 else source.choice(STRIKE_CALLS), may_jump)
+        draw_strike(source, focus if source.random() < 0.5 else source.choice(STRIKE_CALLS), may_jump)
         for _ in range(source.randint(0, 9))
     )
 
 
-def _draw_strike(source: random.Random, call: str, may_jump: bool) -> Strike:
+def draw_strike(source: random.Random, call: str, may_jump: bool) -> Strike:
+    """A heavy fault at some call of that name."""
     return Strike(
         fault=source.choice((*FAULTS, "jump" if may_jump else "kill")),
         when=source.choice(("before", "after")),

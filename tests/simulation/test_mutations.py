@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from roost.core import claims
+from roost.core import children, claims, outside, signals
+from roost.core.inbox import Inbox
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
 from roost.journal import claims as rules
-from roost.journal import decide
-from roost.journal.entries import Entry
+from roost.journal import control, decide, family
+from roost.journal.entries import Entry, Kind
+from roost.models import State
 from roost.storage import memory
 from roost.storage.memory import MemoryJournal
 
@@ -102,6 +106,72 @@ def without_verification(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory.MemoryArtifacts, "read", read)
 
 
+def without_effects(patch: pytest.MonkeyPatch) -> None:
+    """What an entry owes to others is never done."""
+
+    async def carry_out(parts: Any, entry: Entry) -> None:
+        return None
+
+    patch.setattr(outside, "carry_out", carry_out)
+
+
+def without_cancelling_children(patch: pytest.MonkeyPatch) -> None:
+    """Children of a cancelled parent, and the rest of a join, are left alone."""
+
+    async def cancel(parts: Any, entry: Entry, reason: str) -> None:
+        return None
+
+    patch.setattr(outside, "_cancel_children", cancel)
+
+
+def without_bitmap(patch: pytest.MonkeyPatch) -> None:
+    """Nobody looks whether a child's end was reported before."""
+    patch.setattr(family, "has_ended", lambda of, ordinal: False)
+
+
+def without_derived_ids(patch: pytest.MonkeyPatch) -> None:
+    """A child has a new id each time it is spawned."""
+    ids = children._ids
+    counter = count()
+
+    def other(entry: Entry, specs: Any) -> Any:
+        return [(f"{work_id}-{next(counter)}", ordinal) for work_id, ordinal in ids(entry, specs)]
+
+    patch.setattr(children, "_ids", other)
+
+
+def without_consuming(patch: pytest.MonkeyPatch) -> None:
+    """A commit does not take away what its step has seen."""
+    read = Inbox.read
+
+    async def keep(self: Inbox, control: Any) -> Any:
+        given = await read(self, control)
+        given.consumed.clear()
+        return given
+
+    patch.setattr(Inbox, "read", keep)
+
+
+def without_signal_ids(patch: pytest.MonkeyPatch) -> None:
+    """A signal that is sent again is another one."""
+
+    async def find(parts: Any, work_id: str, last: Any, digest: str) -> None:
+        return None
+
+    patch.setattr(signals, "_find", find)
+
+
+def without_waiting_again(patch: pytest.MonkeyPatch) -> None:
+    """Work that is retried goes on, whatever it waited for when it ended."""
+    met_in, move = control.TABLE[Kind.RETRIED]
+
+    def retried(before: Any, event: Any, position: int, at: float) -> Any:
+        after = move(before, event, position, at)
+        return structs.replace(after, state=State.QUEUED)
+
+    patch.setitem(control.TABLE, Kind.RETRIED, (met_in, retried))
+
+
 MUTATIONS: dict[Mutation, int] = {
     without_fencing: 3,
     without_append_condition: 1,
@@ -112,6 +182,13 @@ MUTATIONS: dict[Mutation, int] = {
     without_record: 8,
     without_lease: 0,
     without_verification: 10,
+    without_effects: 8,
+    without_cancelling_children: 8,
+    without_bitmap: 11,
+    without_derived_ids: 8,
+    without_consuming: 7,
+    without_signal_ids: 7,
+    without_waiting_again: 7,
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +20,10 @@ from roost.journal.entries import Kind
 from roost.models import State
 
 from .__main__ import main
+from .families import draw
+from .families import smooth as smooth_script
 from .invariants import Appended, journals
-from .plan import Faults, Plan, PlannedWork, Strike, draw
+from .plan import Faults, Plan, PlannedSignal, PlannedWork, Strike
 from .world import Report, simulate
 
 SEED_COUNT = int(os.environ.get("ROOST_SIM_SEEDS", "2000"))
@@ -63,12 +66,9 @@ def test_every_fault_strikes_and_every_kind_of_entry_is_written() -> None:
 
 
 NOT_DRAWN_YET = {
-    Kind.SIGNALED,
-    Kind.CHILD_ENDED,
     Kind.PAUSED,
     Kind.RESUMED,
     Kind.BUDGET_SET,
-    Kind.SETTLED,
 }
 
 
@@ -109,25 +109,20 @@ def smooth(seed: int, *, resource_count: int) -> Plan:
     plan = draw(seed)
     return replace(
         plan,
-        concurrency=8,
+        concurrency=100,
         skew_seconds=0.0,
         drift=0.0,
         chaos_seconds=1.0,
         faults=Faults(yields=plan.faults.yields),
         works=tuple(_smooth_work(work, resource_count) for work in plan.works),
+        scripts=tuple(smooth_script(script, SHORT_DELAY_SECONDS) for script in plan.scripts),
     )
 
 
 def _smooth_work(work: PlannedWork, resource_count: int) -> PlannedWork:
     return replace(
         work,
-        steps=tuple(
-            tuple(
-                (what, min(number, SHORT_DELAY_SECONDS) if what == "delay" else number, text)
-                for what, number, text in step
-            )
-            for step in work.steps
-        ),
+        steps=smooth_script(work.steps, SHORT_DELAY_SECONDS),
         delay_seconds=min(work.delay_seconds, SHORT_DELAY_SECONDS),
         resources=work.resources[:resource_count],
     )
@@ -179,7 +174,7 @@ def test_without_faults_work_goes_on_the_moment_it_can() -> None:
 def test_without_faults_a_resource_is_never_idle_while_work_waits_for_it() -> None:
     for seed in range(50):
         report = simulate(seed, plan=smooth(seed, resource_count=1))
-        resources = {work.work_id: set(work.resources) for work in report.plan.works}
+        resources = defaultdict(set, {work.work_id: set(work.resources) for work in report.plan.works})
         states: dict[str, State] = {}
         last_at = 0.0
         for entry in (record.entry for record in report.history if isinstance(record, Appended)):
@@ -222,3 +217,43 @@ def test_retry_outlives_a_slow_client_that_dies() -> None:
     report = simulate(0, plan=moment(*strikes, retry_after_seconds=50.0))
     assert report.counts["freeze"] == report.counts["kill"] == 1
     assert report.is_good, str(report)
+
+
+def small_family(fault: str, when: str, number: int) -> Plan:
+    """A parent joins the first of two children, then waits for a signal, and is cancelled among others.
+
+    The fault strikes at one single call.
+    """
+    parent = (
+        (("spawn", 2.0, "0"), ("join", 0.0, "first")),
+        (("take", 0.0, "note"), ("spawn", 1.0, "1"), ("wait", 1000.0, "go")),
+        (("spawn", 2.0, "1"), ("join", 0.0, "all")),
+    )
+    plan = moment(Strike(fault, when, "", number))
+    return replace(
+        plan,
+        works=(
+            PlannedWork("work-0", "sim", parent, 0.0),
+            PlannedWork("work-1", "sim", parent, 0.0, cancel_after_seconds=40.0, retry_after_seconds=90.0),
+        ),
+        scripts=(((("sleep", 1.0, ""),),), ((("wait", 60.0, "stop"),), ())),
+        signals=tuple(
+            PlannedSignal(f"work-{work}", name, f"{name}-{work}", after, again_count=1)
+            for work in range(2)
+            for name, after in (("note", 0.5), ("go", 20.0))
+        ),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("fault", ["kill", "freeze"])
+def test_signals_and_families_survive_a_fault_at_any_single_call(fault: str, when: str) -> None:
+    """Also that of the program outside, which then sends no more."""
+    number, is_struck = 0, True
+    while is_struck:
+        number += 1 if fault == "kill" else 3
+        report = simulate(0, plan=small_family(fault, when, number))
+        assert report.is_good, f"{fault} {when} call {number}: {report}"
+        is_struck = report.counts[fault] > 0
+    assert number > 100

@@ -36,19 +36,21 @@ from roost.errors import (
 )
 from roost.journal.claims import Owner
 from roost.journal.entries import Committed, Entry, IndexRow, Kind
-from roost.models import Snapshot, WorkItem
+from roost.models import Child, Join, OnTimeout, Signal, Snapshot, WaitFor, WorkItem
 from roost.storage.instrument import InstrumentedBackend
 from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, run
 
+from . import family_invariants as families
 from . import invariants
+from .families import draw
 from .faulty import SharedBackend
-from .invariants import Appended, Began, Effect, Ended, Record, Violation
-from .plan import Plan, PlannedWork, Strike, draw
+from .invariants import Appended, Began, Effect, Ended, Record, Sent, Stepped, Violation
+from .plan import Operation, Plan, PlannedSignal, PlannedWork, Strike
 
 EXPECTED_ERRORS = frozenset(
     {
         *("ValueError", "CancelledError", "FailWork", "StepTimeout"),  # the engine's own trouble
-        *("DeadlineExceeded", "CrashLoop"),  # the core's verdict on it
+        *("DeadlineExceeded", "CrashLoop", "WaitTimeout"),  # the core's verdict on it
         "StorageUnavailable",  # met by the engine itself, where it put an artifact
     }
 )
@@ -56,6 +58,15 @@ EXPECTED_ERRORS = frozenset(
 
 _ENQUEUE_TRIES = 5
 _BUG_LINES = 8  # of a traceback, in a report
+
+JOINS = {
+    "all": Join(),
+    "first": Join(need_done=1),
+    "two": Join(need_done=2),
+    "tolerant": Join(max_failed=0),
+    "half": Join(max_failed_percent=50),
+    "keep": Join(need_done=1, cancels_rest=False),
+}
 
 
 @dataclass(slots=True)
@@ -123,6 +134,7 @@ class World:
         self.is_chaos = True
         self.attempt_count = 0
         self.works = {work.work_id: work for work in self.plan.works}
+        self.step_counts = {work.work_id: len(work.steps) for work in self.plan.works}
         self.processes: dict[int, Process] = {}
         self.is_traced = is_traced
         self._calls: Counter[tuple[str, str]] = Counter()
@@ -169,6 +181,7 @@ class World:
                 actions.append(outsider.cancel(work.work_id, work.cancel_after_seconds))
             if work.retry_after_seconds is not None:
                 actions.append(outsider.retry(work.work_id, work.retry_after_seconds))
+        actions += [outsider.signal(signal) for signal in self.plan.signals]
         actions += [self._kill_after(seconds) for seconds in self.plan.faults.kill_after_seconds]
         return [self._group.create_task(action) for action in actions]
 
@@ -205,7 +218,8 @@ class World:
         report.violations = [
             *invariants.check_history(self.history, are_clocks_steady=self.plan.are_clocks_steady),
             *invariants.check_ended(tails),
-            *invariants.check_done(tails, {work.work_id: len(work.steps) for work in self.plan.works}),
+            *invariants.check_done(tails, self.step_counts),
+            *families.check_families(self.history, are_clocks_steady=self.plan.are_clocks_steady),
             *invariants.check_index(tails, self._rows()),
             *invariants.check_snapshots(await self._trails()),
             *invariants.check_artifacts(self.put, await self._read_artifacts()),
@@ -307,6 +321,14 @@ class World:
         self.attempt_count += 1
         self.history.append(Began(self.attempt_count, context.work_id, context.token, owners))
         return self.attempt_count
+
+    def script_of(self, item: WorkItem) -> tuple[tuple[Operation, ...], ...]:
+        """What each step of a work item does."""
+        if item.work_id in self.works:
+            return self.works[item.work_id].steps
+        script = self.plan.scripts[item.payload["script"]]
+        self.step_counts[item.work_id] = len(script)
+        return script
 
     def note(self, text: str) -> None:
         """Add a line to the trace."""
@@ -502,6 +524,21 @@ class Process:
         await asyncio.sleep(after_seconds)
         await self._try(lambda: self._client.retry(work_id, "once more"))
 
+    async def signal(self, planned: PlannedSignal) -> None:
+        """Send a signal until it is acknowledged, and some more times, as if the reply was lost."""
+        await asyncio.sleep(planned.after_seconds)
+        for _ in range(1 + planned.again_count):
+            for _ in range(_ENQUEUE_TRIES):
+                if not await self._try(lambda: self._send(planned)):
+                    break
+                await asyncio.sleep(1.0)
+
+    async def _send(self, planned: PlannedSignal) -> None:
+        sent = await self._client.signal(
+            planned.work_id, planned.name, {"id": planned.signal_id}, signal_id=planned.signal_id
+        )
+        self.world.history.append(Sent(planned.work_id, planned.signal_id, sent.position, sent.is_new))
+
     async def _try(self, act: Callable[[], Awaitable[object]]) -> bool:
         """Act; whether it is worth to try again."""
         try:
@@ -563,19 +600,25 @@ class SimEngine:
             await self._process.end(attempt, item)
 
     async def _step(self, snapshot: Snapshot, item: WorkItem, context: StepContext) -> Snapshot:
-        steps = self._world.works[item.work_id].steps
-        delay = 0.0
+        steps = self._world.script_of(item)
         todo = steps[snapshot.version] if snapshot.version < len(steps) else ()  # done before, and retried
+        asks = _Asks()
         for place, (what, number, text) in enumerate(todo):
-            if what == "delay":
-                delay = number
-            else:
+            if not asks.take(what, number, text):
                 await self._do(what, number, text, context, (item.work_id, snapshot.version, place))
         version = snapshot.version + 1
         after = snapshot.next(
-            f"step-{version}", data={"trail": [*snapshot.data["trail"], version]}, delay=delay
+            f"step-{version}",
+            data={"trail": [*snapshot.data["trail"], version]},
+            delay=asks.delay,
+            wait_for=asks.wait_for,
+            spawn=asks.spawn,
         )
-        return after.finish() if version >= len(steps) else after
+        taken = [signal for name in asks.taken for signal in context.take(name)]
+        self._world.history.append(_stepped(context, snapshot.version, taken, asks.spawn))
+        if version < len(steps):
+            return after
+        return after.finish(result=item.work_id).model_copy(update={"spawn": asks.spawn})
 
     async def _do(
         self, what: str, number: float, text: str, context: StepContext, place: tuple[str, int, int]
@@ -622,6 +665,53 @@ class SimEngine:
             case "raise":
                 raise asyncio.CancelledError
         raise AssertionError(what)
+
+
+@dataclass(slots=True)
+class _Asks:
+    """What the operations of a step ask for after it."""
+
+    delay: float = 0.0
+    wait_for: WaitFor | None = None
+    spawn: list[Child] = field(default_factory=list)
+    taken: list[str] = field(default_factory=list)
+
+    def take(self, what: str, number: float, text: str) -> bool:
+        """Take an operation in, if it is of this sort."""
+        match what:
+            case "delay":
+                self.delay = number
+            case "take":
+                self.taken.append(text)
+            case "wait":
+                on_timeout = OnTimeout.FAIL if text.endswith("!") else OnTimeout.GO_ON
+                names = tuple(text.rstrip("!").split(","))
+                self.wait_for = WaitFor(signals=names, timeout_seconds=number, on_timeout=on_timeout)
+            case "join":
+                policy, *names = text.split(",")
+                self.wait_for = WaitFor(
+                    signals=tuple(names), children=JOINS[policy], timeout_seconds=number or None
+                )
+            case "spawn" | "detach":
+                child = Child(engine="sim", payload={"script": int(text)}, is_detached=what == "detach")
+                self.spawn += [child] * int(number)
+            case _:
+                return False
+        return True
+
+
+def _stepped(context: StepContext, version: int, taken: Iterable[Signal], spawn: Iterable[Child]) -> Stepped:
+    return Stepped(
+        work_id=context.work_id,
+        token=context.token,
+        version=version,
+        signals=tuple(signal.signal_id for signal in context.signals),
+        taken=tuple(signal.signal_id for signal in taken),
+        children=tuple((child.ordinal, child.state, child.result) for child in context.children),
+        join_is_met=context.join_is_met,
+        timed_out=context.timed_out,
+        detached_count=sum(child.is_detached for child in spawn),
+    )
 
 
 class TimedEngine(SimEngine):
