@@ -121,17 +121,12 @@ def _draw_signal(
 
 
 def smooth(script: Script, delay_seconds: float) -> Script:
-    """The same without what only time ends: no signals are waited for, and no delay is longer."""
-    return tuple(
-        tuple(_smooth_operation(*operation, delay_seconds) for operation in step if operation[0] != "wait")
-        for step in script
-    )
+    """The same with no delay and no wait that is longer."""
+    return tuple(tuple(_smooth_operation(*operation, delay_seconds) for operation in step) for step in script)
 
 
 def _smooth_operation(what: str, number: float, text: str, delay_seconds: float) -> Operation:
     match what:
-        case "delay":
+        case "delay" | "wait" | "join":
             return what, min(number, delay_seconds), text
-        case "join":
-            return what, 0.0, text.partition(",")[0]
     return what, number, text
