@@ -308,7 +308,7 @@ class TestDueAt:
                 control(State.SCHEDULED, wake_at=AT + MESSAGE_DELAY_MAX_SECONDS + 1),
                 AT + MESSAGE_DELAY_MAX_SECONDS + 1 - SEND_EARLY_SECONDS,
             ),
-            (control(State.WAITING), AT + 50),
+            (control(State.WAITING), AT + 50 + LOST_DELIVERY_SECONDS),
             (control(State.WAITING, waits=Wait(("go",))), None),
             (
                 control(State.WAITING, waits=Wait(("go",)), deadline_at=AT + 70),

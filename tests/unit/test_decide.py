@@ -214,8 +214,10 @@ class TestOnDue:
         )
         assert due(far, wake_at + 1) == Send(0.0, wake_at + 1 + LOST_DELIVERY_SECONDS)
 
-    def test_a_wait_is_left_alone_until_its_timeout(self) -> None:
-        assert due(WAITING, AT + 10) == LookLater(AT + 50)
+    def test_a_wait_is_left_alone_until_shortly_before_its_timeout(self) -> None:
+        long = replace(WAITING, waits=Wait(("go",), AT + 5000))
+        assert due(long, AT + 10) == LookLater(AT + 5000 - SEND_EARLY_SECONDS)
+        assert due(WAITING, AT + 10) == Send(40.0, AT + 50 + LOST_DELIVERY_SECONDS)
         assert isinstance(due(WAITING, AT + 50), Send)
         assert due(FOREVER, AT + 10) == LookLater(None)
 
