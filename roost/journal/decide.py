@@ -244,7 +244,8 @@ def _send_ready(control: Control, now: float, has_backlog: bool) -> LookLater | 
     overdue = max(now - control.since, LOST_DELIVERY_SECONDS)
     if control.wake_at is not None:
         overdue = max(now - control.wake_at, LOST_DELIVERY_SECONDS)
-    later = now + min(overdue, MESSAGE_DELAY_MAX_SECONDS)
+    most = PARKED_LOOK_SECONDS if control.state is State.BLOCKED else MESSAGE_DELAY_MAX_SECONDS
+    later = now + min(overdue, most)
     if control.deadline_at is not None:
         later = min(later, control.deadline_at)
     if has_backlog and control.state is State.QUEUED:

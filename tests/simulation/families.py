@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from .limits import with_limits
 from .plan import (
     CHILDREN_MAX,
     Operation,
@@ -40,7 +41,7 @@ Script = tuple[tuple[Operation, ...], ...]
 
 def draw(seed: int) -> Plan:
     """The plan of a seed."""
-    plan = draw_alone(seed)
+    plan = with_limits(draw_alone(seed), seed)
     return plan if seed % 2 else _with_families(plan, random.Random(f"family {seed}"))
 
 

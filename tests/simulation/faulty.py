@@ -9,12 +9,14 @@ from dataclasses import replace
 from msgspec.structs import replace as replace_row
 
 from roost.clock import Clock
+from roost.journal.claims import Acquired, Ask, Call, Change, Open, Owner, Refused, SetRate
 from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.entries import Entry, IndexRow
 from roost.models import Lane
-from roost.storage.memory import MemoryBackend, MemoryIndex, MemoryJournal
+from roost.storage.memory import MemoryBackend, MemoryClaims, MemoryIndex, MemoryJournal
 from roost.storage.ports import Delivery, Message, WorkQueue
 
+from .lines import Called, Denied, Granted, LineRecord, Stand, Voided
 from .plan import Plan
 
 Strikes = Callable[[str, float], bool]
@@ -49,6 +51,82 @@ class RecordingJournal(MemoryJournal):
             lease_until=max(row.lease_until or 0.0, standing.lease_until or 0.0),
             due_at=max(row.due_at or 0.0, standing.due_at or 0.0),
         )
+
+
+class RecordingClaims(MemoryClaims):
+    """Tells of each call that changed a line, as plain data."""
+
+    def __init__(self, told: Callable[[LineRecord], None]) -> None:
+        super().__init__()
+        self._told = told
+
+    def stand(self, resource: str) -> Stand:
+        """A resource as it is now."""
+        line = self._lines.get(("", resource))
+        if line is None:
+            return Stand()
+        return Stand(
+            tuple((h.owner.work_id, h.owner.scope == "work", h.capacity) for h in line.holdings),
+            tuple((waiter.work_id, waiter.capacity) for waiter in line.waiters),
+            line.limits.capacity,
+            line.limits.rate,
+        )
+
+    async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
+        names = tuple(want.resource for want in ask.wants)
+        before = {name: self.stand(name) for name in names}
+        uses = self._uses(ask.owner.work_id)
+        answer = await super().acquire(ask, now=now, overtake_before=overtake_before)
+        if isinstance(answer, Refused):
+            self._told(Denied(ask.owner.work_id, now, names, answer.retry_at))
+            return answer
+        after = {name: self.stand(name) for name in names}
+        starts = tuple(name for name in names if after[name].rate is not None and uses.get(name) != ask.use)
+        self._told(Granted(ask.owner.work_id, ask.owner.token, now, overtake_before, before, after, starts))
+        return answer
+
+    def _uses(self, work_id: str) -> dict[str, int | None]:
+        """The last start that was counted under each claim of a work item."""
+        return {
+            name: holding.use
+            for (_, name), line in self._lines.items()
+            for holding in line.holdings
+            if holding.owner.work_id == work_id
+        }
+
+    async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        marks = self._marks()
+        called = await super().release(owner, now=now)
+        self._tell_calls(marks)
+        return called
+
+    async def leave(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        marks = self._marks()
+        called = await super().leave(owner, now=now)
+        self._tell_calls(marks)
+        return called
+
+    async def change(
+        self, resource: str, change: Change, *, now: float, namespace: str = ""
+    ) -> Sequence[Call]:
+        if isinstance(change, SetRate | Open):
+            self._told(Voided(resource))
+        marks = self._marks()
+        called = await super().change(resource, change, now=now, namespace=namespace)
+        self._tell_calls(marks)
+        return called
+
+    def _marks(self) -> dict[tuple[str, str], float | None]:
+        return {
+            (name, waiter.work_id): waiter.called_at
+            for (_, name), line in self._lines.items()
+            for waiter in line.waiters
+        }
+
+    def _tell_calls(self, before: dict[tuple[str, str], float | None]) -> None:
+        for (name, work_id), at in self._marks().items():
+            if at is not None and before.get((name, work_id)) != at:
+                self._told(Called(name, work_id, at))
 
 
 class FaultyQueue:
@@ -119,8 +197,10 @@ class SharedBackend(MemoryBackend):
         *,
         strikes: Strikes,
         appended: Callable[[Entry], None],
+        told: Callable[[LineRecord], None],
     ) -> None:
         super().__init__(clock, inline_max_bytes=plan.inline_max_bytes)
         self.projects_on_append = plan.projects_on_append
         self.journal = RecordingJournal(self.index, plan.projects_on_append, appended)
+        self.claims: RecordingClaims = RecordingClaims(told)
         self.queue: FaultyQueue = FaultyQueue(self.queue, plan, source, strikes)  # type: ignore[assignment]

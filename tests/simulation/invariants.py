@@ -71,13 +71,16 @@ class Began:
 
     Attributes:
         attempt: unique to this run of the step.
-        owners: who held each of its resources at this instant, by the claims port.
+        owners: the claim that it had on each of its resources at this instant, by the claims
+            port; or that of another, where it had none.
+        most: how many owners each resource may have, where that is not one.
     """
 
     attempt: int
     work_id: str
     token: int
     owners: tuple[tuple[str, Owner | None], ...] = ()
+    most: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ def check_leases(entries: Sequence[Entry]) -> list[Violation]:
 
 
 def check_owners(history: Iterable[Record]) -> list[Violation]:
-    """4: at no instant do two steps run that hold the same resource under a lease that is theirs."""
+    """4: at no instant do more steps run with a resource, under leases that are theirs, than may own it."""
     found: list[Violation] = []
     leases: dict[str, int | None] = {}
     running: dict[int, Began] = {}
@@ -258,18 +261,20 @@ def _check_claims(began: Began, owners: Iterable[tuple[str, Owner | None]]) -> l
     return [
         Violation(4, f"{began.work_id} under {began.token}", f"runs without {name}, which {owner} owns")
         for name, owner in owners
-        if owner != Owner(began.work_id, began.token)
+        if owner is None or (owner.work_id, owner.token) != (began.work_id, began.token)
     ]
 
 
 def _check_alone(began: Began, others: Iterable[Began]) -> list[Violation]:
-    """Nobody else runs with one of its resources, nor the same work item a second time."""
-    return [
-        Violation(4, name, f"held by {other.work_id} under {other.token} when {began.work_id} begins")
-        for other in others
-        for name in _held(other)
-        if name in _held(began)
-    ]
+    """No more than may run with one of its resources, nor the same work item a second time."""
+    found = []
+    for name in _held(began):
+        sharing = [other for other in others if name in _held(other)]
+        most = max(dict(one.most).get(name, 1) for one in (began, *sharing))
+        if len(sharing) >= most:
+            names = ", ".join(f"{other.work_id} under {other.token}" for other in sharing)
+            found.append(Violation(4, name, f"held by {names} when {began.work_id} begins"))
+    return found
 
 
 def _held(began: Began) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from roost.journal.claims import Change
+
 RESOURCES = ("db", "gpu", "mailbox")
 HOUR_SECONDS = 3600.0
 CHILDREN_MAX = 4  # of one spawn
@@ -25,6 +27,8 @@ class PlannedWork:
     delay_seconds: float = 0.0
     deadline_after_seconds: float | None = None
     priority: int = 0
+    capacities: tuple[tuple[str, int], ...] = ()
+    holds_for_life: bool = False
     cancel_after_seconds: float | None = None
     retry_after_seconds: float | None = None
 
@@ -67,9 +71,9 @@ STRIKE_CALLS = (
         "acquire",
         "acquire",
         "acquire",
-        "acquire",
+        "leave",
         "release",
-        "show",
+        "is_called",
         "send",
         "index_put",
         "take_due",
@@ -115,6 +119,7 @@ class Plan:
         drift: by which part its clocks may run faster or slower than they should.
         scripts: what the steps of children do; a child is told the number of its script,
             and spawns children of later scripts only.
+        limits: what operators change of resources, and after how many seconds.
     """
 
     lease_seconds: float
@@ -131,6 +136,7 @@ class Plan:
     faults: Faults = field(default_factory=Faults)
     scripts: tuple[tuple[tuple[Operation, ...], ...], ...] = ()
     signals: tuple[PlannedSignal, ...] = ()
+    limits: tuple[tuple[float, str, Change], ...] = ()
 
     @property
     def are_clocks_steady(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -20,6 +21,8 @@ from roost.models import State
 from roost.storage import memory
 from roost.storage.memory import MemoryJournal
 
+from .families import draw
+from .plan import RESOURCES, Plan
 from .world import simulate
 
 SEEDS_MAX = 1000  # the rarest, an older claim that replaces a newer one, shows at about 1 in 300
@@ -81,6 +84,31 @@ def without_claims(patch: pytest.MonkeyPatch) -> None:
         return rules.Acquired()
 
     patch.setattr(claims, "acquire", acquire)
+
+
+def without_lines(patch: pytest.MonkeyPatch) -> None:
+    """Who is in line stands in nobody's way."""
+    patch.setattr(rules, "_is_in_the_way", lambda waiter, overtake_before: False)
+
+
+def without_capacity(patch: pytest.MonkeyPatch) -> None:
+    """A resource has room for one more than it should."""
+    true = rules._capacity
+    patch.setattr(rules, "_capacity", lambda limits, own, others: true(limits, own, others) + 1)
+
+
+def without_scopes(patch: pytest.MonkeyPatch) -> None:
+    """Work gives up with its lease what it is to hold for its whole life."""
+
+    def is_given_up(holding: rules.Holding, owner: rules.Owner) -> bool:
+        return holding.owner.work_id == owner.work_id and holding.owner.token <= owner.token
+
+    patch.setattr(rules, "is_given_up", is_given_up)
+
+
+def without_pace(patch: pytest.MonkeyPatch) -> None:
+    """A start is counted as if there had been none before."""
+    patch.setattr(rules, "_paced", lambda line, starts_at: 0.0)
 
 
 def without_record(patch: pytest.MonkeyPatch) -> None:
@@ -179,6 +207,10 @@ MUTATIONS: dict[Mutation, int] = {
     without_eviction: 4,
     without_claim_tokens: 4,
     without_claims: 4,
+    without_lines: 11,
+    without_capacity: 4,
+    without_scopes: 4,
+    without_pace: 12,
     without_record: 8,
     without_lease: 0,
     without_verification: 10,
@@ -192,13 +224,20 @@ MUTATIONS: dict[Mutation, int] = {
 }
 
 
+def _paced(seed: int) -> Plan:
+    """The plan of a seed, but clocks agree and each resource has a rate; else it takes many seeds."""
+    limits = tuple((0.0, name, rules.SetRate(rules.Rate(1, 60.0))) for name in RESOURCES)
+    return replace(draw(seed), skew_seconds=0.0, drift=0.0, limits=limits)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
 def test_mutation_is_found(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some seed within a bounded number breaks the invariant that the safeguard is for."""
     mutation(monkeypatch)
     for seed in range(SEEDS_MAX):
-        broken = {violation.invariant for violation in simulate(seed).violations}
+        plan = _paced(seed) if mutation is without_pace else None
+        broken = {violation.invariant for violation in simulate(seed, plan=plan).violations}
         if MUTATIONS[mutation] in broken:
             return
     pytest.fail(f"{SEEDS_MAX} seeds passed {mutation.__name__}")

@@ -20,7 +20,7 @@ from roost.journal.entries import Entry, Kind
 from roost.models import State
 
 from .__main__ import main
-from .families import draw
+from .families import Script, draw
 from .families import smooth as smooth_script
 from .invariants import Appended, journals
 from .plan import Faults, Plan, PlannedSignal, PlannedWork, Strike
@@ -114,17 +114,24 @@ def smooth(seed: int, *, resource_count: int) -> Plan:
         drift=0.0,
         chaos_seconds=1.0,
         faults=Faults(yields=plan.faults.yields),
+        limits=(),
         works=tuple(_smooth_work(work, resource_count) for work in plan.works),
         scripts=tuple(smooth_script(script, SHORT_DELAY_SECONDS) for script in plan.scripts),
     )
 
 
+def _without_closings(script: Script) -> Script:
+    return tuple(tuple(operation for operation in step if operation[0] != "close") for step in script)
+
+
 def _smooth_work(work: PlannedWork, resource_count: int) -> PlannedWork:
     return replace(
         work,
-        steps=smooth_script(work.steps, SHORT_DELAY_SECONDS),
+        steps=smooth_script(_without_closings(work.steps), SHORT_DELAY_SECONDS),
         delay_seconds=min(work.delay_seconds, SHORT_DELAY_SECONDS),
         resources=work.resources[:resource_count],
+        capacities=(),
+        holds_for_life=False,
     )
 
 

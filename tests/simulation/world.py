@@ -34,9 +34,10 @@ from roost.errors import (
     StorageUnavailable,
     WorkNotFound,
 )
-from roost.journal.claims import Owner
+from roost.journal.claims import Change, Open, Owner
 from roost.journal.entries import Committed, Entry, IndexRow, Kind
 from roost.models import Child, Join, OnTimeout, Signal, Snapshot, WaitFor, WorkItem
+from roost.names import Scope
 from roost.storage.instrument import InstrumentedBackend
 from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, run
 
@@ -45,7 +46,8 @@ from . import invariants
 from .families import draw
 from .faulty import SharedBackend
 from .invariants import Appended, Began, Effect, Ended, Record, Sent, Stepped, Violation
-from .plan import Operation, Plan, PlannedSignal, PlannedWork, Strike
+from .lines import LineRecord, Over, check_lines
+from .plan import RESOURCES, Operation, Plan, PlannedSignal, PlannedWork, Strike
 
 EXPECTED_ERRORS = frozenset(
     {
@@ -128,6 +130,7 @@ class World:
         self.plan = report.plan
         self.random = random.Random(f"world {report.seed}")
         self.history = report.history
+        self.lines: list[LineRecord] = []
         self.tails: dict[str, Entry] = {}
         self.put: dict[str, bytes] = {}
         self.troubles: Counter[tuple[str, int, int]] = Counter()
@@ -142,6 +145,7 @@ class World:
         for strike in self.plan.faults.strikes:
             self._strikes.setdefault((strike.when, strike.call, strike.number), []).append(strike)
         self._generations: Counter[int] = Counter()
+        self._allowed: Counter[str] = Counter()  # by operators, so far
         self._group: asyncio.TaskGroup
         self.shared: SharedBackend
         self.now: Callable[[], float]
@@ -159,6 +163,7 @@ class World:
             self.random,
             strikes=self._strikes_queue,
             appended=self._appended,
+            told=self.lines.append,
         )
         for slot in range(self.plan.worker_count):
             self.start(slot)
@@ -167,6 +172,7 @@ class World:
             await asyncio.sleep(self.plan.chaos_seconds)
             self._calm_down()
             await asyncio.wait(outsiders)
+            await self._open()
             await self._settle()
         for process in self.processes.values():
             process.kill()
@@ -182,6 +188,7 @@ class World:
             if work.retry_after_seconds is not None:
                 actions.append(outsider.retry(work.work_id, work.retry_after_seconds))
         actions += [outsider.signal(signal) for signal in self.plan.signals]
+        actions += [outsider.change(*limit) for limit in self.plan.limits]
         actions += [self._kill_after(seconds) for seconds in self.plan.faults.kill_after_seconds]
         return [self._group.create_task(action) for action in actions]
 
@@ -199,6 +206,12 @@ class World:
         self.note("calm")
         for process in self.processes.values():
             process.thaw()
+
+    async def _open(self) -> None:
+        """Let nothing stay closed for ever: an operator opens it in the end, and dies no more."""
+        outsider = Process(self, -1, 1)
+        for resource in RESOURCES:
+            await outsider.change(0.0, resource, Open())
 
     async def _settle(self) -> None:
         """Wait until all has ended and the index shows it, or the time for it is over."""
@@ -224,9 +237,16 @@ class World:
             *invariants.check_snapshots(await self._trails()),
             *invariants.check_artifacts(self.put, await self._read_artifacts()),
             *invariants.check_reasons(self.history, EXPECTED_ERRORS),
+            *self._check_lines(),
         ]
         report.ended_seconds = self.now()
         report.digest = _digest(self.history)
+
+    def _check_lines(self) -> list[Violation]:
+        plan = self.plan
+        are_clocks_right = plan.are_clocks_steady and not plan.skew_seconds and not plan.drift
+        flaws = check_lines(self.lines, lease_seconds=plan.lease_seconds, are_clocks_right=are_clocks_right)
+        return [Violation(flaw.invariant, flaw.where, flaw.what) for flaw in flaws]
 
     async def _trails(self) -> dict[tuple[str, int], list[int]]:
         trails = {}
@@ -306,20 +326,27 @@ class World:
         self.report.counts[entry.event.kind] += 1
         self.history.append(Appended(entry))
         self.tails[entry.work_id] = entry
+        if entry.control.state.is_terminal:
+            self.lines.append(Over(entry.work_id, entry.position))
         self.note(f"{entry.work_id}@{entry.position} {entry.event} by {entry.actor} -> {entry.control.state}")
 
-    async def owners(self, resources: Iterable[str]) -> tuple[tuple[str, Owner | None], ...]:
-        """Who holds each resource, by the claims port; does not yield, so it is of this instant."""
+    async def owners(self, work_id: str, resources: Iterable[str]) -> tuple[tuple[str, Owner | None], ...]:
+        """A work item's claim on each resource, or else another's; does not yield: it is of this instant."""
         found = []
         for resource in resources:
             views = await self.shared.claims.show(resource=resource)
-            found.append((resource, views[0].owners[0] if views and views[0].owners else None))
+            owners = list(views[0].owners) if views else []
+            own = [owner for owner in owners if owner.work_id == work_id]
+            found.append((resource, next(iter(own or owners), None)))
         return tuple(found)
 
-    def begin(self, context: StepContext, owners: tuple[tuple[str, Owner | None], ...]) -> int:
+    def begin(
+        self, context: StepContext, item: WorkItem, owners: tuple[tuple[str, Owner | None], ...]
+    ) -> int:
         """A step begins to run."""
         self.attempt_count += 1
-        self.history.append(Began(self.attempt_count, context.work_id, context.token, owners))
+        most = tuple((name, self._most(name)) for name in item.resources)
+        self.history.append(Began(self.attempt_count, context.work_id, context.token, owners, most))
         return self.attempt_count
 
     def script_of(self, item: WorkItem) -> tuple[tuple[Operation, ...], ...]:
@@ -329,6 +356,13 @@ class World:
         script = self.plan.scripts[item.payload["script"]]
         self.step_counts[item.work_id] = len(script)
         return script
+
+    def _most(self, resource: str) -> int:
+        """How many owners a resource may have; what an operator allowed before may still be held."""
+        stand = self.shared.claims.stand(resource)
+        own = min((owner[2] for owner in stand.owners), default=1)
+        self._allowed[resource] = max(self._allowed[resource], stand.capacity or 0)
+        return max(own, self._allowed[resource])
 
     def note(self, text: str) -> None:
         """Add a line to the trace."""
@@ -506,6 +540,8 @@ class Process:
                     {"work": work.work_id},
                     work_id=work.work_id,
                     resources=work.resources,
+                    capacities=dict(work.capacities),
+                    resource_scope=Scope.WORK if work.holds_for_life else Scope.STEP,
                     delay_seconds=work.delay_seconds,
                     priority=work.priority,
                     deadline_at=None if deadline is None else self.clock.now() + deadline,
@@ -539,6 +575,11 @@ class Process:
         )
         self.world.history.append(Sent(planned.work_id, planned.signal_id, sent.position, sent.is_new))
 
+    async def change(self, after_seconds: float, resource: str, change: Change) -> None:
+        """Change the limits of a resource, as an operator does."""
+        await asyncio.sleep(after_seconds)
+        await self._try(lambda: self._client.change_resource(resource, change))
+
     async def _try(self, act: Callable[[], Awaitable[object]]) -> bool:
         """Act; whether it is worth to try again."""
         try:
@@ -554,7 +595,8 @@ class Process:
 
     async def begin(self, context: StepContext, item: WorkItem) -> int:
         """An engine's step begins to run in this process."""
-        attempt = self.world.begin(context, await self.world.owners(item.resources))
+        owners = await self.world.owners(item.work_id, item.resources)
+        attempt = self.world.begin(context, item, owners)
         self._attempts[attempt] = None
         return attempt
 
@@ -562,7 +604,8 @@ class Process:
         """It has ended."""
         if attempt in self._attempts:
             del self._attempts[attempt]
-            self.world.history.append(Ended(attempt, await self.world.owners(item.resources)))
+            owners = await self.world.owners(item.work_id, item.resources)
+            self.world.history.append(Ended(attempt, owners))
 
 
 class _ProcessClock(VirtualClock):
@@ -632,6 +675,8 @@ class SimEngine:
                 context.progress(0.5, text)
             case "once":
                 await self._once(text, context)
+            case "close":
+                await context.close_key(text, number)
             case "artifact":
                 content = f"{place} {text}".encode() * 3
                 artifact = await context.artifacts.put(f"{text}.txt", content)
