@@ -34,6 +34,7 @@ from roost.console.pages import (
     live,
     new,
     overview,
+    resources,
     work,
 )
 from roost.console.pages import settings as settings_page
@@ -131,7 +132,11 @@ def _routes() -> list[BaseRoute]:
         Route("/work/bulk/do", bulk.do, methods=["POST"]),
         Route("/failed", failed.failed),
         Route("/events", events.events),
-        Route("/resources", fleet.resources),
+        Route("/resources", resources.resources),
+        Route("/resources/limits", resources.ask_limits, methods=["GET"]),
+        Route("/resources/limits", resources.set_limits, methods=["POST"]),
+        Route("/resources/evict", resources.ask_evict, methods=["GET"]),
+        Route("/resources/evict", resources.evict, methods=["POST"]),
         Route("/workers", fleet.workers),
         Route("/engines", fleet.engines),
         Route("/settings", settings_page.settings),

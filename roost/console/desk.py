@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
@@ -21,7 +21,8 @@ from roost.console.pulse import Pulse
 from roost.console.reads import Reads
 from roost.console.redaction import Redaction
 from roost.console.shared import Shared
-from roost.core.client import Client
+from roost.core.client import Client, WorkView
+from roost.journal.explain import Explanation, Facts, explain
 from roost.models import State
 from roost.wiring import Runtime
 
@@ -64,6 +65,17 @@ class Desk:
             actor=principal.actor,
             namespace=self.settings.namespace,
         )
+
+    async def explain(self, view: WorkView) -> Explanation:
+        """Why a work item is where it is."""
+        control = view.control
+        facts = Facts(view.item.work_id, control, self.now, row=view.row)
+        if control.state is State.BLOCKED:
+            views = [await self.reads.resource(name) for name in view.item.resources]
+            facts = replace(facts, views=[found for some in views for found in some])
+        elif control.state is State.QUEUED:
+            facts = replace(facts, backlog=await self.reads.backlog())
+        return explain(facts)
 
     async def page(self, request: Request, template: str, **context: Any) -> Response:
         """A page with its frame; the frame is left out where a script asks for what changed."""
@@ -110,7 +122,9 @@ FLASHES: Mapping[str, str] = {
     "signal": "Signal delivered; the next step sees it.",
     "pause": "Paused. A running step finishes first.",
     "resume": "Goes on.",
-    "evict": "Evicted; whoever waits is next.",
+    "budget": "The budget is set; work that was over it goes on if it suffices now.",
+    "evict": "Taken away; whoever is first in line is next.",
+    "limits": "The limits are set; what is held stays held.",
 }
 """What a page says after an action."""
 

@@ -195,6 +195,14 @@ class Reads:
 
         return await self._shared.get("resources", ask, for_seconds=COUNT_SECONDS)
 
+    async def resource(self, name: str) -> Sequence[ResourceView]:
+        """One resource, as it is now; none if nobody holds or waits for it."""
+
+        async def ask() -> Sequence[ResourceView]:
+            return await self._client.resources(name)
+
+        return await self._shared.get(("resource", name), ask, for_seconds=LIST_SECONDS)
+
     async def parents(self, work_id: str) -> Sequence[IndexRow]:
         """A work item and those that it descends from, from the top; a bounded number."""
         found: list[IndexRow] = []

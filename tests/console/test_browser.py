@@ -256,7 +256,7 @@ def test_a_worker_that_dies_is_seen_to_be_taken_over(site: Site, tab: Watched) -
     work_id = site.enqueue("competitors", stuck=3, flaky=5, ask=8)
     site.until(work_id, "running")
     page = tab.go(f"/work/{work_id}")
-    expect(page.locator("#why")).to_contain_text("Step")
+    expect(page.locator("#why")).to_contain_text("runs the step")
     holder = site.api("GET", f"/work/{work_id}")["control"]["lease"]["worker_id"]
     pid = int(holder.split("-")[-2])
     page.evaluate("window.stayed = true")
@@ -289,7 +289,7 @@ def test_enqueue_pause_resume_signal_cancel_from_the_pages(site: Site, tab: Watc
     page.get_by_role("link", name="Pause…").click()
     dialog.get_by_label("Reason").fill("look first")
     dialog.get_by_role("button", name="Pause it").click()
-    expect(page.locator("#why")).to_contain_text("on hold: look first")
+    expect(page.locator("#why")).to_contain_text("paused (look first)")
 
     page.get_by_role("link", name="Resume…").click()
     dialog.get_by_role("button", name="Let it go on").click()
@@ -304,7 +304,7 @@ def test_enqueue_pause_resume_signal_cancel_from_the_pages(site: Site, tab: Watc
     expect(page.locator("main h1")).to_have_text(work_id)
     expect(dialog).to_be_hidden()
     site.until(work_id, "done")
-    expect(page.locator("#why")).to_contain_text("finished")
+    expect(page.locator("#why")).to_contain_text("It is done")
 
     other = site.enqueue("to cancel", later=1)
     site.until(other, "scheduled")

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from roost import Child, Snapshot, WaitFor, WorkItem, current_step
+from roost.names import Scope
 from tests.console.conftest import Desk, Make
 
 SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202e\u2066"
@@ -69,7 +70,7 @@ def test_the_detail_tells_journal_versions_and_artifacts(desk: Desk) -> None:
         "enqueued",
         "notes.md",
         "Timeline",
-        "It finished at version 3",
+        "at version 3",
     ):
         assert text in page
     changes = desk.web.get(f"/work/{work_id}?tab=changes&v=2").text
@@ -296,7 +297,7 @@ def test_a_signal_from_a_page_wakes_the_work(desk: Desk) -> None:
     work_id = desk.enqueue(engine="waiting", labels={"tenant": "acme"})
     desk.work()
     page = desk.web.get(f"/work/{work_id}").text
-    assert "It waits for signal approve" in page
+    assert "for signal approve" in page
     assert "2 children, 0 open" in page
     assert "tenant=acme" in page
     form = desk.web.get(f"/work/{work_id}/signal").text
@@ -321,8 +322,52 @@ def test_paused_work_rests_until_it_is_let_go_on(desk: Desk) -> None:
     desk.web.post(f"/work/{work_id}/pause", data={"reason": "look first"})
     desk.work()
     page = desk.web.get(f"/work/{work_id}").text
-    assert "It is on hold: look first." in page
+    assert "It is paused (look first) until somebody resumes it." in page
     assert "Paused</span>" in main_of(desk.web.get("/work").text).split("<tbody>")[1]
     desk.web.post(f"/work/{work_id}/resume", data={"reason": ""})
     desk.work()
     assert desk.run(desk.runtime.client.control(work_id)).state == "done"
+
+
+def test_work_goes_on_from_an_earlier_version(desk: Desk) -> None:
+    work_id = desk.enqueue({"data": {"a": 1}}, {"data": {"a": 2}}, {"fail": "no answer"})
+    desk.work()
+    assert "1 to 2, or 0" in desk.web.get(f"/work/{work_id}/retry").text
+    wrong = desk.web.post(f"/work/{work_id}/retry", data={"version": "9"})
+    assert "has no version 9" in wrong.text
+    assert desk.web.post(f"/work/{work_id}/retry", data={"version": "1"}).status_code == 303
+    desk.work()
+    assert desk.run(desk.runtime.client.control(work_id)).version == 3
+    assert desk.web.get(f"/work/{work_id}?tab=changes&v=3").status_code == 200
+
+
+def test_a_budget_that_is_used_up_is_raised(desk: Desk) -> None:
+    work_id = desk.enqueue({}, {}, {}, budget={"steps": 1.0})
+    desk.work()
+    page = desk.web.get(f"/work/{work_id}").text
+    assert "budget used up: steps 1 of 1" in page
+    assert "steps 1 of 1" in page
+    assert "no amount" in desk.web.post(f"/work/{work_id}/budget", data={"limits": "steps"}).text
+    desk.web.post(f"/work/{work_id}/budget", data={"limits": "steps=9", "reason": "go on"})
+    desk.work()
+    assert desk.run(desk.runtime.client.control(work_id)).state == "done"
+
+
+def test_a_resource_is_closed_opened_and_taken_away(desk: Desk) -> None:
+    desk.web.post("/resources/limits", data={"resource": "llm:gpt", "closed": "for ever", "capacity": "2"})
+    first = desk.enqueue({"delay": 500}, resources=("llm:gpt",), resource_scope=Scope.WORK)
+    desk.work()
+    page = desk.web.get("/resources").text
+    assert "until somebody opens it" in page
+    assert "Resource llm:gpt is closed by console:" in html.unescape(desk.web.get(f"/work/{first}").text)
+    assert (
+        "no whole number"
+        in desk.web.post("/resources/limits", data={"resource": "llm:gpt", "capacity": "x"}).text
+    )
+    desk.web.post("/resources/limits", data={"resource": "llm:gpt", "count": "5", "period": "1m"})
+    desk.work()
+    assert "5 starts in 1 m" in desk.web.get("/resources").text
+    body = {"resource": "llm:gpt", "work_id": first}
+    assert "Take llm:gpt away?" in desk.web.get("/resources/evict", params=body).text
+    assert desk.web.post("/resources/evict", data=body).status_code == 303
+    assert "does not hold" in html.unescape(desk.web.post("/resources/evict", data=body).text)

@@ -42,14 +42,16 @@ async def enqueue_work(call: Call) -> Answer:
 
 
 async def cancel_work(call: Call) -> Answer:
-    reason = call.body(shapes.Act).reason or "over the API"
-    await call.desk.client(call.principal).cancel(call.work_id, reason)
+    body = call.body(shapes.Cancel)
+    client = call.desk.client(call.principal)
+    await client.cancel(call.work_id, body.reason or "over the API", by_seconds=body.by_seconds)
     return await _stands(call)
 
 
 async def retry_work(call: Call) -> Answer:
-    reason = call.body(shapes.Act).reason or "over the API"
-    await call.desk.client(call.principal).retry(call.work_id, reason)
+    body = call.body(shapes.Retry)
+    client = call.desk.client(call.principal)
+    await client.retry(call.work_id, body.reason or "over the API", version=body.version)
     return await _stands(call)
 
 
@@ -61,8 +63,9 @@ async def signal_work(call: Call) -> Answer:
 
 
 async def pause_work(call: Call) -> Answer:
-    reason = call.body(shapes.Act).reason or "over the API"
-    await call.desk.client(call.principal).pause(call.work_id, reason)
+    body = call.body(shapes.Pause)
+    client = call.desk.client(call.principal)
+    await client.pause(call.work_id, body.reason or "over the API", for_seconds=body.for_seconds)
     return await _stands(call)
 
 
@@ -70,6 +73,19 @@ async def resume_work(call: Call) -> Answer:
     reason = call.body(shapes.Act).reason or "over the API"
     await call.desk.client(call.principal).resume(call.work_id, reason)
     return await _stands(call)
+
+
+async def set_budget(call: Call) -> Answer:
+    body = call.body(shapes.BudgetIn)
+    client = call.desk.client(call.principal)
+    await client.set_budget(call.work_id, body.limits, body.reason or "over the API")
+    return await _stands(call)
+
+
+async def evict_owner(call: Call) -> Answer:
+    body = call.body(shapes.EvictIn)
+    await call.desk.client(call.principal).evict(body.resource, body.work_id)
+    return await _stands(call, body.work_id)
 
 
 async def _stands(call: Call, work_id: str | None = None) -> Answer:

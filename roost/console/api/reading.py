@@ -14,7 +14,6 @@ from roost.console.pages import fleet
 from roost.console.pages import overview as first_page
 from roost.console.pages import settings as settings_page
 from roost.console.pulse import KEPT_MAX
-from roost.console.why import why
 from roost.core.client import WorkView
 from roost.diff import changes
 from roost.journal.entries import Entry, IndexRow
@@ -38,13 +37,14 @@ async def count_work(call: Call) -> Answer:
 
 async def get_work(call: Call) -> Answer:
     view = await call.desk.reads.view(call.work_id)
-    told = why(view, call.desk.now)
+    told = await call.desk.explain(view)
     return Answer(
         shapes.Work(
             item=shapes.Item.model_validate(view.item),
             control=control_out(view),
             explain=told.text,
-            next=told.next,
+            if_worker_dies=told.if_worker_dies,
+            cause=told.cause.value,
             artifacts=list(view.artifacts),
             progress=view.row.progress if view.row is not None else None,
         )

@@ -91,6 +91,39 @@ class Act(In):
     reason: Reason = ""
 
 
+class Cancel(Act):
+    """Why, and when a step that still runs is interrupted (null: never)."""
+
+    by_seconds: Annotated[float | None, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = None
+
+
+class Pause(Act):
+    """Why, and for how long (null: until it is resumed)."""
+
+    for_seconds: Annotated[float | None, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = None
+
+
+class Retry(Act):
+    """Why, and from which version (null: the last; 0: the beginning)."""
+
+    version: Annotated[int | None, Field(ge=0, lt=10**9)] = None
+
+
+class BudgetIn(Act):
+    """Limits by name; those that are not named stay."""
+
+    limits: Annotated[
+        dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1, max_length=20)
+    ]
+
+
+class EvictIn(In):
+    """From whom to take which resource."""
+
+    resource: Annotated[str, Field(min_length=1, max_length=1024)]
+    work_id: WorkId
+
+
 class SignalIn(In):
     """A signal; with an `Idempotency-Key` it is known by that, and sent again it is one."""
 
@@ -171,7 +204,8 @@ class Work(Out):
     item: Item
     control: dict[str, Any]
     explain: str
-    next: str
+    if_worker_dies: str
+    cause: str
     artifacts: list[Artifact]
     progress: tuple[float, str] | None
 

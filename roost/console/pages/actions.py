@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from roost import jsonio
+from roost import jsonio, times
 from roost.console.desk import Desk, desk_of, operator_of
 from roost.console.problems import Problem
 from roost.console.told import waited_for
@@ -22,6 +22,7 @@ from roost.models import REASON_MAX_CHARS, State
 Form = Mapping[str, str]
 
 FIELDS_MAX = 1000
+VERSION_MAX_CHARS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,25 @@ def _says_retry(view: WorkView) -> str:
     return f"A worker takes it up again from {start}, with fresh attempts. It has the same id and journal."
 
 
+def _reason(form: Form) -> str:
+    return form.get("reason") or "by an operator"
+
+
+def _seconds(form: Form, name: str) -> float | None:
+    text = form.get(name, "").strip()
+    return times.seconds(text, name) if text else None
+
+
 async def _cancel(client: Client, work_id: str, form: Form) -> str:
-    await client.cancel(work_id, form.get("reason") or "by an operator")
+    await client.cancel(work_id, _reason(form), by_seconds=_seconds(form, "within"))
     return work_id
 
 
 async def _retry(client: Client, work_id: str, form: Form) -> str:
-    await client.retry(work_id, form.get("reason") or "by an operator")
+    text = form.get("version", "").strip()
+    if text and not (text.isdecimal() and len(text) < VERSION_MAX_CHARS):
+        raise InputError(f"the version is {text[:20]!r}, not a number")
+    await client.retry(work_id, _reason(form), version=int(text) if text else None)
     return work_id
 
 
@@ -92,12 +105,12 @@ async def _signal(client: Client, work_id: str, form: Form) -> str:
 
 
 async def _pause(client: Client, work_id: str, form: Form) -> str:
-    await client.pause(work_id, form.get("reason") or "by an operator")
+    await client.pause(work_id, _reason(form), for_seconds=_seconds(form, "for"))
     return work_id
 
 
 async def _resume(client: Client, work_id: str, form: Form) -> str:
-    await client.resume(work_id, form.get("reason") or "by an operator")
+    await client.resume(work_id, _reason(form))
     return work_id
 
 
@@ -113,6 +126,43 @@ def _says_pause(view: WorkView) -> str:
     return f"{running}No worker takes it then, until somebody lets it go on. Signals and deadlines count on."
 
 
+def _cancel_fields(view: WorkView) -> Sequence[Field]:
+    if view.control.lease is None:
+        return [REASON]
+    return [
+        REASON,
+        Field("within", "Within", hint="Such as 30s: a step that still runs then is interrupted."),
+    ]
+
+
+def _retry_fields(view: WorkView) -> Sequence[Field]:
+    last = view.control.version
+    hint = f"1 to {last}, or 0 for its beginning; versions go on counting either way." if last else "0 only."
+    return [REASON, Field("version", "From version", value=str(last), hint=hint)]
+
+
+def _says_budget(view: WorkView) -> str:
+    spent = ", ".join(f"{name} {amount:g}" for name, amount in view.control.spent) or "nothing yet"
+    return f"It has used up: {spent}. Work that is on hold for its budget goes on if the new one suffices."
+
+
+def _budget_fields(view: WorkView) -> Sequence[Field]:
+    lines = "\n".join(f"{name}={limit:g}" for name, limit in view.control.budget)
+    return [Field("limits", "Limits", "area", lines, "One a line: name=amount.", required=True), REASON]
+
+
+async def _budget(client: Client, work_id: str, form: Form) -> str:
+    limits: dict[str, float] = {}
+    for line in filter(None, map(str.strip, form.get("limits", "").splitlines())):
+        name, _, amount = line.partition("=")
+        try:
+            limits[name.strip()] = float(amount)
+        except ValueError:
+            raise InputError(f"the limit {line[:40]!r} is no amount", hint="Write name=amount.") from None
+    await client.set_budget(work_id, limits, _reason(form))
+    return work_id
+
+
 def _signal_fields(view: WorkView) -> Sequence[Field]:
     waits = view.control.waits
     names = waits.names if waits is not None and view.control.state is State.WAITING else ()
@@ -125,12 +175,18 @@ def _signal_fields(view: WorkView) -> Sequence[Field]:
 
 ACTIONS: dict[str, Action] = {
     "signal": Action("Signal it", _says_signal, _signal, _signal_fields),
-    "pause": Action("Pause it", _says_pause, _pause, lambda _: [REASON]),
+    "pause": Action(
+        "Pause it",
+        _says_pause,
+        _pause,
+        lambda _: [REASON, Field("for", "For", hint="Such as 2h; empty: until somebody lets it go on.")],
+    ),
+    "budget": Action("Set its budget", _says_budget, _budget, _budget_fields),
     "resume": Action(
         "Let it go on", lambda _: "A worker takes it up where it was.", _resume, lambda _: [REASON]
     ),
-    "cancel": Action("Cancel it", _says_cancel, _cancel, lambda _: [REASON], is_danger=True),
-    "retry": Action("Retry it", _says_retry, _retry, lambda _: [REASON]),
+    "cancel": Action("Cancel it", _says_cancel, _cancel, _cancel_fields, is_danger=True),
+    "retry": Action("Retry it", _says_retry, _retry, _retry_fields),
 }
 
 

@@ -14,7 +14,6 @@ from roost.console.desk import Desk, desk_of, int_of
 from roost.console.pretty import Line, Text, compare, pretty
 from roost.console.reads import JOURNAL_MAX
 from roost.console.timeline import draw
-from roost.console.why import why
 from roost.core.client import WorkView
 from roost.journal import budget, family
 from roost.journal.claims import ResourceView
@@ -59,7 +58,7 @@ async def detail(request: Request) -> Response:
         view=view,
         item=view.item,
         control=view.control,
-        why=why(view, desk.now),
+        why=await desk.explain(view),
         lease_until=lease_until(view.control, view.row),
         lease_seconds=desk.runtime.parts.settings.lease_seconds,
         picture=draw(newest[::-1], _drawn_until(view, newest, desk.now)),
@@ -171,4 +170,5 @@ def actions(view: WorkView) -> dict[str, str]:
         "retry": "" if is_over else "Only work that has ended can be retried.",
         "signal": f"It is {view.control.state}; nobody would see the signal." if is_over else "",
         "pause": f"It is {view.control.state} already." if is_over else "",
+        "budget": f"It is {view.control.state} already." if is_over else "",
     }

@@ -1,4 +1,4 @@
-"""Resources, workers and engines: what the fleet is made of, and what it holds."""
+"""Workers and engines: what the fleet is made of."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from roost.console.desk import Desk, desk_of
 from roost.console.pulse import Seen
-from roost.console.reads import RESOURCES_MAX
 from roost.engine import EngineSpec, installed_engines
 from roost.journal.entries import IndexRow
 
@@ -47,18 +46,6 @@ class Engine:
     fields: Sequence[tuple[str, str, bool]] = ()
     commits: list[int] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
-
-
-async def resources(request: Request) -> Response:
-    """`GET /resources`."""
-    desk = desk_of(request)
-    found = await desk.reads.resources()
-    return await desk.page(
-        request,
-        "resources.html",
-        resources=sorted(found, key=lambda view: (-len(view.waiters), view.resource)),
-        limit=RESOURCES_MAX,
-    )
 
 
 async def workers(request: Request) -> Response:
