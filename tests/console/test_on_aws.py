@@ -1,0 +1,75 @@
+"""The same console on DynamoDB, SQS and S3 (a stand-in), and what it reads there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import httpx2
+import pytest
+
+from roost.config import ConsoleSettings, Settings
+from roost.console.app import create_app
+from roost.core.client import Client
+from roost.core.new_work import NewWork
+from roost.core.parts import Parts
+from roost.engine import EngineRegistry
+from roost.storage.instrument import InstrumentedBackend, When
+from roost.testing.standins import StandIn
+from roost.wiring import Runtime, open_runtime
+from tests.console.conftest import Scripted, _work
+from tests.standins.harness import make_stack, point_sdk_at
+
+pytestmark = pytest.mark.slow
+
+PATHS = ("/", "/work", "/failed", "/events", "/resources", "/workers", "/engines", "/settings")
+TABS = 12  # open at a time
+READS_MAX = 16  # of the index, claims and queue, however many tabs are open; the feed of events apart
+
+
+async def test_every_page_on_aws_at_a_bounded_cost(
+    ministack: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point_sdk_at(ministack, monkeypatch)
+    stack = await make_stack("console-pages")
+    settings = Settings(storage="aws", aws=stack, console=ConsoleSettings())
+    calls: Counter[str] = Counter()
+
+    async def count(when: When, call: str, detail: str) -> None:
+        calls[call] += when == "before"
+
+    async with open_runtime(settings) as opened:
+        backend = InstrumentedBackend(opened.backend, count)
+        parts = Parts(backend, opened.parts.clock, opened.parts.ids, opened.parts.settings)
+        engines = EngineRegistry([Scripted()])
+        runtime = Runtime(backend, parts, engines, Client(parts, engines=engines))
+        artifacts = [["notes.md", "# Notes", "text/markdown"]]
+        works = [NewWork("scripted", {"steps": [{"data": {"n": n}}, {"fail": "x"}]}) for n in range(3)]
+        works += [NewWork("scripted", {"steps": [{"artifacts": artifacts}, {}]})]
+        works += [NewWork("scripted", {"steps": []}, delay_seconds=900) for _ in range(30)]
+        ids = await runtime.client.enqueue_many(works)
+        await _work(runtime)
+        transport = httpx2.ASGITransport(create_app(runtime, settings), client=("127.0.0.1", 1))
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", headers={"Accept": "text/html"}
+        ) as web:
+            details = [f"/work/{work_id}" for work_id in (ids[0], ids[3], ids[-1])]
+            details += [f"{details[0]}?tab=changes&v=1", f"{details[1]}/artifacts/0"]
+            for path in (*PATHS, *details):
+                answer = await web.get(path)
+                assert answer.status_code == 200, (path, answer.text[:500])
+            assert "3 in 1 groups" in (await web.get("/failed")).text
+            await _act(web, ids[-1])
+            calls.clear()
+            pages = [web.get(path) for path in PATHS for _ in range(TABS)]
+            assert {answer.status_code for answer in await asyncio.gather(*pages)} == {200}
+        reads = sum(calls[name] for name in ("list", "counts", "show", "backlog", "index_get", "tail", "get"))
+        assert reads <= READS_MAX, calls
+        assert calls["feed"] <= 10, calls
+
+
+async def _act(web: httpx2.AsyncClient, work_id: str) -> None:
+    """An action from a page, seen by the next page."""
+    answer = await web.post(f"/work/{work_id}/cancel", data={"reason": "wrong"})
+    assert answer.status_code == 303
+    assert "to be cancelled (wrong)" in (await web.get(f"/work/{work_id}")).text
