@@ -18,6 +18,7 @@
     │   ├── SchemaTooNew           written by a newer Roost
     │   └── StorageCorrupt         stored bytes are not what was written
     ├── ArtifactNotFound           no blob with that digest
+    ├── WorkspaceError             git could not make, keep or restore a workspace
     └── StepSignal                 raised by an engine inside a step
         ├── RetryLater             not now: try this step again later
         └── FailWork               never: dead-letter the work item
@@ -136,6 +137,10 @@ class StorageCorrupt(StorageError):
 
 class ArtifactNotFound(RoostError):
     """No blob with that digest is stored."""
+
+
+class WorkspaceError(RoostError):
+    """A workspace could not be made, kept, restored or removed; the step is tried again."""
 
 
 class StepSignal(RoostError):
