@@ -22,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, SecretStr, 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from roost.errors import SettingsError
+from roost.rules import RuleName, Schedule, Trigger
 
 FILE_NAME = "roost.toml"
 _EXTRA_VARIABLES = frozenset({"ROOST_CONFIG", "ROOST_DEBUG"})  # read elsewhere, or not a setting
@@ -125,6 +126,29 @@ class ConsoleSettings(BaseModel, extra="forbid"):
     label: Annotated[str, Field(max_length=20)] = ""
 
 
+class WorkspaceSettings(BaseModel, extra="forbid"):
+    """`[workspace]`: git working trees for work items whose engines ask for one.
+
+    Attributes:
+        root: the folder that they are in; None: `workspaces` in `home`.
+        source: the repository that they come from, if the engine names none: an absolute
+            path on this host, or a URL; empty: a new repository without files.
+        ref: the branch, tag or commit that they start from.
+        kind: `worktree` shares the repository on this host, `clone` copies it.
+        remove: when a workspace goes: when its work is `done` (or cancelled), when it has
+            `ended` however, or `never`. Once the work itself has expired, it goes in either
+            case but the last.
+        save: keep it as an artifact with each commit, and restore it on other hosts.
+    """
+
+    root: Path | None = None
+    source: str = ""
+    ref: str = "HEAD"
+    kind: Literal["worktree", "clone"] = "worktree"
+    remove: Literal["done", "ended", "never"] = "done"
+    save: bool = False
+
+
 class Settings(BaseSettings):
     """All settings. `load_settings` makes them.
 
@@ -139,7 +163,10 @@ class Settings(BaseSettings):
         worker: see `WorkerSettings`.
         aws: see `AwsSettings`.
         console: see `ConsoleSettings`.
+        workspace: see `WorkspaceSettings`.
         engines: keyword arguments of engine factories, by engine name.
+        triggers: see `rules.Trigger`.
+        schedules: see `rules.Schedule`.
         testing: allows the seams below; never set it in production.
         crash_at: a crash point, such as `after-append:3`.
         clock_offset_seconds: added to the wall clock.
@@ -158,7 +185,10 @@ class Settings(BaseSettings):
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     aws: AwsSettings = Field(default_factory=AwsSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)
+    workspace: WorkspaceSettings = Field(default_factory=WorkspaceSettings)
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    triggers: dict[RuleName, Trigger] = Field(default_factory=dict)
+    schedules: dict[RuleName, Schedule] = Field(default_factory=dict)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "console", "json"] = "auto"
     testing: bool = False
@@ -187,7 +217,9 @@ _TABLES: dict[str, type[BaseModel]] = {
     "worker": WorkerSettings,
     "aws": AwsSettings,
     "console": ConsoleSettings,
+    "workspace": WorkspaceSettings,
 }
+_RULES: dict[str, type[BaseModel]] = {"triggers": Trigger, "schedules": Schedule}
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,11 +394,17 @@ def _check_keys(layer: Layer) -> None:
     for key, value in layer.values.items():
         if key not in Settings.model_fields:
             raise _unknown(layer, key, Settings.model_fields)
-        if key in _TABLES and isinstance(value, Mapping):
-            fields = _TABLES[key].model_fields
-            for inner in value:
-                if inner not in fields:
-                    raise _unknown(layer, f"{key}.{inner}", [f"{key}.{name}" for name in fields])
+        if key in _TABLES:
+            _check_table(layer, key, value, _TABLES[key])
+        if key in _RULES and isinstance(value, Mapping):
+            for name, rule in value.items():
+                _check_table(layer, f"{key}.{name}", rule, _RULES[key])
+
+
+def _check_table(layer: Layer, path: str, value: object, model: type[BaseModel]) -> None:
+    for key in value if isinstance(value, Mapping) else ():
+        if key not in model.model_fields:
+            raise _unknown(layer, f"{path}.{key}", [f"{path}.{name}" for name in model.model_fields])
 
 
 def _unknown(layer: Layer, key: str, valid: Iterable[str]) -> SettingsError:
@@ -387,14 +425,17 @@ def _shown(layer: Layer, key: str) -> str:
 def _explain(error: ValidationError, layers: list[Layer]) -> SettingsError:
     """Say which layer the wrong value came from."""
     fault = error.errors(include_url=False)[0]
-    path = [str(part) for part in fault["loc"]]
-    for layer in reversed(layers):
-        value: Any = layer.values
-        for part in path:
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value is not None:
-            shown = "not shown" if path[-1].endswith(("_token", "_secret")) else repr(value)
-            return SettingsError(f"{layer.name}: {_shown(layer, '.'.join(path))} is {shown}: {fault['msg']}")
+    path = [str(part) for part in fault["loc"] if part != "[key]"]
+    for known in (path, path[:-1]):  # what is missing is named by the table that lacks it
+        for layer in reversed(layers):
+            value: Any = layer.values
+            for part in known:
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value is not None and known:
+                shown, text = _shown(layer, ".".join(path)), f": {fault['msg']}"
+                told = "not shown" if path[-1].endswith(("_token", "_secret")) else repr(value)
+                told = told if known is path else "missing"
+                return SettingsError(f"{layer.name}: {shown} is {told}{text}")
     return SettingsError(f"setting {'.'.join(path)}: {fault['msg']}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from roost.errors import EngineContractError, EngineNotFound, PayloadError, Roos
 from roost.models import Artifact, ChildResult, Signal, Snapshot, WorkItem, check_id
 
 ENTRY_POINTS = "roost.engines"
+VERSION_MAX_CHARS = 100
+_VERSION_PART = re.compile(r"[0-9]+|[^0-9.]+")
 
 T = TypeVar("T")
 
@@ -33,7 +36,11 @@ class Engine(Protocol):
     than once from the same snapshot (after a crash, say), so it must be safe to retry.
 
     Optional attributes: `payload_model` (a pydantic model that every payload must fit),
-    `step_timeout_seconds`, `retry` (a `RetryPolicy`), `engine_version` (free text).
+    `step_timeout_seconds`, `retry` (a `RetryPolicy`), `engine_version` (free text; of two,
+    the later is the one whose numbers are higher, part by part), and the method
+    `migrate(snapshot) -> Snapshot`, which makes of an earlier version's snapshot
+    (`snapshot.engine_version`) one that this version goes on from. Without it, work that
+    another version began is left to workers that have that version.
     """
 
     engine_id: str
@@ -86,6 +93,7 @@ class EngineSpec:
     engine_version: str | None = None
     step_is_async: bool = True
     init_is_async: bool = True
+    migrate: Callable[[Snapshot], Any] | None = None
 
     @classmethod
     def of(cls, engine: Any) -> EngineSpec:
@@ -112,6 +120,7 @@ class EngineSpec:
             engine_version=getattr(engine, "engine_version", None),
             step_is_async=inspect.iscoroutinefunction(engine.step),
             init_is_async=inspect.iscoroutinefunction(engine.init_snapshot),
+            migrate=getattr(engine, "migrate", None),
         )
         spec._check()
         return spec
@@ -124,6 +133,33 @@ class EngineSpec:
             raise EngineContractError(
                 f"engine {self.engine_id!r}: `step_timeout_seconds` is not a positive number"
             )
+        version = self.engine_version
+        if version is not None and not (isinstance(version, str) and 0 < len(version) <= VERSION_MAX_CHARS):
+            raise EngineContractError(
+                f"engine {self.engine_id!r}: `engine_version` is {version!r:.100}, not text of 1 to "
+                f"{VERSION_MAX_CHARS} characters"
+            )
+        if self.migrate is not None and (version is None or not callable(self.migrate)):
+            raise EngineContractError(
+                f"engine {self.engine_id!r} has a `migrate` that is no method, or no `engine_version`",
+                hint="`migrate(snapshot)` makes the snapshots of earlier versions ones of `engine_version`.",
+            )
+
+    @property
+    def name(self) -> str:
+        """The engine's id, with its version if it has one."""
+        return f"{self.engine_id} {self.engine_version}" if self.engine_version else self.engine_id
+
+    def goes_on_from(self, version: str | None) -> bool:
+        """Whether it can run a step from a snapshot that `version` made (None: it had no version).
+
+        It can from its own, and from one without a version, since nobody told them apart
+        then; with `migrate` also from earlier ones.
+        """
+        if version is None or version == self.engine_version:
+            return True
+        own = self.engine_version
+        return self.migrate is not None and own is not None and version_key(version) < version_key(own)
 
     def check_payload(self, payload: dict[str, Any]) -> None:
         """Check a payload against `payload_model`, if the engine has one.
@@ -144,6 +180,12 @@ class EngineSpec:
                 f"payload does not fit engine {self.engine_id!r}: {faults}",
                 hint=f"Its fields are those of {self.payload_model.__name__}.",
             ) from None
+
+
+def version_key(version: str | None) -> tuple[tuple[int, int, str], ...]:
+    """Sorts versions: part by part, numbers as numbers; no version comes first."""
+    parts = _VERSION_PART.findall(version or "")
+    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
 
 
 class ArtifactWriter(Protocol):
@@ -254,6 +296,22 @@ class StepContext(Protocol):
             seconds: from now, above 0.
         """
 
+    async def workspace(self, *, source: str | None = None, ref: str | None = None) -> Path:
+        """The git working tree of this work item, made at the first call; the same path from then on.
+
+        Where the settings save workspaces, it is kept with the commit of each step that
+        called this, and brought back on any host as the last commit left it. What a step
+        that failed has changed in it is still there for the next try on the same host.
+
+        Args:
+            source: a repository on this host, or a URL; None: that of the settings.
+            ref: the branch, tag or commit to start from; None: that of the settings.
+
+        Raises:
+            InputError: source or ref is not well-formed.
+            WorkspaceError: git failed; the step may be tried again.
+        """
+
     def wait(self, call: Coroutine[Any, Any, T]) -> T:
         """For a step that is a plain function: `wait(context.once(…))` from its thread."""
 
@@ -282,10 +340,10 @@ def enter_step(context: StepContext) -> None:
 
 
 class EngineRegistry:
-    """The engines that a process can run, by id."""
+    """The engines that a process can run, by id; of one id there may be several versions."""
 
     def __init__(self, engines: Iterable[Any] = ()) -> None:
-        self._specs: dict[str, EngineSpec] = {}
+        self._specs: dict[str, list[EngineSpec]] = {}  # of one id, the newest version first
         for engine in engines:
             self.add(engine)
 
@@ -293,12 +351,17 @@ class EngineRegistry:
         """Add an engine.
 
         Raises:
-            EngineContractError: it breaks the contract, or its id is taken.
+            EngineContractError: it breaks the contract, or its id and version are taken.
         """
         spec = EngineSpec.of(engine)
-        if spec.engine_id in self._specs:
-            raise EngineContractError(f"two engines have the id {spec.engine_id!r}")
-        self._specs[spec.engine_id] = spec
+        versions = self._specs.get(spec.engine_id, [])
+        if any(other.engine_version == spec.engine_version for other in versions):
+            raise EngineContractError(
+                f"two engines have the id {spec.engine_id!r} and the same version",
+                hint="Versions that run side by side need an `engine_version` each.",
+            )
+        by_age = sorted([*versions, spec], key=lambda one: version_key(one.engine_version), reverse=True)
+        self._specs[spec.engine_id] = by_age
         return spec
 
     def limited(self, step_seconds: float) -> EngineRegistry:
@@ -306,18 +369,26 @@ class EngineRegistry:
         found = EngineRegistry()
         for spec in self:
             seconds = min(step_seconds, spec.step_timeout_seconds or step_seconds)
-            found._specs[spec.engine_id] = replace(spec, step_timeout_seconds=seconds)
+            limited = replace(spec, step_timeout_seconds=seconds)
+            found._specs.setdefault(spec.engine_id, []).append(limited)  # newest first, as they come
         return found
 
     def get(self, engine_id: str) -> EngineSpec | None:
-        """The engine of that id, or None."""
-        return self._specs.get(engine_id)
+        """The newest version of an engine, which new work begins with; or None."""
+        versions = self._specs.get(engine_id)
+        return versions[0] if versions else None
+
+    def get_for(self, engine_id: str, version: str | None) -> EngineSpec | None:
+        """Who goes on from a snapshot that `version` made: that very version, else the newest that can."""
+        versions = self._specs.get(engine_id, ())
+        able = [spec for spec in versions if spec.goes_on_from(version)]
+        return next((spec for spec in able if spec.engine_version == version), able[0] if able else None)
 
     def __iter__(self) -> Iterator[EngineSpec]:
-        return iter(self._specs.values())
+        return (spec for versions in self._specs.values() for spec in versions)
 
     def __len__(self) -> int:
-        return len(self._specs)
+        return sum(len(versions) for versions in self._specs.values())
 
 
 Options = Mapping[str, Mapping[str, Any]]

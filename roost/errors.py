@@ -10,6 +10,7 @@
     ├── WorkNotFound               no such work item (never existed, or expired)
     ├── ConflictError              the request collides with what already stands
     │   ├── EnqueueConflict        same id or idempotency key, other content
+    │   ├── ConversationBusy       earlier work of the conversation has not ended
     │   └── LeaseLost              this worker no longer holds the work item
     ├── StorageError               the backend failed
     │   ├── StorageUnavailable     try again later: locked, throttled, unreachable
@@ -93,6 +94,21 @@ class EnqueueConflict(ConflictError):
 
     def __init__(self, work_id: str, message: str) -> None:
         super().__init__(message, hint=f"`roost status {work_id}` shows the one that stands.")
+        self.work_id = work_id
+
+
+class ConversationBusy(ConflictError):
+    """Earlier work of the conversation has not ended, and the new one can't wait for it.
+
+    Attributes:
+        work_id: the work item that has the turn.
+    """
+
+    def __init__(self, work_id: str, why: str) -> None:
+        super().__init__(
+            f"the conversation is busy: {work_id} {why}",
+            hint="Wait for it, or enqueue with --if-busy queue, interrupt or fork.",
+        )
         self.work_id = work_id
 
 

@@ -102,6 +102,8 @@ class WorkItem(BaseModel):
     parent_id: str | None = None
     child_key: str = ""
     forked_from: tuple[str, int] | None = None
+    triggered_by: tuple[str, str] | None = None
+    conversation: str | None = None
     budget: dict[str, float] = Field(default_factory=dict)
 
     @property
@@ -273,6 +275,7 @@ class Snapshot(BaseModel):
         wait_for: what to wait for before the next step.
         spawn: work to start with this commit.
         result: a small JSON value for whoever spawned this work; at most 16 kB.
+        engine_version: of the engine that made it, if it has one.
         created_at, updated_at: epoch seconds.
         finished_at, failed_at: epoch seconds, once it is so.
     """
@@ -292,6 +295,7 @@ class Snapshot(BaseModel):
     wait_for: WaitFor | None = None
     spawn: list[Child] = Field(default_factory=list)
     result: Any = None
+    engine_version: str | None = None
     created_at: float = 0.0
     updated_at: float = 0.0
     finished_at: float | None = None

@@ -104,6 +104,23 @@ class State(StrEnum):
 _TERMINAL = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 
+class IfBusy(StrEnum):
+    """What an enqueue does while earlier work of its conversation has not ended.
+
+    Attributes:
+        REJECT: nothing is enqueued; an error says so.
+        QUEUE: the new work runs when all that came before it has ended.
+        INTERRUPT: the same, and all that came before it is cancelled, a running step too.
+        FORK: the same, and the new work begins with the last snapshot that the running one
+            had committed when the new one was enqueued; what it does after that is left behind.
+    """
+
+    REJECT = "reject"
+    QUEUE = "queue"
+    INTERRUPT = "interrupt"
+    FORK = "fork"
+
+
 class Lane(StrEnum):
     """Priority lanes of the work queue."""
 

@@ -15,10 +15,13 @@ from roost.config import Settings
 from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
+from roost.core.workspaces import HostWorkspaces
 from roost.engine import EngineRegistry, load_engines
+from roost.engines.schedule import ScheduleEngine
 from roost.errors import SettingsError
 from roost.storage.instrument import InstrumentedBackend, crash_hook
 from roost.storage.ports import ArtifactStore, Backend, Finding
+from roost.workspace import Origin, Workspaces, workspace_name
 
 BACKENDS = "roost.backends"
 
@@ -64,6 +67,8 @@ async def open_runtime(
     """
     registry = load_engines(engines, settings.engines) if engines is not None else None
     clock = SystemClock(settings.clock_offset_seconds)
+    if registry is not None:
+        registry.add(ScheduleEngine(clock))  # any worker runs schedules, whatever else it runs
     async with AsyncExitStack() as stack:
         backend = await open_backend(settings.storage, settings, clock)
         stack.push_async_callback(backend.close)
@@ -73,13 +78,30 @@ async def open_runtime(
             backend = MixedBackend(backend, other)
         if settings.crash_at is not None:
             backend = InstrumentedBackend(backend, crash_hook(settings.crash_at))
-        parts = Parts(backend, clock, SystemIds(), _core_settings(settings, backend))
+        core, workspaces = _core_settings(settings, backend), host_workspaces(settings, clock)
+        parts = Parts(backend, clock, SystemIds(), core, workspaces)
         yield Runtime(
             backend,
             parts,
             registry,
             Client(parts, engines=registry, actor=actor, namespace=settings.namespace),
         )
+
+
+def host_workspaces(settings: Settings, clock: Clock) -> HostWorkspaces:
+    """The workspaces of this host for the storage that the settings name."""
+    chosen = settings.workspace
+    storage = settings.storage
+    if storage in ("local", "aws"):
+        storage = f"{storage}:{settings.home if storage == 'local' else settings.aws.stack}"
+    root = (chosen.root or settings.home / "workspaces").absolute() / workspace_name(storage)
+    return HostWorkspaces(
+        Workspaces(root, clock),
+        Origin(chosen.source, chosen.ref, is_worktree=chosen.kind == "worktree"),
+        removes=chosen.remove,
+        saves=chosen.save,
+        expired_seconds=settings.retention_seconds or None,
+    )
 
 
 def _core_settings(settings: Settings, backend: Backend) -> CoreSettings:
@@ -92,6 +114,7 @@ def _core_settings(settings: Settings, backend: Backend) -> CoreSettings:
         sweep_seconds=worker.sweep_seconds or backend.sweep_seconds,
         grace_seconds=worker.grace_seconds,
         retention_seconds=settings.retention_seconds or None,
+        triggers=settings.triggers,
     )
 
 

@@ -135,13 +135,13 @@ class Workspaces:
         """What is known of a workspace; None if there is none on this host."""
         return _read(self._record_path(work_id))
 
-    def left(self) -> Iterator[Record]:
-        """The workspaces that there are on this host, at most `LEFT_MAX`."""
+    def left(self) -> Iterator[tuple[Record, float]]:
+        """The workspaces on this host, at most `LEFT_MAX`, and when each was made or kept last."""
         with suppress(FileNotFoundError):
             for path in sorted((self._root / _STATE).glob("*.json"))[:LEFT_MAX]:
                 record = _read(path)
                 if record is not None:
-                    yield record
+                    yield record, path.stat().st_mtime
 
     async def open(
         self, work_id: str, origin: Origin, *, digest: str = "", restore: Restore | None = None
@@ -210,7 +210,9 @@ class Workspaces:
         if not origin.source:
             base = await _make_empty(path)
         elif origin.is_worktree:
-            base = await _add_worktree(path, origin, _BRANCH + path.name)
+            source = _repository(origin)
+            async with self._shared(source):
+                base = await _add_worktree(source, path, origin.ref, _BRANCH + path.name)
         else:
             base = await _clone(path, origin, _BRANCH + path.name)
         is_shared = origin.is_worktree and bool(origin.source)
@@ -238,7 +240,8 @@ class Workspaces:
         shared = Path(record.source) if record is not None and record.is_worktree else None
         if shared is not None:
             with suppress(WorkspaceError):  # the source forgets it; what it can't remove is removed below
-                await _git(shared, "worktree", "remove", "--force", "--force", str(path))
+                async with self._shared(shared):
+                    await _git(shared, "worktree", "remove", "--force", "--force", str(path))
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         if path.exists():
             raise WorkspaceError(f"{path} can't be removed", hint="Look who owns the files in it.")
@@ -273,20 +276,37 @@ class Workspaces:
     async def _locked(self, work_id: str) -> AsyncIterator[None]:
         """Nobody else on this host touches the workspace meanwhile."""
         number = int(hashlib.sha256(work_id.encode()).hexdigest()[:8], 16) % LOCKS
-        file = os.open(self._state() / f"lock-{number}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        until = self._clock.monotonic() + LOCK_SECONDS
-        try:
-            while True:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if self._clock.monotonic() > until:
-                        raise WorkspaceError(f"the workspace of {work_id!r} is in other hands") from None
-                await self._clock.sleep(_LOCK_PAUSE_SECONDS)
+        async with _locked(self._state() / f"lock-{number}", self._clock):
             yield
-        finally:
-            os.close(file)
+
+    @asynccontextmanager
+    async def _shared(self, source: Path) -> AsyncIterator[None]:
+        """Nobody else of Roost touches the worktrees of a repository meanwhile.
+
+        `git worktree add` reads the others, and fails on one that is half-made.
+        """
+        git_dir = await _git(source, "rev-parse", "--path-format=absolute", "--git-common-dir")
+        async with _locked(Path(git_dir) / "roost.lock", self._clock):
+            yield
+
+
+@asynccontextmanager
+async def _locked(path: Path, clock: Clock) -> AsyncIterator[None]:
+    """Hold the lock of a file; it ends with this process, too."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = clock.monotonic() + LOCK_SECONDS
+    try:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if clock.monotonic() > until:
+                    raise WorkspaceError(f"the lock {path} is in other hands") from None
+            await clock.sleep(_LOCK_PAUSE_SECONDS)
+        yield
+    finally:
+        os.close(file)
 
 
 def _read(path: Path) -> Record | None:
@@ -305,14 +325,18 @@ async def _make_empty(path: Path) -> str:
     return await _git(path, "rev-parse", "HEAD")
 
 
-async def _add_worktree(path: Path, origin: Origin, branch: str) -> str:
+def _repository(origin: Origin) -> Path:
     source = Path(origin.source)
     if not source.is_absolute() or not source.exists():
         raise WorkspaceError(
             f"there is no folder {_without_credentials(origin.source)!r} for worktrees",
             hint="Give the absolute path of a repository on this host, or take a clone.",
         )
-    base = await _commit_of(source, origin.ref)
+    return source
+
+
+async def _add_worktree(source: Path, path: Path, ref: str, branch: str) -> str:
+    base = await _commit_of(source, ref)
     start = ["-b", branch, str(path), base]
     with suppress(WorkspaceError):  # no such branch; else it holds what was committed there before
         await _git(source, "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}")

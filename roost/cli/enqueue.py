@@ -14,7 +14,7 @@ from roost import times
 from roost.cli import options
 from roost.cli.output import print_json
 from roost.errors import EngineNotFound, InputError, RoostError
-from roost.names import Scope
+from roost.names import IfBusy, Scope
 
 if TYPE_CHECKING:
     from roost.core.new_work import NewWork
@@ -26,7 +26,7 @@ LINES_MAX = 1_000_000
 _LINE_KEYS = frozenset(
     {
         *("engine", "payload", "resources", "capacities", "resource_scope", "delay", "priority"),
-        *("deadline", "idempotency_key", "work_id"),
+        *("deadline", "idempotency_key", "idempotency_time", "work_id", "conversation", "if_busy"),
     }
 )
 _WITH_CAPACITY = re.compile(r"(.+)=(\d{1,9})", re.DOTALL)
@@ -62,6 +62,26 @@ def enqueue(
         str | None,
         typer.Option("--idempotency-key", metavar="KEY", help="The same key gives the same work item."),
     ] = None,
+    idempotency_time: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-time",
+            metavar="TIME",
+            help="How long the key stands for the work: 24h. Without it as long as the work is kept.",
+        ),
+    ] = None,
+    conversation: Annotated[
+        str | None,
+        typer.Option("--conversation", metavar="KEY", help="Of its work, one item runs at a time."),
+    ] = None,
+    if_busy: Annotated[
+        IfBusy | None,
+        typer.Option(
+            "--if-busy",
+            help="If earlier work of the conversation goes on: wait behind it (queue), fail (reject), "
+            "cancel it (interrupt), or cancel it and begin with its last snapshot (fork).",
+        ),
+    ] = None,
     work_id: Annotated[str | None, typer.Option("--work-id", metavar="ID", help="An id of your own.")] = None,
     file: Annotated[
         str | None, typer.Option("--file", metavar="FILE", help="Many items as JSON Lines; - for stdin.")
@@ -78,7 +98,8 @@ def enqueue(
 
     A line of --file is an object with `payload` and, where wanted, `engine`, `resources`,
     `capacities` (an object of whole numbers), `resource_scope`, `delay`, `priority`,
-    `deadline`, `idempotency_key` and `work_id`. All lines are checked before any is stored.
+    `deadline`, `idempotency_key`, `idempotency_time`, `conversation`, `if_busy` and
+    `work_id`. All lines are checked before any is stored.
 
     Examples:
 
@@ -100,6 +121,9 @@ def enqueue(
                 "--deadline": deadline,
                 "--idempotency-key": idempotency_key,
                 "--work-id": work_id,
+                "--conversation": conversation,
+                "--if-busy": if_busy,
+                "--idempotency-time": idempotency_time,
             }
         )
     if file is None:
@@ -113,6 +137,9 @@ def enqueue(
             "deadline": deadline,
             "idempotency_key": idempotency_key,
             "work_id": work_id,
+            "conversation": conversation,
+            "if_busy": None if if_busy is None else if_busy.value,
+            "idempotency_time": idempotency_time,
         }
         lines: Iterator[tuple[str, dict[str, Any]]] = iter([("", fields | {"payload": _payload(payload)})])
     else:
@@ -237,6 +264,17 @@ def _new_work(where: str, fields: dict[str, Any], now: float, registry: _Registr
         raise
 
 
+def _of_conversation(fields: dict[str, Any]) -> dict[str, Any]:
+    if_busy, key_time = fields.get("if_busy") or IfBusy.QUEUE, fields.get("idempotency_time")
+    if if_busy not in tuple(IfBusy):
+        raise InputError(f"`if_busy` is {if_busy!r}, not one of {', '.join(IfBusy)}")
+    return {
+        "conversation": fields.get("conversation"),
+        "if_busy": IfBusy(if_busy),
+        "idempotency_seconds": None if key_time is None else times.seconds(str(key_time), "idempotency time"),
+    }
+
+
 def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> NewWork:
     from roost.core.new_work import NewWork, check_new_work
 
@@ -255,7 +293,7 @@ def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> 
     priority = fields.get("priority") or 0
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise InputError("`priority` is not a whole number")
-    for name in ("idempotency_key", "work_id"):
+    for name in ("idempotency_key", "work_id", "conversation"):
         if not isinstance(fields.get(name), str | None):
             raise InputError(f"`{name}` is not text")
     delay, deadline = fields.get("delay"), fields.get("deadline")
@@ -270,6 +308,7 @@ def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> 
         deadline_at=None if deadline is None else times.instant(str(deadline), now, "deadline"),
         idempotency_key=fields.get("idempotency_key"),
         work_id=fields.get("work_id"),
+        **_of_conversation(fields),
     )
     check_new_work(work, now)
     if registry is not None:

@@ -19,8 +19,10 @@ from roost.cli import (
     lab,
     look,
     resources,
+    schedules,
     ui,
     worker,
+    workspaces,
 )
 from roost.cli.output import EXIT_CODES, FAILED, INTERRUPTED, exit_code, print_error, say
 from roost.errors import RoostError
@@ -45,7 +47,9 @@ app.command()(look.wait)
 app.add_typer(artifacts.app, name="artifacts")
 app.command()(ui.ui)
 app.add_typer(resources.app, name="resources")
+app.add_typer(schedules.app, name="schedules")
 app.command()(lab.lab)
+app.command()(workspaces.workspace_path)
 app.command()(checks.engines)
 app.command()(checks.doctor)
 app.add_typer(aws.app, name="aws")

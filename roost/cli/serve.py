@@ -13,7 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from roost.core import schedules
 from roost.errors import StorageError
+from roost.names import State
+from roost.rules import SCHEDULE_ENGINE
 
 if TYPE_CHECKING:
     from roost.config import Settings
@@ -36,7 +39,8 @@ async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _drain, worker)
-    names = [spec.engine_id for spec in runtime.engines or ()]
+    await schedules.keep(runtime.client, settings.schedules)
+    names = [spec.name for spec in runtime.engines or () if spec.engine_id != SCHEDULE_ENGINE]
     fields = {
         "worker_id": worker.worker_id,
         "engines": names,
@@ -112,7 +116,9 @@ async def _drain_when_idle(runtime: Runtime, worker: Worker, namespace: str) -> 
         except StorageError as error:  # the worker itself goes on, too
             log.warning("can't count what is left: %s", error, extra={"event": "worker.count_failed"})
         else:
-            if not any(count for state, count in counts.items() if not state.is_terminal):
+            left = sum(count for state, count in counts.items() if not state.is_terminal)
+            asleep = sum(counts.get(state, 0) for state in (State.SCHEDULED, State.WAITING, State.PAUSED))
+            if not left or (left == asleep and left == await schedules.asleep_count(runtime.client)):
                 worker.drain()
                 return
         await runtime.parts.clock.sleep(_IDLE_LOOK_SECONDS)

@@ -18,6 +18,7 @@ from roost import jsonio
 from roost.clock import Clock
 from roost.core.inbox import Given
 from roost.core.redact import describe
+from roost.core.workspaces import StepWorkspace
 from roost.engine import EngineSpec, enter_step
 from roost.errors import (
     EngineContractError,
@@ -176,6 +177,7 @@ class Context:
         attempt: int,
         rewound: int | None,
         artifacts: Artifacts,
+        workspace: StepWorkspace,
         recorder: Recorder,
         given: Given,
         spent: dict[str, float],
@@ -190,6 +192,7 @@ class Context:
         again = "" if rewound is None else f":{rewound}"  # another step had this version's number
         self.idempotency_key = f"{snapshot.work_id}:{snapshot.version + 1}{again}"
         self.artifacts = artifacts
+        self._workspace = workspace
         self._loop = loop
         self._version = snapshot.version
         self._engine = snapshot.engine
@@ -264,6 +267,13 @@ class Context:
             raise ValueError(f"a key can be closed for up to {DELAY_MAX_SECONDS:.0f} s, not {seconds!r} s")
         await self._recorder.close_resource(resource, seconds)
 
+    async def workspace(self, *, source: str | None = None, ref: str | None = None) -> Path:
+        return await self._workspace.open(source, ref)
+
+    async def keep_workspace(self, returned: Snapshot) -> None:
+        """Store the workspace, if the step used one, with the snapshot that it returned."""
+        await self._workspace.keep(returned, self.artifacts.clock.now())
+
     def wait(self, call: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(call, self._loop).result()
 
@@ -289,7 +299,9 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Returned:
+class Returned:
+    """A method of an engine returned this."""
+
     value: Any
 
 
@@ -303,13 +315,15 @@ async def run_step(
     """
     version = snapshot.version
     enter_step(context)
-    came = await _run(limits, spec.engine.step, spec.step_is_async, snapshot, item)
-    if not isinstance(came, _Returned):
+    came = await run_method(limits, spec.engine.step, spec.step_is_async, snapshot, item)
+    if not isinstance(came, Returned):
         return came
     try:
-        return Stepped(check_returned(came.value, version, item, context.artifacts.stored))
+        after = check_returned(came.value, version, item, context.artifacts.stored)
     except EngineContractError as error:
         return Refused(describe_contract(error))
+    kept = await run_method(limits, context.keep_workspace, True, after)
+    return Stepped(after) if isinstance(kept, Returned) else kept
 
 
 async def run_init(spec: EngineSpec, item: WorkItem, limits: Limits) -> Outcome:
@@ -318,8 +332,8 @@ async def run_init(spec: EngineSpec, item: WorkItem, limits: Limits) -> Outcome:
         spec.check_payload(item.payload)
     except PayloadError as error:
         return Refused(describe(error))
-    came = await _run(limits, spec.engine.init_snapshot, spec.init_is_async, item)
-    if not isinstance(came, _Returned):
+    came = await run_method(limits, spec.engine.init_snapshot, spec.init_is_async, item)
+    if not isinstance(came, Returned):
         return came
     try:
         snapshot = check_returned(came.value, -1, item, ())
@@ -330,7 +344,9 @@ async def run_init(spec: EngineSpec, item: WorkItem, limits: Limits) -> Outcome:
     return Stepped(snapshot)
 
 
-async def _run(limits: Limits, method: Callable[..., Any], is_async: bool, *args: Any) -> _Returned | Outcome:
+async def run_method(
+    limits: Limits, method: Callable[..., Any], is_async: bool, *args: Any
+) -> Returned | Outcome:
     """Call an engine's method under its limits, whatever it does."""
     interruption = limits.interruption
     if interruption.why is not None:
@@ -338,7 +354,7 @@ async def _run(limits: Limits, method: Callable[..., Any], is_async: bool, *args
     task = asyncio.current_task()
     assert task is not None
     interruption.running = task
-    came: _Returned | Outcome
+    came: Returned | Outcome
     try:
         came = await _within(limits, method, is_async, args)
     except BaseException as error:  # place 1 of 3: an engine's code may raise anything
@@ -356,10 +372,10 @@ async def _run(limits: Limits, method: Callable[..., Any], is_async: bool, *args
 
 async def _within(
     limits: Limits, method: Callable[..., Any], is_async: bool, args: tuple[Any, ...]
-) -> _Returned | Outcome:
+) -> Returned | Outcome:
     """Call the method, within the time limit if there is one."""
     if limits.timeout_seconds is None:
-        return _Returned(await _call(method, is_async, limits.executor, args))
+        return Returned(await _call(method, is_async, limits.executor, args))
     try:
         async with asyncio.timeout(limits.timeout_seconds) as scope:
             value = await _call(method, is_async, limits.executor, args)
@@ -370,7 +386,7 @@ async def _within(
         return Refused(ErrorInfo(DEADLINE, "the step ran when the deadline was over"))
     if scope.expired():
         return Raised(ErrorInfo("StepTimeout", f"the step took longer than {limits.timeout_seconds} s"))
-    return _Returned(value)
+    return Returned(value)
 
 
 async def _call(

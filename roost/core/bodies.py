@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from roost import jsonio
 from roost.errors import ArtifactNotFound, StorageCorrupt
-from roost.journal.entries import Body, Enqueued, Entry
+from roost.journal.entries import Body, Enqueued, Entry, TurnTaken
 from roost.models import Snapshot, WorkItem
 from roost.storage.codec import DELTA_DEPTH_MAX, pack, unpack
 from roost.storage.ports import Backend
@@ -68,6 +68,10 @@ async def _data(backend: Backend, body: Body) -> bytes:
 async def load_item(backend: Backend, entry: Entry) -> WorkItem:
     """The work item that the entry at position 0 created."""
     event = entry.event
+    if isinstance(event, TurnTaken):  # a conversation: no work, but it can be looked at
+        return WorkItem.model_construct(
+            work_id=entry.work_id, engine=entry.control.engine, created_at=entry.at
+        )
     if not isinstance(event, Enqueued):
         raise StorageCorrupt(f"the journal of {entry.work_id} does not begin with its enqueueing")
     body = jsonio.load(await load(backend, entry))
@@ -86,6 +90,8 @@ async def load_item(backend: Backend, entry: Entry) -> WorkItem:
         parent_id=event.parent.work_id if event.parent else None,
         child_key=event.parent.key if event.parent else "",
         forked_from=(event.fork.work_id, event.fork.version) if event.fork else None,
+        conversation=event.conversation,
+        triggered_by=(event.cause.work_id, event.cause.trigger) if event.cause else None,
         budget=dict(event.budget),
     )
 
@@ -144,7 +150,9 @@ def dump_snapshot(snapshot: Snapshot, *, created_at: float, now: float) -> Dumpe
     return Dumped(*jsonio.dump_and_load(fields, what="snapshot", max_bytes=jsonio.SNAPSHOT_MAX_BYTES))
 
 
-def load_snapshot(dumped: Dumped, *, work_id: str, engine: str, version: int) -> Snapshot:
+def load_snapshot(
+    dumped: Dumped, *, work_id: str, engine: str, version: int, engine_version: str | None = None
+) -> Snapshot:
     """The snapshot that `dump_snapshot` wrote; a fresh copy at each call."""
     fields = dumped.take_fields()
     finished_at = fields.get("finished_at")
@@ -163,6 +171,7 @@ def load_snapshot(dumped: Dumped, *, work_id: str, engine: str, version: int) ->
             "wait_for": fields.get("wait_for"),
             "spawn": fields.get("spawn", []),
             "result": fields.get("result"),
+            "engine_version": engine_version,
             "created_at": fields["created_at"],
             "updated_at": fields["updated_at"],
             "finished_at": finished_at,

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from roost.core import bodies, claims, new_work, outside, signals, versions
+from roost.core import bodies, claims, conversations, keys, new_work, outside, signals, versions
 from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
@@ -33,6 +33,7 @@ from roost.journal.entries import (
     Entry,
     Event,
     IndexRow,
+    KeyBound,
     Paused,
     Resumed,
     Retried,
@@ -52,6 +53,8 @@ from roost.storage.ports import FeedPage, IndexPage, IndexQuery
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
 _PAGE = 200
+_OF_ONE_KEY = ("engine", "payload", "resources", "capacities", "resource_scope", "priority", "conversation")
+"""What is the same whenever work is enqueued under one key or id."""
 _CHUNK = 500  # new work items that are stored together
 _CHUNKS_IN_FLIGHT = 2  # one is stored and one waits its turn while the next is made
 
@@ -131,16 +134,41 @@ class Client:
             EnqueueConflict: an id or key stands for other work; the others were stored.
         """
         raws = [self._check(work) for work in works]
+        pairs = list(zip(works, raws, strict=True))
+        stored = iter(
+            await self._enqueue_together([pair for pair in pairs if not pair[0].is_decided_elsewhere])
+        )
+        return [
+            await self._enqueue_alone(work, raw) if work.is_decided_elsewhere else next(stored)
+            for work, raw in pairs
+        ]
+
+    async def _enqueue_alone(self, work: NewWork, raw: bytes) -> str:
+        """Enqueue what another journal decides on: a conversation's, or a key's."""
+        first = await self._first(work, raw)
+        work_id, is_new = first.work_id, False
+        if work.conversation is not None:
+            journal_id = conversations.conversation_id(self._namespace, work.conversation)
+            is_new = await conversations.enqueue(self._parts, first, raw, journal_id, work.if_busy)
+        elif work.idempotency_seconds is not None and isinstance(first.event, Enqueued) and first.body:
+            journal_id = keys.key_id(self._namespace, work.engine, work.idempotency_key or "")
+            bound = KeyBound(work_id, first.at + work.idempotency_seconds, first.event)
+            work_id = await keys.bind(
+                self._parts, journal_id, bound, first.body, outside.after, actor=self._actor
+            )
+            is_new = work_id == first.work_id
+        stands = None if is_new else await self._parts.backend.journal.get(work_id, 0)
+        if stands is not None:
+            await self._check_same(first, stands)
+        return work_id
+
+    async def _enqueue_together(self, pairs: Sequence[tuple[NewWork, bytes]]) -> Sequence[str]:
         entries: list[Entry] = []
         standing: list[Entry] = []
         storing: deque[asyncio.Task[Sequence[Entry]]] = deque()
         try:
-            for start in range(0, len(works), _CHUNK):
-                several = slice(start, start + _CHUNK)
-                chunk = [
-                    await self._first(work, raw)
-                    for work, raw in zip(works[several], raws[several], strict=True)
-                ]
+            for start in range(0, len(pairs), _CHUNK):
+                chunk = [await self._first(work, raw) for work, raw in pairs[start : start + _CHUNK]]
                 entries += chunk
                 storing.append(asyncio.create_task(new_work.store(self._parts, chunk)))
                 await self._parts.clock.sleep(0)  # begins to store it, while the next chunk is made
@@ -160,6 +188,8 @@ class Client:
     def _check(self, work: NewWork) -> bytes:
         """Check all that can be checked before anything is stored; gives the payload as stored."""
         raw = new_work.check_new_work(work, self._parts.clock.now())
+        if self._namespace in (conversations.NAMESPACE, keys.NAMESPACE):
+            raise IdentifierError(f"namespace {self._namespace!r} is Roost's own")
         if work.work_id is not None and namespace_of(self._whole(work.work_id)) != self._namespace:
             raise IdentifierError(
                 f"work id {work.work_id!r} is not of namespace {self._namespace!r}",
@@ -181,7 +211,7 @@ class Client:
         A key's id is a digest of engine and key, so that the journal itself holds what
         was enqueued under it: no second place that could disagree.
         """
-        if work.idempotency_key is None:
+        if work.idempotency_key is None or work.idempotency_seconds is not None:
             return self._whole(work.work_id or self._parts.ids.work_id())
         text = json.dumps([work.engine, work.idempotency_key])
         return self._whole(f"key-{hashlib.sha256(text.encode()).hexdigest()[:40]}")
@@ -200,11 +230,11 @@ class Client:
         """
         theirs = await bodies.load_item(self._parts.backend, stands)
         ours = await bodies.load_item(self._parts.backend, entry)
-        for name in ("engine", "payload", "resources", "capacities", "resource_scope", "priority"):
+        for name in _OF_ONE_KEY:
             if _canonical(getattr(theirs, name)) != _canonical(getattr(ours, name)):
                 what = f"idempotency key {ours.idempotency_key!r}" if ours.idempotency_key else "work id"
                 raise EnqueueConflict(
-                    entry.work_id, f"{what} already stands for {entry.work_id}, with another {name}"
+                    stands.work_id, f"{what} already stands for {stands.work_id}, with another {name}"
                 )
 
     # --- looking -------------------------------------------------------------
@@ -319,6 +349,7 @@ class Client:
             work_id=entry.work_id,
             engine=control.engine,
             version=entry.event.version,
+            engine_version=entry.event.engine_version,
         )
         if control.state == "failed":
             snapshot.failed_at = control.since
@@ -401,7 +432,10 @@ class Client:
         if version is not None:
             origin = None if version == 0 else await versions.find(self._parts, self._whole(work_id), version)
             position = -1 if origin is None else origin.position
-            event = Retried(event.reason, position, versions.waits_again(origin, self._parts.clock.now()))
+            waits = versions.waits_again(origin, self._parts.clock.now())
+            made = (origin or await self._get(self._whole(work_id), 0)).event
+            made_by = made.engine_version if isinstance(made, Committed | Enqueued) else None
+            event = Retried(event.reason, position, waits, made_by)
         await self._act(work_id, event, "retried", is_for_terminal=True)
 
     async def set_budget(self, work_id: str, limits: Mapping[str, float], reason: str) -> None:

@@ -18,8 +18,9 @@ from roost.core.parts import Parts
 from roost.errors import InputError, PayloadError
 from roost.journal.claims import CAPACITY_MAX
 from roost.journal.control import apply
-from roost.journal.entries import Amounts, Enqueued, Entry, Parent
+from roost.journal.entries import Amounts, Body, Enqueued, Entry, Parent
 from roost.models import RESOURCES_MAX, Lane, Scope, check_id, check_name, check_work_id
+from roost.names import IfBusy
 
 LABELS_MAX = 10  # they travel in each entry
 BUDGETS_MAX = 20  # so do they
@@ -45,7 +46,11 @@ class NewWork:
         deadline_at: epoch seconds after which the work fails.
         idempotency_key: enqueuing again under the same key and engine gives the same
             work item, as long as it is kept.
+        idempotency_seconds: how long the key stands for the work, from its enqueueing; then
+            it stands for new work. None: as long as the work is kept.
         work_id: an id of the caller's own; enqueuing it again gives the same work item.
+        conversation: the key of a conversation, of which one work item runs at a time.
+        if_busy: what happens if earlier work of the conversation has not ended.
     """
 
     engine: str
@@ -59,7 +64,15 @@ class NewWork:
     priority: int = 0
     deadline_at: float | None = None
     idempotency_key: str | None = None
+    idempotency_seconds: float | None = None
     work_id: str | None = None
+    conversation: str | None = None
+    if_busy: IfBusy = IfBusy.QUEUE
+
+    @property
+    def is_decided_elsewhere(self) -> bool:
+        """Whether a journal besides its own decides if it is enqueued: a conversation's, or a key's."""
+        return self.conversation is not None or self.idempotency_seconds is not None
 
 
 async def first_entry(
@@ -85,7 +98,14 @@ async def first_entry(
         deadline_at=work.deadline_at,
         idempotency_key=work.idempotency_key,
         parent=parent,
+        conversation=work.conversation,
     )
+    return entry_of(parts, event, await bodies.store(parts.backend, raw), work_id=work_id, actor=actor)
+
+
+def entry_of(parts: Parts, event: Enqueued, body: Body, *, work_id: str, actor: str) -> Entry:
+    """The entry at position 0 that holds `event`."""
+    now = parts.clock.now()
     return Entry(
         work_id=work_id,
         position=0,
@@ -94,7 +114,7 @@ async def first_entry(
         actor=actor,
         event=event,
         control=apply(None, event, position=0, at=now),
-        body=await bodies.store(parts.backend, raw),
+        body=body,
     )
 
 
@@ -142,6 +162,9 @@ def check_new_work(work: NewWork, now: float) -> bytes:
     amounts(work.budget)
     if work.work_id is not None:
         check_work_id(work.work_id)
+    _check_conversation(work)
+    if work.idempotency_seconds is not None:
+        _check_key_time(work, work.idempotency_seconds)
     if work.idempotency_key is not None:
         check_name(work.idempotency_key, "idempotency key")
         if work.work_id is not None:
@@ -150,6 +173,25 @@ def check_new_work(work: NewWork, now: float) -> bytes:
                 hint="Give one: a work id is enqueued once, too.",
             )
     return jsonio.dump(work.payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
+
+
+def _check_conversation(work: NewWork) -> None:
+    if work.conversation is not None:
+        check_name(work.conversation, "conversation")
+    elif work.if_busy is not IfBusy.QUEUE:
+        raise InputError(f"{work.if_busy} is for work of a conversation", hint="Name the conversation.")
+
+
+def _check_key_time(work: NewWork, seconds: float) -> None:
+    if work.idempotency_key is None:
+        raise InputError("a time is given for an idempotency key, but no key")
+    if work.conversation is not None:
+        raise InputError(
+            "a key that stands for a stated time is given, and a conversation",
+            hint="Leave the time out: the key stands for its work as long as that is kept.",
+        )
+    if not (math.isfinite(seconds) and 0 < seconds <= DELAY_MAX_SECONDS):
+        raise InputError(f"an idempotency key can't stand for {seconds} s")
 
 
 def _check_capacities(work: NewWork) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from math import inf
 
+from msgspec.structs import replace
+
 from roost.core.parts import Parts
 from roost.journal.budget import hold_of
 from roost.journal.control import is_sent_with_delay, project
@@ -20,6 +22,17 @@ async def write_row(parts: Parts, entry: Entry) -> None:
     """Bring the index row up to `entry`, where the append did not do so itself."""
     if not parts.backend.projects_on_append:
         await parts.backend.index.put(project(entry))
+
+
+async def show_reason(parts: Parts, tail: Entry, why: str) -> None:
+    """Have the index row say why nobody runs the work; the journal is not touched.
+
+    A row that another wrote meanwhile may come out with an earlier `due_at` than it had,
+    which costs one look.
+    """
+    row = await parts.backend.index.get(tail.work_id)
+    if row is not None and row.position == tail.position and row.reason != why:
+        await parts.backend.index.put(replace(row, reason=why))
 
 
 def next_delivery(entry: Entry, now: float) -> Message | None:

@@ -12,13 +12,24 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from roost.core import children, outbox
+from roost.core import children, keys, outbox, triggers, turns
 from roost.core.parts import Parts
 from roost.errors import StorageUnavailable
-from roost.journal import family
+from roost.journal import family, lines
 from roost.journal.control import apply, project
-from roost.journal.effects import CancelChildren, NotifyParent, SpawnChildren, effects_of
-from roost.journal.entries import Body, CancelRequested, ChildEnded, Entry, Event, Kind, Settled
+from roost.journal.effects import (
+    CancelChildren,
+    EndTurn,
+    EnqueueBound,
+    FireTriggers,
+    Interrupt,
+    NotifyParent,
+    SpawnChildren,
+    StartTurns,
+    TakeTurn,
+    effects_of,
+)
+from roost.journal.entries import Body, CancelRequested, ChildEnded, Ending, Entry, Event, Kind, Settled
 from roost.models import State
 
 log = logging.getLogger("roost.outside")
@@ -32,6 +43,10 @@ def follow(parts: Parts, tail: Entry, event: Event, *, actor: str, body: Body | 
     """The entry that would follow `tail` with `event`."""
     at = parts.clock.now()
     position = tail.position + 1
+    control = apply(tail.control, event, position=position, at=at)
+    if isinstance(event, Ending) and control.state.is_terminal and parts.settings.triggers:
+        event = replace(event, fires=triggers.of_end(parts, control))
+        control = apply(tail.control, event, position=position, at=at)
     return Entry(
         work_id=tail.work_id,
         position=position,
@@ -39,7 +54,7 @@ def follow(parts: Parts, tail: Entry, event: Event, *, actor: str, body: Body | 
         at=at,
         actor=actor,
         event=event,
-        control=apply(tail.control, event, position=position, at=at),
+        control=control,
         body=body,
     )
 
@@ -134,7 +149,7 @@ async def after(parts: Parts, entry: Entry, *, has_row: bool = False) -> None:
     control = entry.control
     if control.outbox:
         await carry_out(parts, entry)
-        if control.state.is_terminal and control.family is None:
+        if control.state.is_terminal and control.family is None and control.engine not in lines.ENGINES:
             await parts.backend.index.put(replace(project(entry), due_at=None))
             return
         settled = await append_to(
@@ -162,12 +177,18 @@ async def carry_out(parts: Parts, entry: Entry) -> None:
             continue  # expired meanwhile
         for effect in effects_of(origin):
             match effect:
+                case TakeTurn() | EndTurn() | Interrupt() | StartTurns():
+                    await turns.carry_out(parts, origin, effect, turns.Appending(append_to, after))
+                case EnqueueBound():
+                    await keys.enqueue_bound(parts, origin)
                 case SpawnChildren():
                     await _spawn(parts, origin)
                 case NotifyParent():
                     await _notify_parent(parts, origin)
                 case CancelChildren(reason=reason):
                     await _cancel_children(parts, origin, reason)
+                case FireTriggers():
+                    await triggers.fire(parts, origin)
 
 
 async def _spawn(parts: Parts, entry: Entry) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from roost.clock import Clock, Ids
+from roost.core.workspaces import HostWorkspaces
 from roost.errors import StorageCorrupt, StorageError
 from roost.models import Lane
+from roost.rules import Trigger
 from roost.storage.ports import Backend
 
 log = logging.getLogger("roost")
@@ -34,6 +36,7 @@ class CoreSettings:
         wait_seconds: how long one receive waits for a delivery.
         retention_seconds: how long work is kept after it ended; None: for ever.
         lanes: the priority lanes that a worker serves.
+        triggers: what follows when work ends, by name.
     """
 
     lease_seconds: float = 30.0
@@ -45,16 +48,22 @@ class CoreSettings:
     wait_seconds: float = 20.0
     retention_seconds: float | None = None
     lanes: tuple[Lane, ...] = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
+    triggers: Mapping[str, Trigger] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The surroundings of client, worker, session and sweeper."""
+    """The surroundings of client, worker, session and sweeper.
+
+    Attributes:
+        workspaces: of this host; None: steps can't have one.
+    """
 
     backend: Backend
     clock: Clock
     ids: Ids
     settings: CoreSettings = field(default_factory=CoreSettings)
+    workspaces: HostWorkspaces | None = None
 
     async def patiently(self, call: Callable[[], Awaitable[T]], *, until: float) -> T:
         """Make a call again while the backend fails, with growing, jittered pauses.

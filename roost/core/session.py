@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from roost import jsonio
-from roost.core import bodies, claims, directives, outside
+from roost.core import bodies, claims, directives, migration, outbox, outside
 from roost.core.attempt import (
     DEADLINE,
     Artifacts,
@@ -36,6 +36,7 @@ from roost.core.attempt import (
 from roost.core.inbox import Given, Inbox
 from roost.core.parts import Parts
 from roost.core.redact import describe
+from roost.core.workspaces import StepWorkspace
 from roost.engine import EngineRegistry, EngineSpec
 from roost.errors import (
     ArtifactNotFound,
@@ -156,7 +157,7 @@ class Session:
         Else the work item would wait for the lease's end, again and again, and end as one
         that kills its workers, which is not what happened.
         """
-        spec = self._engines.get(self._last.control.engine) if self.token is not None else None
+        spec = self._spec_for(self._last.control) if self.token is not None else None
         if spec is None or self._control.lease is None:
             return
         await self._append(self._failure(spec, describe(error), self._parts.clock.now()))
@@ -211,23 +212,35 @@ class Session:
             if tail is None:
                 await backend.queue.reject(self.delivery, "unknown work id")
                 return None
-            spec = self._engines.get(tail.control.engine)
+            spec = self._spec_for(tail.control)
             lease = tail.control.lease
             row = await backend.index.get(self.work_id) if lease and lease.until <= now() else None
             decision = decide.on_delivery(
                 tail.control, row, cause=self.delivery.cause, now=now(), retry=spec.retry if spec else None
             )
-            if await self._follow(decision, tail):
+            if await self._follow(decision, tail, spec):
                 return spec if isinstance(decision, decide.Claim) else None
         await backend.queue.put_back(self.delivery, self._parts.ids.uniform(0.05, 0.5))
         return None
 
-    async def _follow(self, decision: object, tail: Entry) -> bool:
+    def _spec_for(self, control: Control) -> EngineSpec | None:
+        """Which of the engines here runs it: new work begins with the newest version."""
+        has_begun = control.snapshot_position is not None or control.engine_version is not None
+        if has_begun:
+            return self._engines.get_for(control.engine, control.engine_version)
+        return self._engines.get(control.engine)
+
+    async def _follow(self, decision: object, tail: Entry, spec: EngineSpec | None) -> bool:
         """Carry a decision out; False if the journal went on meanwhile."""
         queue = self._parts.backend.queue
         match decision:
             case decide.Claim():
-                return await self._claim(tail)
+                assert spec is not None
+                return await self._claim(tail, spec)
+            case decide.NoEngine(delay_seconds=delay, why=why):
+                await outbox.show_reason(self._parts, tail, why)
+                await queue.put_back(self.delivery, delay)
+                return True
             case decide.PutBack(delay_seconds=delay):
                 await self._free_what_was_left(tail)
                 await queue.put_back(self.delivery, min(delay, MESSAGE_DELAY_MAX_SECONDS))
@@ -243,11 +256,13 @@ class Session:
         raise AssertionError(decision)
 
     async def _free_what_was_left(self, tail: Entry) -> None:
-        """Release the claims of a lease that ended, in case its holder died before it did so.
+        """Do what the holder of a lease that ended may have died before: effects, claims given up.
 
-        Nothing else would wake who waits for them but their own due rows.
+        Else they wait for due rows, which may look much later.
         """
         token = tail.control.last_token
+        if tail.control.outbox and tail.control.lease is None:
+            await outside.after(self._parts, tail)
         if tail.control.state.is_terminal:
             await claims.leave(self._parts, tail)
         elif token is not None:
@@ -262,9 +277,10 @@ class Session:
         await self._parts.backend.queue.acknowledge([self.delivery])
         return True
 
-    async def _claim(self, tail: Entry) -> bool:
+    async def _claim(self, tail: Entry, spec: EngineSpec) -> bool:
         until = self._parts.clock.now() + self._parts.settings.lease_seconds
-        entry = outside.follow(self._parts, tail, Claimed(self.worker_id, until), actor=self.worker_id)
+        event = Claimed(self.worker_id, until, spec.engine_version)
+        entry = outside.follow(self._parts, tail, event, actor=self.worker_id)
         standing = await self._patiently(lambda: self._parts.backend.journal.append(entry))
         if standing.entry_id != entry.entry_id:
             return False
@@ -375,10 +391,20 @@ class Session:
             except PayloadError as error:
                 return Refused(describe_contract(error))
         control = self._control
+        is_own = control.snapshot_position is None and self._item.forked_from is None  # from init_snapshot
         snapshot = bodies.load_snapshot(
-            self._snapshot, work_id=self.work_id, engine=self._item.engine, version=control.version
+            self._snapshot,
+            work_id=self.work_id,
+            engine=self._item.engine,
+            version=control.version,
+            engine_version=spec.engine_version if is_own else control.engine_version,
         )
         directives.clear(snapshot)
+        if migration.is_needed(spec, snapshot):
+            migrated = await migration.migrate(spec, snapshot, self._limits(spec))
+            if not isinstance(migrated, Stepped):
+                return migrated
+            snapshot = migrated.snapshot
         self._created_at = snapshot.created_at
         self._given = await self._patiently(lambda: self._inbox.read(self._control))
         self._spent = {}
@@ -390,6 +416,7 @@ class Session:
             attempt=control.failures + 1,
             rewound=control.rewound,
             artifacts=Artifacts(self._parts.backend.artifacts, self._parts.clock),
+            workspace=StepWorkspace(self._parts.workspaces, self._parts.backend.artifacts, snapshot),
             recorder=self,
             given=self._given,
             spent=self._spent,
@@ -593,6 +620,8 @@ class Session:
         await self._parts.patiently(
             lambda: self._parts.backend.queue.acknowledge([self.delivery]), until=until
         )
+        if self._parts.workspaces is not None and self._control.state.is_terminal:
+            await self._parts.workspaces.tidy(self.work_id, self._control.state)
 
     async def _give_up_claims(self) -> None:
         """Give up what the lease held, or all that the work held if it ended. Costs nothing

@@ -37,6 +37,7 @@ class Sweeper:
         self._parts = parts
         self._actor = actor
         self._expire_at = 0.0  # monotonic
+        self._tidy_at = 0.0
 
     async def run(self) -> None:
         """Sweep until cancelled; a failing backend is tried again at the next interval."""
@@ -46,6 +47,7 @@ class Sweeper:
             try:
                 await self.sweep()
                 await self.expire()
+                await self.tidy()
             except StorageError as error:
                 log.warning("sweep failed, trying again: %s", error, extra={"event": "sweep.failed"})
 
@@ -80,6 +82,14 @@ class Sweeper:
         if total:
             log.info("%d work items expired", total, extra={"event": "work.expired", "count": total})
         return total
+
+    async def tidy(self) -> int:
+        """Remove workspaces of this host that have had their time, now and then; returns how many."""
+        workspaces, now = self._parts.workspaces, self._parts.clock.monotonic()
+        if workspaces is None or now < self._tidy_at:
+            return 0
+        self._tidy_at = now + self._parts.ids.uniform(0.5, 1.5) * EXPIRE_SECONDS
+        return await workspaces.tidy_all(self._parts.backend.journal, self._parts.clock.now())
 
     async def _look(self, row: IndexRow, now: float, has_backlog: bool) -> None:
         """Take one due row and do what it asks for."""

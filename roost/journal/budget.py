@@ -62,13 +62,17 @@ def _is_over(spent: Mapping[str, float], name: str, limit: float) -> bool:
 
 
 def hold_of(control: Control) -> str:
-    """Why work is on hold, paused or over its budget; empty if it is not."""
-    return control.paused or breach(control)
+    """Why work is on hold: paused, over its budget, or not its turn; empty if it is not."""
+    return control.paused or breach(control) or _not_its_turn(control)
+
+
+def _not_its_turn(control: Control) -> str:
+    return "waits for its turn in its conversation" if control.turn and not control.turn.is_given else ""
 
 
 def hold_until(control: Control) -> float | None:
     """Until when work is on hold: infinity if somebody must act, None if it is not on hold."""
-    if breach(control):
+    if breach(control) or _not_its_turn(control):
         return inf
     if not control.paused:
         return None

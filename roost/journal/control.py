@@ -17,7 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from roost.errors import RoostError
-from roost.journal import budget, family
+from roost.journal import budget, family, lines
 from roost.journal.effects import effects
 from roost.journal.entries import (
     Amounts,
@@ -46,6 +46,7 @@ from roost.journal.entries import (
     Retried,
     Settled,
     Signaled,
+    TurnGiven,
     Wait,
 )
 from roost.models import REASON_MAX_CHARS, State
@@ -78,7 +79,7 @@ def apply(control: Control | None, event: Event, *, position: int, at: float) ->
         InvalidTransition: the table has no such move.
     """
     state = None if control is None else control.state
-    met_in, move = TABLE[event.kind]
+    met_in, move = TABLE.get(event.kind) or lines.TABLE[event.kind]
     if state not in met_in:
         raise InvalidTransition(state, event.kind)
     after = move(control, event, position, at)
@@ -105,6 +106,8 @@ def _enqueued(control: None, event: Enqueued, position: int, at: float) -> Contr
         labels=event.labels,
         parent=event.parent,
         budget=event.budget,
+        engine_version=event.engine_version,
+        turn=event.turn,
     )
 
 
@@ -181,6 +184,8 @@ def _take_in(control: Control, event: Committed, position: int, at: float) -> Co
         family=children,
         budget=control.budget,
         spent=spent,
+        engine_version=event.engine_version,
+        turn=control.turn,
     )
 
 
@@ -289,6 +294,7 @@ def _retried(control: Control, event: Retried, position: int, at: float) -> Cont
         deadline_at=None,
         paused="",
         paused_until=None,
+        turn=lines.asks_again(control.turn, position),
     )
     return after if event.snapshot_position is None else _rewind(after, event, position, at)
 
@@ -302,6 +308,7 @@ def _rewind(control: Control, event: Retried, position: int, at: float) -> Contr
         state=State.QUEUED if is_ready else State.WAITING,
         snapshot_position=None if event.snapshot_position == -1 else event.snapshot_position,
         waits=waits,
+        engine_version=event.engine_version,
         once=(),  # they were recorded by another step
         rewound=position,
     )
@@ -319,6 +326,12 @@ def _anew(waits: Wait | None, at: float) -> Wait | None:
     if waits is None:
         return None
     return replace(waits, until=None if waits.seconds is None else at + waits.seconds)
+
+
+def _turn_given(control: Control, event: TurnGiven, position: int, at: float) -> Control:
+    assert control.turn is not None
+    after = replace(control, position=position, turn=replace(control.turn, is_given=True))
+    return _go_on(after, position, at)
 
 
 def _paused(control: Control, event: Paused, position: int, at: float) -> Control:
@@ -393,6 +406,7 @@ TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float]
     Kind.RESUMED: (_LIVE, _resumed),  # stays; from blocked -> queued
     Kind.BUDGET_SET: (_LIVE, _budget_set),  # stays; from blocked -> queued
     Kind.SETTLED: (_LIVE | _ENDED, _settled),  # stays
+    Kind.TURN_GIVEN: (_LIVE, _turn_given),  # stays, and may be run
 }
 """The one table: which states (None: no journal yet) an event may meet, and what it makes of them."""
 
@@ -441,6 +455,12 @@ def _due_before(wake_at: float, at: float) -> float:
     return wake_at - SEND_EARLY_SECONDS
 
 
+def _shown(control: Control) -> State:
+    """How lists show work on hold: as blocked, if nothing but its turn is missing."""
+    is_next = control.turn is not None and not budget.hold_of(replace(control, turn=None))
+    return State.BLOCKED if is_next else State.PAUSED
+
+
 def is_sent_with_delay(wake_at: float, now: float) -> bool:
     """Whether a wake-up is near enough to travel as the delay of a message."""
     return wake_at - now <= MESSAGE_DELAY_MAX_SECONDS
@@ -454,7 +474,7 @@ def project(entry: Entry) -> IndexRow:
     return IndexRow(
         work_id=entry.work_id,
         engine=control.engine,
-        state=State.PAUSED if is_on_hold else control.state,
+        state=_shown(control) if is_on_hold else control.state,
         lane=control.lane,
         position=entry.position,
         version=control.version,

@@ -18,10 +18,11 @@ from roost.journal.control import (
     due_at,
 )
 from roost.journal.entries import OUTSIDER_KINDS, Control, Entry, ErrorInfo, IndexRow, Kind, Wait
-from roost.models import State
+from roost.models import REASON_MAX_CHARS, State
 
 _TAKEN_IN = OUTSIDER_KINDS | {Kind.RECORDED}
-NO_ENGINE_DELAY_SECONDS = 5.0  # a work item whose engine this worker lacks is put back this long
+NO_ENGINE_DELAY_SECONDS = 5.0  # a work item whose engine this worker lacks is put back this long,
+NO_ENGINE_LONGEST_SECONDS = 60.0  # and longer, up to this, while no other worker has taken it
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,14 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class PutBack:
     """Somebody should look later: make the delivery visible again after the delay."""
+
+    delay_seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoEngine:
+    """This worker lacks the engine, or a version that goes on from the snapshot: put it back, and say why."""
 
     delay_seconds: float
     why: str
@@ -93,7 +102,7 @@ def lease_until(control: Control, row: IndexRow | None) -> float | None:
 
 def on_delivery(
     control: Control, row: IndexRow | None, *, cause: int, now: float, retry: RetryPolicy | None
-) -> Claim | PutBack | Discard | Fail | Cancel:
+) -> Claim | PutBack | NoEngine | Discard | Fail | Cancel:
     """What a worker does with a delivery.
 
     Args:
@@ -119,11 +128,20 @@ def on_delivery(
             return Discard("a later delivery or the sweeper comes for it")
         return PutBack(not_yet, f"{control.state} for {not_yet:.3f} s more")
     if retry is None:
-        return PutBack(NO_ENGINE_DELAY_SECONDS, f"no engine {control.engine!r} here")
+        return _no_engine(control, now)
     interruptions = control.interruptions + (0 if held_until is None else 1)
     if interruptions >= retry.max_interruptions:
         return Fail(_crash_loop(control, interruptions))
     return Claim()
+
+
+def _no_engine(control: Control, now: float) -> NoEngine:
+    waited = now - max(control.since, control.wake_at or 0.0)
+    delay = min(max(waited / 4, NO_ENGINE_DELAY_SECONDS), NO_ENGINE_LONGEST_SECONDS)
+    version = (
+        "" if control.engine_version is None else f" {control.engine_version}, or one that migrates from it"
+    )
+    return NoEngine(delay, f"waits for a worker with engine {control.engine}{version}"[:REASON_MAX_CHARS])
 
 
 def _ended(control: Control, now: float) -> Fail | Cancel | None:

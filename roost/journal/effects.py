@@ -19,6 +19,10 @@ from roost.journal.entries import (
     Entry,
     Event,
     Failed,
+    KeyBound,
+    Retried,
+    TurnEnded,
+    TurnTaken,
 )
 from roost.names import State
 
@@ -40,7 +44,47 @@ class CancelChildren:
     reason: str
 
 
-Effect = SpawnChildren | NotifyParent | CancelChildren
+@dataclass(frozen=True, slots=True)
+class FireTriggers:
+    """Enqueue the work that triggers make of this end."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTurn:
+    """Stand in line in the work's conversation again."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndTurn:
+    """Leave the line of the work's conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """Ask all that are in line before this place to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartTurns:
+    """Enqueue the work that stands in line here, and give the turn to who is first."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueBound:
+    """Enqueue the work that an idempotency key stands for."""
+
+
+Effect = (
+    SpawnChildren
+    | NotifyParent
+    | CancelChildren
+    | FireTriggers
+    | TakeTurn
+    | EndTurn
+    | Interrupt
+    | StartTurns
+    | EnqueueBound
+)
 
 
 def effects_of(entry: Entry) -> tuple[Effect, ...]:
@@ -50,11 +94,15 @@ def effects_of(entry: Entry) -> tuple[Effect, ...]:
 
 def effects(event: Event, after: Control, position: int) -> tuple[Effect, ...]:
     """What follows from `event` at `position`, with `after` as the state after it."""
+    if event.kind in _OF_LINES:
+        return _of_line(event)
     found: list[Effect] = []
+    if after.turn is not None and isinstance(event, Retried):
+        found.append(TakeTurn())
     if isinstance(event, Committed) and event.has_spawned:
         found.append(SpawnChildren())
     if after.state.is_terminal:
-        found += _of_end(after) if event.kind in _ENDING else []
+        found += _of_end(event, after) if event.kind in _ENDING else []
     elif (event.kind, after.state) in _MAY_SATISFY and _has_settled_join(event, after, position):
         found.append(CancelChildren("enough of its siblings have ended"))
     return tuple(found)
@@ -63,6 +111,9 @@ def effects(event: Event, after: Control, position: int) -> tuple[Effect, ...]:
 _ENDING = {Committed.kind, AttemptFailed.kind, Failed.kind, Cancelled.kind}
 """Kinds that can lead to an end; what outsiders append afterwards is none."""
 
+_OF_LINES = {TurnTaken.kind, TurnEnded.kind, KeyBound.kind}
+"""Kinds of the journals of conversations and keys."""
+
 _MAY_SATISFY = {
     (ChildEnded.kind, State.QUEUED),
     (Committed.kind, State.QUEUED),
@@ -70,12 +121,24 @@ _MAY_SATISFY = {
 }
 
 
-def _of_end(after: Control) -> list[Effect]:
+def _of_line(event: Event) -> tuple[Effect, ...]:
+    if isinstance(event, KeyBound):
+        return (EnqueueBound(),)
+    if isinstance(event, TurnTaken) and event.interrupts:
+        return Interrupt(), StartTurns()
+    return (StartTurns(),)
+
+
+def _of_end(event: Event, after: Control) -> list[Effect]:
     found: list[Effect] = []
+    if after.turn is not None:
+        found.append(EndTurn())
     if after.state is State.CANCELLED and family.open_count(after.family):
         found.append(CancelChildren(f"its parent was cancelled: {after.reason}"))
     if after.parent is not None:
         found.append(NotifyParent())
+    if isinstance(event, Committed | AttemptFailed | Failed | Cancelled) and event.fires:
+        found.append(FireTriggers())
     return found
 
 

@@ -37,6 +37,10 @@ class Kind(StrEnum):
     RESUMED = "resumed"
     BUDGET_SET = "budget_set"
     SETTLED = "settled"
+    TURN_TAKEN = "turn_taken"
+    TURN_ENDED = "turn_ended"
+    TURN_GIVEN = "turn_given"
+    KEY_BOUND = "key_bound"
 
 
 class ErrorInfo(Struct, frozen=True, omit_defaults=True):
@@ -94,6 +98,65 @@ class Fork(Struct, frozen=True, omit_defaults=True):
     version: int
 
 
+class Cause(Struct, frozen=True, omit_defaults=True):
+    """The end of other work, and the trigger that made this of it; `depth` counts the triggers in a row."""
+
+    work_id: str
+    position: int
+    trigger: str
+    depth: int = 1
+
+
+class Fire(Struct, frozen=True, omit_defaults=True):
+    """Work to enqueue because this has ended: a trigger, as the settings had it when it ended.
+
+    `when` and the values of `payload` are expressions, see `rules.Trigger`.
+    """
+
+    name: str
+    enqueue: str
+    when: str | None = None
+    payload: tuple[tuple[str, str], ...] = ()
+    priority: int = 0
+    resources: tuple[str, ...] = ()
+
+
+class Turn(Struct, frozen=True, omit_defaults=True):
+    """That a work item is of a conversation, and waits for its turn there.
+
+    Attributes:
+        conversation: the id of the conversation's own journal.
+        asked_at: position of the entry, in the work's journal, that asked for the turn:
+            its enqueueing, or an operator's retry.
+        is_given: it has the turn.
+    """
+
+    conversation: str
+    asked_at: int = 0
+    is_given: bool = False
+
+
+class Place(Struct, frozen=True, omit_defaults=True):
+    """A place in the line of a conversation.
+
+    Attributes:
+        work_id, asked_at: whose it is, see `Turn`.
+        position: of the entry, in the conversation's journal, that took it.
+    """
+
+    work_id: str
+    asked_at: int
+    position: int
+
+
+class Bound(Struct, frozen=True, omit_defaults=True):
+    """What an idempotency key stands for, until when, and the entry of its journal that says so."""
+
+    work_id: str
+    until: float
+    position: int
+
+
 class Family(Struct, frozen=True, omit_defaults=True):
     """The children of a work item; `journal/family.py` reads it.
 
@@ -114,7 +177,11 @@ Amounts = tuple[tuple[str, float], ...]
 
 
 class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
-    """The work item exists. Its body is the payload, or with `fork` {payload, snapshot}."""
+    """The work item exists. Its body is the payload, or with `fork` {payload, snapshot}.
+
+    `engine_version` is that of the engine which made this snapshot, if it has one.
+    `conversation` is the key of the conversation that it is of.
+    """
 
     kind: ClassVar = Kind.ENQUEUED
     engine: str
@@ -130,6 +197,10 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     parent: Parent | None = None
     fork: Fork | None = None
     budget: Amounts = ()
+    engine_version: str | None = None
+    cause: Cause | None = None
+    turn: Turn | None = None
+    conversation: str | None = None
 
 
 class Claimed(Struct, frozen=True, omit_defaults=True):
@@ -138,6 +209,7 @@ class Claimed(Struct, frozen=True, omit_defaults=True):
     kind: ClassVar = Kind.CLAIMED
     worker_id: str
     lease_until: float
+    engine_version: str | None = None
 
 
 class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -146,7 +218,8 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     `lease_until` None gives the lease up with the commit. `consumed` are the positions
     of the signals and children's reports that the step has seen. `spawned` is how many
     children of the family the snapshot asks for, `has_spawned` whether it asks for any,
-    detached ones too. `spent` is what the engine says that the step has used up.
+    detached ones too. `spent` is what the engine says that the step has used up. `fires`
+    are triggers of the end of the work, here and in the other entries that end it.
     """
 
     kind: ClassVar = Kind.COMMITTED
@@ -163,6 +236,7 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     spawned: int = 0
     has_spawned: bool = False
     spent: Amounts = ()
+    fires: tuple[Fire, ...] = ()
 
 
 class Recorded(Struct, frozen=True, omit_defaults=True):
@@ -180,6 +254,7 @@ class AttemptFailed(Struct, frozen=True, omit_defaults=True):
     retry_at: float | None
     duration_seconds: float = 0.0
     spent: Amounts = ()
+    fires: tuple[Fire, ...] = ()
 
 
 class Deferred(Struct, frozen=True, omit_defaults=True):
@@ -226,6 +301,7 @@ class Failed(Struct, frozen=True, omit_defaults=True):
     kind: ClassVar = Kind.FAILED
     error: ErrorInfo
     spent: Amounts = ()
+    fires: tuple[Fire, ...] = ()
 
 
 class Cancelled(Struct, frozen=True, omit_defaults=True):
@@ -234,6 +310,7 @@ class Cancelled(Struct, frozen=True, omit_defaults=True):
     kind: ClassVar = Kind.CANCELLED
     reason: str
     spent: Amounts = ()
+    fires: tuple[Fire, ...] = ()
 
 
 class Signaled(Struct, frozen=True, omit_defaults=True):
@@ -262,13 +339,15 @@ class Retried(Struct, frozen=True, omit_defaults=True):
     """An operator put terminal work back to life.
 
     It goes on from its last snapshot, or from an earlier one at `snapshot_position` (-1:
-    its beginning), with what that one `waits` for; versions go on counting either way.
+    its beginning), which an engine of `engine_version` made, with what that one `waits`
+    for; versions go on counting either way.
     """
 
     kind: ClassVar = Kind.RETRIED
     reason: str
     snapshot_position: int | None = None
     waits: Wait | None = None
+    engine_version: str | None = None
 
 
 class ChildEnded(Struct, frozen=True, omit_defaults=True):
@@ -306,6 +385,49 @@ class BudgetSet(Struct, frozen=True, omit_defaults=True):
     reason: str
 
 
+class TurnTaken(Struct, frozen=True, omit_defaults=True):
+    """In a conversation's journal: work stands in line, last. Its body is the body of `work`.
+
+    Attributes:
+        work: what to enqueue; None if the work is there already.
+        interrupts: whoever is in line before it is asked to end.
+    """
+
+    kind: ClassVar = Kind.TURN_TAKEN
+    work_id: str
+    asked_at: int = 0
+    work: Enqueued | None = None
+    interrupts: bool = False
+
+
+class TurnEnded(Struct, frozen=True, omit_defaults=True):
+    """In a conversation's journal: work that was in line has ended, whether it had the turn or not.
+
+    `ended` are (work id, asked_at), see `Place`.
+    """
+
+    kind: ClassVar = Kind.TURN_ENDED
+    ended: tuple[tuple[str, int], ...]
+
+
+class KeyBound(Struct, frozen=True, omit_defaults=True):
+    """In the journal of an idempotency key: it stands for new work until an instant.
+
+    Its body is the body of `work`, which is enqueued for it.
+    """
+
+    kind: ClassVar = Kind.KEY_BOUND
+    work_id: str
+    until: float
+    work: Enqueued
+
+
+class TurnGiven(Struct, frozen=True, omit_defaults=True):
+    """In the journal of work: it has its turn in the conversation, and may run."""
+
+    kind: ClassVar = Kind.TURN_GIVEN
+
+
 class Settled(Struct, frozen=True, omit_defaults=True):
     """The effects of all entries up to `up_to` are known to be done."""
 
@@ -333,7 +455,14 @@ Event = (
     | Resumed
     | BudgetSet
     | Settled
+    | TurnTaken
+    | TurnEnded
+    | TurnGiven
+    | KeyBound
 )
+
+Ending = Committed | AttemptFailed | Failed | Cancelled
+"""The events that may end work."""
 
 RECENT_MAX = 50  # signals that an entry remembers by id
 
@@ -346,6 +475,7 @@ OUTSIDER_KINDS = frozenset(
         Kind.RESUMED,
         Kind.BUDGET_SET,
         Kind.SETTLED,
+        Kind.TURN_GIVEN,
     }
 )
 """Kinds that somebody without the lease appends while it is held; the holder takes them in."""
@@ -393,6 +523,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
         position: of the entry that this is the state after.
         since: when the current state began.
         version, step: of the last committed snapshot; 0 and "" before the first.
+        engine_version: of the engine that made this snapshot, if it has one.
         snapshot_position: where that snapshot is; None before the first.
         failures: failed attempts since the last commit.
         interruptions: leases since the last commit that ended without a word.
@@ -416,6 +547,9 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
         budget: what it may use up, by name.
         spent: what it has used up, by name.
         reason: why it is in this state, for people.
+        turn: its turn in a conversation, if it is of one.
+        line: of a conversation itself: who is in line, the one that has the turn first.
+        bound: of an idempotency key itself: what it stands for.
     """
 
     state: State
@@ -450,6 +584,10 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     budget: Amounts = ()
     spent: Amounts = ()
     reason: str = ""
+    engine_version: str | None = None
+    turn: Turn | None = None
+    line: tuple[Place, ...] = ()
+    bound: Bound | None = None
 
 
 class IndexRow(Struct, frozen=True, omit_defaults=True, gc=False):

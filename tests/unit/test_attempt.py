@@ -30,6 +30,7 @@ from roost.core.attempt import (
     run_step,
 )
 from roost.core.inbox import Given
+from roost.core.workspaces import StepWorkspace
 from roost.engine import EngineSpec, current_step
 from roost.errors import EngineContractError, FailWork, IdentifierError, LeaseLost, PayloadError, RetryLater
 from roost.models import Artifact, Snapshot, WorkItem
@@ -75,6 +76,7 @@ class Fixture:
             attempt=2,
             rewound=None,
             artifacts=self.artifacts,
+            workspace=StepWorkspace(None, self.artifacts.store, BEFORE),
             recorder=self.recorder,
             given=self.given,
             spent=self.spent,

@@ -32,7 +32,7 @@ from roost.storage.codec import (
     pack,
     unpack,
 )
-from roost.testing.contract.journal import every_kind
+from roost.testing.contract.journal import every_kind, of_lines
 
 AT = 1_700_000_000.0
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -97,7 +97,7 @@ class TestEntries:
         assert decode_entry(StoredEntry(*stored)) == entry  # as from the columns of a table
 
     def test_every_kind_has_a_form(self) -> None:
-        entries = every_kind()
+        entries = [*every_kind(), *of_lines()]
         assert {entry.event.kind for entry in entries} == set(Kind)
         assert [decode_entry(encode_entry(entry)) for entry in entries] == entries
 

@@ -19,6 +19,7 @@ from roost.journal.decide import (
     Discard,
     Fail,
     LookLater,
+    NoEngine,
     PutBack,
     Send,
     can_take_in,
@@ -159,7 +160,7 @@ class TestOnDelivery:
 
     def test_work_for_an_engine_that_is_not_here_is_put_back(self) -> None:
         answer = deliver(QUEUED, retry=None)
-        assert answer == PutBack(NO_ENGINE_DELAY_SECONDS, "no engine 'demo' here")
+        assert answer == NoEngine(NO_ENGINE_DELAY_SECONDS, "waits for a worker with engine demo")
 
     def test_a_crash_loop_is_dead_lettered(self) -> None:
         assert deliver(replace(QUEUED, interruptions=2)) == Claim()

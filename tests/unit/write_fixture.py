@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 from pydantic_core import to_jsonable_python
 
 from roost.storage.codec import FORMAT, encode_entry
-from roost.testing.contract.journal import every_kind
+from roost.testing.contract.journal import every_kind, of_lines
 
 from .test_codec import FIXTURES, _shown
 
@@ -21,7 +21,7 @@ def main() -> None:
     """Replace the entries of the fixture; its bodies stay."""
     path = FIXTURES / f"format{FORMAT}.json"
     fixture = json.loads(path.read_text())
-    entries = every_kind()
+    entries = [*every_kind(), *of_lines()]
     fixture["entries"] = [
         {
             name: base64.b64encode(value).decode()

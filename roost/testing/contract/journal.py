@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from roost.journal.control import project
+from roost.journal.control import apply, project
 from roost.journal.entries import (
     AttemptFailed,
     Blocked,
@@ -15,17 +15,21 @@ from roost.journal.entries import (
     BudgetSet,
     Cancelled,
     CancelRequested,
+    Cause,
     ChildEnded,
     Claimed,
     Committed,
     Deferred,
     Encoding,
+    Enqueued,
     Entry,
     ErrorInfo,
     Evicted,
     Failed,
+    Fire,
     Fork,
     Join,
+    KeyBound,
     Parent,
     Paused,
     Recorded,
@@ -34,6 +38,10 @@ from roost.journal.entries import (
     Retried,
     Settled,
     Signaled,
+    Turn,
+    TurnEnded,
+    TurnGiven,
+    TurnTaken,
     Wait,
 )
 from roost.models import Lane, State
@@ -59,6 +67,7 @@ def chain(work_id: str, length: int) -> list[Entry]:
 def every_kind() -> list[Entry]:
     """One journal with an entry of each kind, each with all its fields set."""
     error = ErrorInfo("ValueError", "bad \N{SNOWMAN}", "Traceback …")
+    fire = Fire("report", "reporter", "snapshot.data.n", (("n", "snapshot.data.n"),), 1, ("r",))
     entries = [
         first(
             "w",
@@ -72,13 +81,17 @@ def every_kind() -> list[Entry]:
             parent=Parent("p", 3, "third"),
             fork=Fork("f", 7),
             budget=(("steps", 10.0), ("usd", 2.5)),
+            engine_version="v6",
+            cause=Cause("c", 9, "nightly", 2),
+            turn=Turn("talk", 0, True),
+            conversation="chat/1",
         )
     ]
 
     def add(event: object, body: Body | None = None) -> None:
         entries.append(follow(entries[-1], event, body=body))  # type: ignore[arg-type]  # each is an Event
 
-    add(Claimed("worker-1", AT + 30.125))
+    add(Claimed("worker-1", AT + 30.125, "v7"))
     add(Recorded("charge/1"), Body(Encoding.ZSTD, bytes(range(256))))
     add(Signaled("s1", "go", (("s0", 1),)), Body(Encoding.JSON, b"null"))
     add(
@@ -107,10 +120,27 @@ def every_kind() -> list[Entry]:
     add(Resumed("go on"))
     add(BudgetSet((("usd", 5.0),), "more"))
     add(CancelRequested("enough", AT + 600))
-    add(Cancelled("enough"))
-    add(Retried("again", 5))
-    add(Failed(error))
+    add(Cancelled("enough", fires=(fire,)))
+    add(Retried("again", 5, engine_version="v7"))
+    add(TurnGiven())
+    add(Failed(error, fires=(fire,)))
     return entries
+
+
+def of_lines() -> list[Entry]:
+    """The journals of a conversation and of a key, with an entry of each kind that they have."""
+    work = Enqueued("demo", turn=Turn("talk"), conversation="chat/1")
+    body = Body(Encoding.ZSTD, b"\x01\x02")
+    taken, bound = TurnTaken("w", 0, work, True), KeyBound("w", AT + 60, work)
+    entries = [_begins("talk", taken, body)]
+    entries.append(follow(entries[-1], TurnTaken("x", 7)))
+    entries.append(follow(entries[-1], TurnEnded((("w", 0),))))
+    return [*entries, _begins("key", bound, body)]
+
+
+def _begins(work_id: str, event: TurnTaken | KeyBound, body: Body) -> Entry:
+    control = apply(None, event, position=0, at=AT)
+    return Entry(work_id, 0, f"client/{work_id}/0", AT, "client", event, control, body)
 
 
 class JournalContract(Contract):
@@ -202,6 +232,21 @@ class JournalContract(Contract):
         other = await harness.reopen()
         assert await other.journal.tail("w") == entries[-1]
         assert await other.journal.read("w") == entries
+
+    async def test_journals_of_lines_are_kept_like_those_of_work(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """Conversations and idempotency keys: no work, but the same journals."""
+        entries = of_lines()
+        for entry in entries:
+            assert await backend.journal.append(entry, with_row=True) == entry
+        rival = replace(entries[1], entry_id="rival")
+        assert await backend.journal.append(rival, with_row=True) == entries[1]
+        other = await harness.reopen()
+        assert await other.journal.read("talk") == entries[:3]
+        assert await other.journal.tail("key") == entries[3]
+        assert await other.index.get("talk") == project(entries[2])
+        assert await other.index.get("key") == project(entries[3])
 
     # --- the index row -------------------------------------------------------
 

@@ -1,0 +1,131 @@
+"""Triggers: which of them an end of work meets, and the work that they make of it.
+
+The rules stand in the entry that ended the work, so that whoever does what follows from
+it does the same, whatever its own settings say; and the ids of the new work follow from
+that entry, so that it is enqueued once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Any
+
+from roost import jsonio
+from roost.core import bodies, new_work
+from roost.core.parts import Parts
+from roost.errors import PayloadError
+from roost.journal.entries import AttemptFailed, Cause, Control, Ending, Enqueued, Entry, Failed, Fire
+from roost.models import Lane, WorkItem
+from roost.names import ID_MAX_CHARS, NAMESPACE_MARK
+from roost.rules import Trigger
+
+log = logging.getLogger("roost.triggers")
+
+DEPTH_MAX = 100  # triggers in a row; beyond it they go round in a circle
+
+
+def of_end(parts: Parts, control: Control) -> tuple[Fire, ...]:
+    """The triggers that work meets which has ended as `control` says; their conditions come later."""
+    return tuple(
+        Fire(name, rule.enqueue, rule.when, tuple(rule.payload.items()), rule.priority, rule.resources)
+        for name, rule in sorted(parts.settings.triggers.items())
+        if rule.engine == control.engine and control.state in rule.on
+    )
+
+
+def triggered_id(work_id: str, position: int, trigger: str) -> str:
+    """The id of the work that a trigger makes of the end at `position`."""
+    namespace, mark, name = work_id.rpartition(NAMESPACE_MARK)
+    text = f"{name}.{position}.{trigger}"
+    if len(text) > ID_MAX_CHARS:
+        text = f"triggered-{hashlib.sha256(f'{work_id} {position} {trigger}'.encode()).hexdigest()}"
+    return f"{namespace}{mark}{text}"
+
+
+async def fire(parts: Parts, entry: Entry) -> None:
+    """Enqueue what the triggers of an end make of it; again, if need be."""
+    assert isinstance(entry.event, Ending)
+    first = await parts.backend.journal.get(entry.work_id, 0)
+    if first is None or not isinstance(first.event, Enqueued):
+        return  # expired meanwhile
+    depth = 1 if first.event.cause is None else first.event.cause.depth + 1
+    if depth > DEPTH_MAX:
+        log.error(
+            "%s ended after %d triggers in a row; it fires no more",
+            entry.work_id,
+            depth - 1,
+            extra={"event": "trigger.too_deep", "work_id": entry.work_id},
+        )
+        return
+    ended = await _document(parts, entry, first)
+    new = [
+        made
+        for rule in entry.event.fires
+        if (made := await _made(parts, entry, rule, ended, depth)) is not None
+    ]
+    for wanted, stands in zip(new, await new_work.store(parts, new), strict=True):
+        if not isinstance(stands.event, Enqueued) or stands.event.cause != wanted.event.cause:  # type: ignore[union-attr]  # made above
+            log.error(
+                "trigger can't enqueue %s: other work has its id",
+                wanted.work_id,
+                extra={"event": "trigger.failed", "work_id": entry.work_id},
+            )
+
+
+async def _made(parts: Parts, entry: Entry, rule: Fire, ended: dict[str, Any], depth: int) -> Entry | None:
+    """The first entry of what a trigger makes of an end; None if it makes nothing of it."""
+    trigger = Trigger.model_construct(when=rule.when, payload=dict(rule.payload))
+    try:
+        payload = trigger.payload_of(ended)
+        if payload is None:
+            return None
+        raw = jsonio.dump(payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
+    except (ValueError, PayloadError) as error:
+        log.error(  # noqa: TRY400  the message says it all
+            "trigger %s makes nothing of the end of %s: %s",
+            rule.name,
+            entry.work_id,
+            error,
+            extra={"event": "trigger.failed", "work_id": entry.work_id},
+        )
+        return None
+    event = Enqueued(
+        engine=rule.enqueue,
+        lane=Lane.of(rule.priority),
+        priority=rule.priority,
+        resources=tuple(dict.fromkeys(rule.resources)),
+        cause=Cause(entry.work_id, entry.position, rule.name, depth),
+    )
+    work_id = triggered_id(entry.work_id, entry.position, rule.name)
+    body = await bodies.store(parts.backend, raw)
+    return new_work.entry_of(parts, event, body, work_id=work_id, actor=entry.actor)
+
+
+async def _document(parts: Parts, entry: Entry, first: Entry) -> dict[str, Any]:
+    """What a trigger's expressions are over."""
+    item: WorkItem = await bodies.load_item(parts.backend, first)
+    error = entry.event.error if isinstance(entry.event, AttemptFailed | Failed) else None
+    return {
+        "item": item.model_dump(mode="json"),
+        "snapshot": await _snapshot(parts, entry),
+        "state": entry.control.state.value,
+        "error": None if error is None else {"type": error.type, "message": error.message},
+    }
+
+
+async def _snapshot(parts: Parts, entry: Entry) -> dict[str, Any] | None:
+    position = entry.control.snapshot_position
+    if position is None:
+        return None
+    last = entry if position == entry.position else await parts.backend.journal.get(entry.work_id, position)
+    if last is None:
+        return None
+    snapshot = bodies.load_snapshot(
+        bodies.Dumped(await bodies.load(parts.backend, last)),
+        work_id=entry.work_id,
+        engine=entry.control.engine,
+        version=entry.control.version,
+        engine_version=entry.control.engine_version,
+    )
+    return snapshot.model_dump(mode="json")

@@ -1,0 +1,76 @@
+"""Journals that are no work: the line of a conversation, and what an idempotency key stands for.
+
+Nobody runs them; each is the one place in which its question is decided, by an append at
+a position that is free for one only. Their control state has an engine of its own, and is
+`done` while there is nothing to wait for, so that they expire as work does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from roost.journal.entries import Bound, Control, KeyBound, Kind, Place, Turn, TurnEnded, TurnTaken, Wait
+from roost.names import REASON_MAX_CHARS, State
+
+CONVERSATION_ENGINE = "roost.conversation"
+KEY_ENGINE = "roost.key"
+ENGINES = frozenset({CONVERSATION_ENGINE, KEY_ENGINE})
+
+
+def _turn_taken(control: Control | None, event: TurnTaken, position: int, at: float) -> Control:
+    """Into the journal of a conversation; the first one begins it."""
+    before = control or Control(
+        state=State.DONE, engine=CONVERSATION_ENGINE, position=position, created_at=at, since=at
+    )
+    line = (*before.line, Place(event.work_id, event.asked_at, position))
+    return _in_line(before, line, position, at)
+
+
+def _turn_ended(control: Control, event: TurnEnded, position: int, at: float) -> Control:
+    line = tuple(place for place in control.line if (place.work_id, place.asked_at) not in event.ended)
+    return _in_line(control, line, position, at)
+
+
+def _in_line(control: Control, line: tuple[Place, ...], position: int, at: float) -> Control:
+    """A conversation waits while anyone is in line, and is done while nobody is, so that it may expire."""
+    reason = f"it is the turn of {line[0].work_id}; {len(line) - 1} in line behind it" if line else ""
+    return replace(
+        control,
+        state=State.WAITING if line else State.DONE,
+        position=position,
+        since=at,
+        waits=Wait() if line else None,
+        line=line,
+        reason=reason[:REASON_MAX_CHARS],
+    )
+
+
+def _key_bound(control: Control | None, event: KeyBound, position: int, at: float) -> Control:
+    """Into the journal of a key, which is done at once, and expires some time after its last binding."""
+    return Control(
+        state=State.DONE,
+        engine=KEY_ENGINE,
+        position=position,
+        created_at=control.created_at if control else at,
+        since=event.until,
+        outbox=control.outbox if control else (),
+        bound=Bound(event.work_id, event.until, position),
+    )
+
+
+def asks_again(turn: Turn | None, position: int) -> Turn | None:
+    """Work of a conversation that is put back to life stands in line again."""
+    return None if turn is None else replace(turn, asked_at=position, is_given=False)
+
+
+_CONVERSATION: frozenset[State | None] = frozenset({State.WAITING, State.DONE})
+
+TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float], Control]]] = {
+    Kind.TURN_TAKEN: (_CONVERSATION | {None}, _turn_taken),  # -> waiting
+    Kind.TURN_ENDED: (_CONVERSATION, _turn_ended),  # -> waiting, done
+    Kind.KEY_BOUND: (frozenset({None, State.DONE}), _key_bound),  # -> done
+}
+"""What these journals meet, as `control.TABLE` has it for work; `settled` is in that one."""
