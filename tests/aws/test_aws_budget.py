@@ -7,19 +7,26 @@ SDK's clients, of all services.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from roost.clock import Clock, SystemIds
 from roost.core.client import NewWork
 from roost.core.heartbeat import FIRST_BEAT_SECONDS, Heartbeat
+from roost.core.parts import CoreSettings, Parts
 from roost.core.session import Session
+from roost.core.sweeper import Sweeper
+from roost.journal.control import project
 from roost.models import Snapshot, WorkItem
 from roost.storage.aws import batching
 from roost.storage.aws.backend import AwsBackend
-from roost.testing.contract.harness import soon
+from roost.storage.aws.index import row_item
+from roost.storage.aws.table import PARALLEL
+from roost.testing.contract.harness import first, soon
 from roost.testing.contract.process import Process, Scripted, Step, counts_to, finishes
 from roost.testing.standins import StandIn
 from tests.aws.meter import Meter
@@ -246,22 +253,75 @@ async def test_ten_items_that_settle_at_once_share_one_delete(
     assert sum(calls.values()) <= 10
 
 
-# --- sweeps ------------------------------------------------------------------
+# --- idleness ----------------------------------------------------------------
+
+SWEEPS = 4  # of each worker
 
 
-async def test_what_sleeps_costs_no_calls(aws: OnAws) -> None:
-    """The queries of a sweep are as many as there are shards, however many sleep."""
+async def seed_sleepers(backend: AwsBackend, count: int) -> None:
+    """Index rows of work that sleeps for a day, which is all that an idle fleet could come upon."""
+    dynamodb = await backend.aws.clients.get("dynamodb")
+    at = backend.aws.clock.now()
+    rows = (
+        row_item(project(first(f"sleeper{n}", at=at, wake_at=at + 86_400.0)), SHARDS) for n in range(count)
+    )
+    requests = ({"PutRequest": {"Item": row}} for row in rows)
+    while chunk := [*itertools.islice(requests, 25 * PARALLEL)]:
+        batches = [chunk[start : start + 25] for start in range(0, len(chunk), 25)]
+        name = backend.aws.names.index
+        await asyncio.gather(*(dynamodb.batch_write_item(RequestItems={name: batch}) for batch in batches))
 
-    async def sweeps() -> dict[str, int]:
-        for _ in range(3):
-            assert await process.sweeper.sweep() == 0
-        return aws.meter.taken()
 
-    process = aws.process(finishes)
+class Ticking:
+    """A clock by which sweepers have their turns at once, `SWEEPS` of them, and then never again."""
+
+    def __init__(self, clock: Clock, sweep_seconds: float) -> None:
+        self.now = clock.now
+        self.monotonic = clock.monotonic
+        self.slept = 0
+        self.is_over = asyncio.Event()
+        self._clock = clock
+        self._sweep_seconds = sweep_seconds
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds < self._sweep_seconds / 2:  # a heartbeat's, and others' in between
+            await self._clock.sleep(seconds)
+            return
+        self.slept += 1
+        if self.slept > SWEEPS:
+            self.is_over.set()
+            await asyncio.Event().wait()
+
+
+async def idle(aws: OnAws, workers: int) -> dict[str, int]:
+    """The calls of idle workers' sweepers, `SWEEPS` sweeps of each, and of their heartbeats."""
+    settings = CoreSettings(sweep_seconds=1000.0, retention_seconds=86_400.0)
+    clocks = [Ticking(aws.harness.clock, settings.sweep_seconds) for _ in range(workers)]
+    running = []
+    for clock in clocks:
+        parts = Parts(aws.backend, clock, SystemIds(), settings)
+        running.append(asyncio.create_task(Sweeper(parts, "idle").run()))
+        running.append(asyncio.create_task(Heartbeat(parts, []).run()))
+    await soon(asyncio.gather(*(clock.is_over.wait() for clock in clocks)))
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+    return aws.meter.taken()
+
+
+@pytest.mark.parametrize("count", [2000, pytest.param(100_000, marks=pytest.mark.soak)])
+async def test_an_idle_fleet_asks_as_often_however_much_sleeps(aws: OnAws, count: int) -> None:
+    """No query of a sweep finds a row, and nothing else is asked, save the long polls.
+
+    Those know of nothing but messages: `test_an_idle_receiver_makes_one_long_poll_a_lane`.
+    """
+    await idle(aws, 1)  # the first look of all for what has expired goes back further
+    aws.meter.units.clear()
+    alone, alone_units = await idle(aws, 3), dict(aws.meter.units)
+    await seed_sleepers(aws.backend, count)
+    assert sum((await aws.backend.index.counts()).values()) == count
     aws.meter.taken()
-    alone = await sweeps()
-    assert alone == {"Query index": 3 * SHARDS}
-    later = [NewWork("demo", {"n": n}, delay_seconds=86_400.0) for n in range(500)]
-    await process.client.enqueue_many(later)
-    assert "SendMessageBatch normal" not in aws.meter.taken()
-    assert await sweeps() == alone
+    aws.meter.units.clear()
+    assert await idle(aws, 3) == alone
+    assert aws.meter.units == alone_units
+    assert alone["Query index"] == 3 * SWEEPS * SHARDS
