@@ -24,6 +24,7 @@ from tests.standins.harness import SHARDS, make_stack, point_sdk_at
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 _numbers = count(1)
+KILLS = 4  # of workers that have begun a step; ten interruptions of one step would end its work
 
 
 @asynccontextmanager
@@ -77,27 +78,29 @@ async def test_items_survive_workers_that_are_killed_and_deliveries_that_come_tw
         works = [
             work(
                 fleet,
-                steps=8,
+                steps=6,
                 seconds=rng.uniform(0.02, 0.1),
                 resources=(f"r{n % 3}",) if n % 4 == 0 else (),
             )
-            for n in range(24)
+            for n in range(16)
         ]
         ids = list(await runtime.client.enqueue_many(works))
         await runtime.backend.queue.send([Message(work_id, 0) for work_id in ids])  # each once more
-        workers = [fleet.start() for _ in range(3)]
-        left, kills, end = set(ids), 0, time.monotonic() + 60
+        for _ in range(3):
+            fleet.start()
+        left, kills, end = set(ids), 0, time.monotonic() + 120
         while left:
             assert time.monotonic() < end, left
-            await runtime.parts.clock.sleep(rng.uniform(0.5, 1.5))
+            await runtime.parts.clock.sleep(rng.uniform(0.5, 1.0))
             left -= {work_id for work_id in left if await is_done(runtime, [work_id])}
-            victim = rng.randrange(len(workers))
-            fleet.kill(workers[victim])
-            kills += 1
-            workers[victim] = fleet.start()
-        assert kills >= 3
+            busy = {line["pid"] for line in fleet.records()} - fleet.killed_at.keys()
+            if busy and kills < KILLS:  # who has just started is let live: slow machines start slowly
+                fleet.kill(rng.choice(sorted(busy)))
+                fleet.start()
+                kills += 1
+        assert kills >= 2
         for work_id in ids:
-            await check_done(runtime, work_id, 8)
+            await check_done(runtime, work_id, 6)
         assert overlaps(fleet.records(), fleet.killed_at) == []
         assert not any("Traceback" in fleet.log(pid) for pid in fleet.pids)
 
@@ -126,7 +129,7 @@ async def test_a_worker_that_is_told_to_stop_hands_over_at_once(
     long = {"ROOST_LEASE_SECONDS": "60", "ROOST_WORKER__GRACE_SECONDS": "0.1"}
     async with on_aws(ministack, tmp_path, **long) as (fleet, runtime):
         first = fleet.start()
-        (work_id,) = await runtime.client.enqueue_many([work(fleet, steps=3, seconds=1.0)])
+        (work_id,) = await runtime.client.enqueue_many([work(fleet, steps=2, seconds=0.6)])
         await until(lambda: any(line["what"] == "begin" for line in fleet.records()), runtime)
         fleet.start()
         fleet.signal(first, signal.SIGTERM)
@@ -134,4 +137,4 @@ async def test_a_worker_that_is_told_to_stop_hands_over_at_once(
         kinds = [entry.event.kind for entry in await journal(runtime, work_id)]
         assert kinds.count(Kind.CLAIMED) == 2
         assert Kind.ATTEMPT_FAILED not in kinds
-        await check_done(runtime, work_id, 3)
+        await check_done(runtime, work_id, 2)
