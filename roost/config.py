@@ -157,6 +157,7 @@ class Settings(BaseSettings):
             an installed backend.
         namespace: of the work that this program enqueues, lists and looks at; workers serve all.
         artifacts: another storage that keeps artifacts only; None: the same.
+        actor: who is named in entries that commands append; by default the user's name.
         home: where `local` keeps its files.
         lease_seconds: how long a lease lasts without a heartbeat.
         retention_seconds: how long work is kept after it ended; 0: for ever.
@@ -179,6 +180,7 @@ class Settings(BaseSettings):
     storage: str = "local"
     namespace: Annotated[str, Field(pattern=r"^([a-z0-9-]{1,63})?$")] = ""
     artifacts: str | None = None
+    actor: Annotated[str, Field(max_length=200)] = ""
     home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("roost")))
     lease_seconds: Annotated[Seconds, Field(ge=0.2, le=43200)] = 30.0
     retention_seconds: Annotated[Seconds, Field(ge=0, allow_inf_nan=False)] = 30 * 86400.0

@@ -12,6 +12,7 @@ import typer
 
 from roost import times
 from roost.cli import options
+from roost.cli.control import amounts
 from roost.cli.output import print_json
 from roost.errors import EngineNotFound, InputError, RoostError
 from roost.names import IfBusy, Scope
@@ -58,6 +59,12 @@ def enqueue(
         str | None,
         typer.Option("--deadline", metavar="TIME", help="Fails if not done: 2h, or an ISO instant."),
     ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget", metavar="NAME=N", help="Parks there and asks: steps=100, usd=2.5; repeatable."
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option("--idempotency-key", metavar="KEY", help="The same key gives the same work item."),
@@ -98,8 +105,8 @@ def enqueue(
 
     A line of --file is an object with `payload` and, where wanted, `engine`, `resources`,
     `capacities` (an object of whole numbers), `resource_scope`, `delay`, `priority`,
-    `deadline`, `idempotency_key`, `idempotency_time`, `conversation`, `if_busy` and
-    `work_id`. All lines are checked before any is stored.
+    `deadline`, `budget` (an object of numbers), `idempotency_key`, `idempotency_time`,
+    `conversation`, `if_busy` and `work_id`. All lines are checked before any is stored.
 
     Examples:
 
@@ -119,6 +126,7 @@ def enqueue(
                 "--delay": delay,
                 "--priority": priority,
                 "--deadline": deadline,
+                "--budget": budget,
                 "--idempotency-key": idempotency_key,
                 "--work-id": work_id,
                 "--conversation": conversation,
@@ -135,6 +143,7 @@ def enqueue(
             "delay": delay,
             "priority": priority,
             "deadline": deadline,
+            "budget": amounts(budget or [], "--budget"),
             "idempotency_key": idempotency_key,
             "work_id": work_id,
             "conversation": conversation,
@@ -306,6 +315,7 @@ def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> 
         delay_seconds=0.0 if delay is None else times.seconds(str(delay), "delay"),
         priority=priority,
         deadline_at=None if deadline is None else times.instant(str(deadline), now, "deadline"),
+        budget=fields.get("budget") or {},
         idempotency_key=fields.get("idempotency_key"),
         work_id=fields.get("work_id"),
         **_of_conversation(fields),

@@ -374,7 +374,7 @@ def history(
         if first is None or second is None:
             await _print_versions(runtime, work_id, as_json)
         else:
-            await _print_changes(runtime, work_id, first, second, as_json)
+            await print_changes(runtime, work_id, first, second, as_json)
         return OK
 
     options.run(options.settings_of(storage, home, config), use)
@@ -395,7 +395,8 @@ async def _print_versions(runtime: Runtime, work_id: str, as_json: bool) -> None
     )
 
 
-async def _print_changes(runtime: Runtime, work_id: str, first: int, second: int, as_json: bool) -> None:
+async def print_changes(runtime: Runtime, work_id: str, first: int, second: int, as_json: bool) -> None:
+    """What changed between two versions, as a table or as JSON."""
     from roost.diff import changes
 
     left, right = [

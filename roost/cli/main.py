@@ -12,8 +12,10 @@ from roost.cli import (
     artifacts,
     aws,
     checks,
+    control,
     demo,
     dev,
+    dlq,
     enqueue,
     explain,
     lab,
@@ -44,6 +46,15 @@ app.command("list")(look.list_work)
 app.command()(look.events)
 app.command()(look.history)
 app.command()(look.wait)
+app.command()(control.diff)
+app.command()(control.cancel)
+app.command()(control.pause)
+app.command()(control.resume)
+app.command()(control.retry)
+app.command()(control.fork)
+app.command()(control.budget)
+app.command()(control.purge)
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(artifacts.app, name="artifacts")
 app.command()(ui.ui)
 app.add_typer(resources.app, name="resources")

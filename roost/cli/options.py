@@ -27,7 +27,7 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="JSON on stdout, for programs.")]
 
 
-def _check_ids(given: str | list[str] | None) -> str | list[str] | None:
+def check_ids(given: str | list[str] | None) -> str | list[str] | None:
     """Refuse what can't be an id before a backend sees it."""
     for text in [given] if isinstance(given, str) else given or []:
         check_work_id(text)
@@ -36,19 +36,19 @@ def _check_ids(given: str | list[str] | None) -> str | list[str] | None:
 
 WorkIdArgument = Annotated[
     str,
-    typer.Argument(metavar="WORK_ID", help="The id that `roost enqueue` printed.", callback=_check_ids),
+    typer.Argument(metavar="WORK_ID", help="The id that `roost enqueue` printed.", callback=check_ids),
 ]
 WorkIdsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="WORK_ID...", help="Ids that `roost enqueue` printed.", callback=_check_ids),
+    typer.Argument(metavar="WORK_ID...", help="Ids that `roost enqueue` printed.", callback=check_ids),
 ]
 OptionalWorkIdsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[WORK_ID]...", help="Only these work items.", callback=_check_ids),
+    typer.Argument(metavar="[WORK_ID]...", help="Only these work items.", callback=check_ids),
 ]
 OptionalWorkIdArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[WORK_ID]", help="One work item; all without it.", callback=_check_ids),
+    typer.Argument(metavar="[WORK_ID]", help="One work item; all without it.", callback=check_ids),
 ]
 
 
@@ -76,5 +76,15 @@ def finish(main: Coroutine[Any, Any, int]) -> None:
 async def _opened(settings: Settings, use: Callable[[Runtime], Awaitable[int]], engines: str | None) -> int:
     from roost.wiring import open_runtime
 
-    async with open_runtime(settings, engines=engines) as runtime:
+    async with open_runtime(settings, engines=engines, actor=settings.actor or _user()) as runtime:
         return await use(runtime)
+
+
+def _user() -> str:
+    """Who types; written into the entries that a command appends."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "client"  # a process without a user, as in some containers

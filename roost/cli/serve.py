@@ -32,7 +32,7 @@ _COLLECT_AFTER = 20_000  # new containers; Python itself begins at 700
 
 
 async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int:
-    """Run a worker until it is told to stop; with `until_idle`, until all work has ended."""
+    """Run a worker until it is told to stop; with `until_idle`, until all work has ended or is on hold."""
     _calm_the_collector()
     executor = ThreadPoolExecutor(settings.worker.concurrency, thread_name_prefix=_THREADS)
     worker = runtime.worker(executor=executor)
@@ -109,6 +109,11 @@ def leave_hung_steps() -> None:
         os._exit(0)
 
 
+def _is_at_rest(state: State) -> bool:
+    """Whether there is nothing to do for work in a state until somebody outside acts."""
+    return state.is_terminal or state is State.PAUSED
+
+
 async def _drain_when_idle(runtime: Runtime, worker: Worker, namespace: str) -> None:
     while True:
         try:
@@ -116,8 +121,8 @@ async def _drain_when_idle(runtime: Runtime, worker: Worker, namespace: str) -> 
         except StorageError as error:  # the worker itself goes on, too
             log.warning("can't count what is left: %s", error, extra={"event": "worker.count_failed"})
         else:
-            left = sum(count for state, count in counts.items() if not state.is_terminal)
-            asleep = sum(counts.get(state, 0) for state in (State.SCHEDULED, State.WAITING, State.PAUSED))
+            left = sum(count for state, count in counts.items() if not _is_at_rest(state))
+            asleep = sum(counts.get(state, 0) for state in (State.SCHEDULED, State.WAITING))
             if not left or (left == asleep and left == await schedules.asleep_count(runtime.client)):
                 worker.drain()
                 return

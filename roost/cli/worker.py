@@ -40,7 +40,7 @@ def worker(
         ),
     ] = None,
     until_idle: Annotated[
-        bool, typer.Option("--until-idle", help="Stop once every work item of the storage has ended.")
+        bool, typer.Option("--until-idle", help="Stop once every work item has ended or is paused.")
     ] = False,
     storage: options.Storage = None,
     home: options.Home = None,

@@ -5,47 +5,35 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import math
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from roost.core import bodies, claims, conversations, keys, new_work, outside, signals, versions
-from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.new_work import NewWork
+from roost.core.operations import Operations
 from roost.core.parts import Parts
 from roost.engine import EngineRegistry
 from roost.errors import (
-    ConflictError,
     EnqueueConflict,
     IdentifierError,
-    InputError,
-    WorkNotFound,
 )
 from roost.journal.claims import Change, ResourceView, check_change
 from roost.journal.entries import (
-    BudgetSet,
-    CancelRequested,
     Committed,
     Control,
     Enqueued,
     Entry,
-    Event,
     IndexRow,
     KeyBound,
-    Paused,
-    Resumed,
-    Retried,
 )
 from roost.journal.explain import Explanation, Facts, explain
 from roost.models import (
-    NAMESPACE_MARK,
     Artifact,
     Snapshot,
     WorkItem,
     check_name,
-    check_namespace,
     namespace_of,
 )
 from roost.names import State
@@ -86,7 +74,7 @@ class Version:
     duration_seconds: float
 
 
-class Client:
+class Client(Operations):
     """Talks to a backend on behalf of people and programs.
 
     Args:
@@ -104,10 +92,8 @@ class Client:
         actor: str = "client",
         namespace: str = "",
     ) -> None:
-        self._parts = parts
+        super().__init__(parts, actor, namespace)
         self._engines = engines
-        self._actor = actor
-        self._namespace = check_namespace(namespace)
 
     # --- enqueueing ----------------------------------------------------------
 
@@ -215,12 +201,6 @@ class Client:
             return self._whole(work.work_id or self._parts.ids.work_id())
         text = json.dumps([work.engine, work.idempotency_key])
         return self._whole(f"key-{hashlib.sha256(text.encode()).hexdigest()[:40]}")
-
-    def _whole(self, work_id: str) -> str:
-        """A work id with its namespace; this client's, where it names none."""
-        if not self._namespace or NAMESPACE_MARK in work_id:
-            return work_id
-        return f"{self._namespace}{NAMESPACE_MARK}{work_id}"
 
     async def _check_same(self, entry: Entry, stands: Entry) -> None:
         """Whether what stands under an id is what was to be enqueued.
@@ -357,23 +337,6 @@ class Client:
 
     # --- acting --------------------------------------------------------------
 
-    async def cancel(self, work_id: str, reason: str, *, by_seconds: float | None = None) -> None:
-        """Ask for a work item to end.
-
-        A step that runs sees `cancel_requested` within a third of the lease, and may finish.
-
-        Args:
-            by_seconds: a step that still runs then is interrupted, and what it has not
-                committed is lost; None: it may take as long as it takes.
-
-        Raises:
-            InputError: `by_seconds` is negative, or longer than a delay may be.
-            WorkNotFound: there is none of that id.
-            ConflictError: it has ended already.
-        """
-        event = CancelRequested(reason[:500], self._instant(by_seconds))
-        await self._act(work_id, event, "cancelled", is_for_terminal=False)
-
     async def signal(
         self, work_id: str, name: str, data: Any = None, *, signal_id: str | None = None
     ) -> signals.Sent:
@@ -391,74 +354,6 @@ class Client:
         return await signals.send(
             self._parts, self._whole(work_id), name, data, signal_id=signal_id, actor=self._actor
         )
-
-    async def pause(self, work_id: str, reason: str, *, for_seconds: float | None = None) -> None:
-        """Put a work item on hold; a step that runs is committed first.
-
-        Args:
-            for_seconds: it goes on by itself then; None: when it is resumed.
-
-        Raises:
-            InputError: `for_seconds` is negative, or longer than a delay may be.
-            WorkNotFound: there is none of that id.
-            ConflictError: it has ended.
-        """
-        event = Paused(reason[:500], self._instant(for_seconds))
-        await self._act(work_id, event, "paused", is_for_terminal=False)
-
-    async def resume(self, work_id: str, reason: str) -> None:
-        """Let a work item that is on hold go on.
-
-        Raises:
-            WorkNotFound: there is none of that id.
-            ConflictError: it has ended.
-        """
-        await self._act(work_id, Resumed(reason[:500]), "resumed", is_for_terminal=False)
-
-    async def retry(self, work_id: str, reason: str, *, version: int | None = None) -> None:
-        """Put work that ended back to life, with fresh attempts.
-
-        Args:
-            version: of the snapshot that it goes on from, 0 for its beginning; by default
-                the last. If that one waited, the work waits for the same again. Versions
-                go on counting, and the history keeps what was.
-
-        Raises:
-            InputError: it has no such version, or no longer.
-            WorkNotFound: there is none of that id.
-            ConflictError: it has not ended.
-        """
-        event = Retried(reason[:500])
-        if version is not None:
-            origin = None if version == 0 else await versions.find(self._parts, self._whole(work_id), version)
-            position = -1 if origin is None else origin.position
-            waits = versions.waits_again(origin, self._parts.clock.now())
-            made = (origin or await self._get(self._whole(work_id), 0)).event
-            made_by = made.engine_version if isinstance(made, Committed | Enqueued) else None
-            event = Retried(event.reason, position, waits, made_by)
-        await self._act(work_id, event, "retried", is_for_terminal=True)
-
-    async def set_budget(self, work_id: str, limits: Mapping[str, float], reason: str) -> None:
-        """Set budgets of a work item anew; work that is on hold for them goes on if they suffice.
-
-        Args:
-            limits: by name; those that are not named stay.
-
-        Raises:
-            InputError: a name or number can't be taken.
-            WorkNotFound: there is none of that id.
-            ConflictError: it has ended.
-        """
-        amounts = new_work.amounts(limits)
-        await self._act(work_id, BudgetSet(amounts, reason[:500]), "given a budget", is_for_terminal=False)
-
-    def _instant(self, seconds: float | None) -> float | None:
-        """So many seconds from now."""
-        if seconds is None:
-            return None
-        if not (math.isfinite(seconds) and 0 <= seconds <= DELAY_MAX_SECONDS):
-            raise InputError(f"{seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
-        return self._parts.clock.now() + seconds
 
     # --- resources -----------------------------------------------------------
 
@@ -485,29 +380,6 @@ class Client:
             ConflictError: it does not hold it.
         """
         await claims.evict(self._parts, resource, self._whole(work_id), actor=self._actor)
-
-    async def _act(self, work_id: str, event: Event, verb: str, *, is_for_terminal: bool) -> None:
-        """Append as an outsider, after what stands."""
-        work_id = self._whole(work_id)
-        for _ in range(_TRIES):
-            tail = await self._tail(work_id)
-            if tail.control.state.is_terminal is not is_for_terminal:
-                raise ConflictError(f"work item {work_id!r} is {tail.control.state}; it can't be {verb}")
-            if await outside.append(self._parts, tail, event, actor=self._actor) is not None:
-                return
-        raise ConflictError(f"work item {work_id!r} moves too fast to be {verb}", hint="Try again.")
-
-    async def _tail(self, work_id: str) -> Entry:
-        tail = await self._parts.backend.journal.tail(work_id)
-        if tail is None:
-            raise WorkNotFound(work_id)
-        return tail
-
-    async def _get(self, work_id: str, position: int) -> Entry:
-        entry = await self._parts.backend.journal.get(work_id, position)
-        if entry is None:
-            raise WorkNotFound(work_id)
-        return entry
 
 
 def _canonical(value: Any) -> str:

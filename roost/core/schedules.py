@@ -119,8 +119,9 @@ def _view(view: WorkView) -> ScheduleView:
 
 
 async def asleep_count(client: Client) -> int:
-    """How many schedules wait for their next tick; they never end by themselves."""
-    return sum(view.is_asleep for view in await list_schedules(client))
+    """How many schedules that are not paused wait for their next tick; they never end by themselves."""
+    views = await list_schedules(client)
+    return sum(view.is_asleep and view.state is not State.PAUSED for view in views)
 
 
 async def pause(client: Client, name: str, reason: str) -> None:

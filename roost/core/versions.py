@@ -21,13 +21,22 @@ async def find(parts: Parts, work_id: str, version: int) -> Entry:
     while page := await parts.backend.journal.read(work_id, after=after, limit=_PAGE):
         for entry in page:
             if isinstance(entry.event, Committed) and entry.event.version == version:
-                return entry
+                return _kept(entry)
         if page[-1].control.version > version:
             break
         after = page[-1].position
     raise InputError(
         f"work item {work_id!r} has no version {version}", hint=f"`roost history {work_id}` lists them."
     )
+
+
+def _kept(entry: Entry) -> Entry:
+    if entry.body is None:
+        raise InputError(
+            f"the snapshot of version {entry.control.version} of {entry.work_id!r} is not kept any more",
+            hint=f"`roost history {entry.work_id}` shows which are; `keep_versions` says how many.",
+        )
+    return entry
 
 
 def waits_again(origin: Entry | None, now: float) -> Wait | None:

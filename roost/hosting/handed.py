@@ -8,6 +8,7 @@ from roost.models import Lane
 from roost.storage.ports import (
     ArtifactStore,
     Backend,
+    DeadLetter,
     Delivery,
     Finding,
     Journal,
@@ -54,6 +55,12 @@ class HandedQueue:
         """Move it to the dead-letter queue; deleting it there and then saves a second delivery."""
         await self._inner.reject(delivery, reason)
         self.done.add(delivery.receipt)
+
+    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        return await self._inner.dead_letters(limit)
+
+    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
+        await self._inner.end_dead_letter(letter, is_sent_again=is_sent_again)
 
     async def backlog(self) -> int:
         return await self._inner.backlog()

@@ -94,7 +94,7 @@ def _text(kind: str, message: str) -> str:
 
 def _enqueued(control: None, event: Enqueued, position: int, at: float) -> Control:
     return Control(
-        state=State.QUEUED if event.wake_at is None else State.SCHEDULED,
+        state=_first_state(event),
         engine=event.engine,
         position=position,
         created_at=at,
@@ -108,7 +108,14 @@ def _enqueued(control: None, event: Enqueued, position: int, at: float) -> Contr
         budget=event.budget,
         engine_version=event.engine_version,
         turn=event.turn,
+        waits=event.waits,
     )
+
+
+def _first_state(event: Enqueued) -> State:
+    if event.waits is not None:
+        return State.WAITING
+    return State.QUEUED if event.wake_at is None else State.SCHEDULED
 
 
 def _claimed(control: Control, event: Claimed, position: int, at: float) -> Control:

@@ -92,10 +92,11 @@ class Parent(Struct, frozen=True, omit_defaults=True):
 
 
 class Fork(Struct, frozen=True, omit_defaults=True):
-    """The committed version of another work item that this one began from."""
+    """The committed version of another work item that this one began from, and why."""
 
     work_id: str
     version: int
+    reason: str = ""
 
 
 class Cause(Struct, frozen=True, omit_defaults=True):
@@ -181,6 +182,7 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
 
     `engine_version` is that of the engine which made this snapshot, if it has one.
     `conversation` is the key of the conversation that it is of.
+    A fork `waits` for what the version waited for that it began from.
     """
 
     kind: ClassVar = Kind.ENQUEUED
@@ -196,6 +198,7 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     labels: tuple[tuple[str, str], ...] = ()
     parent: Parent | None = None
     fork: Fork | None = None
+    waits: Wait | None = None
     budget: Amounts = ()
     engine_version: str | None = None
     cause: Cause | None = None

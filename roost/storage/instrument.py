@@ -20,6 +20,7 @@ from roost.storage.ports import (
     ArtifactStore,
     Backend,
     Blob,
+    DeadLetter,
     Delivery,
     FeedPage,
     Finding,
@@ -85,6 +86,12 @@ class InstrumentedJournal(_Calls):
 
     async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
         return await self._call("feed", self._inner.feed(cursor, limit=limit, newest=newest))
+
+    async def purge(self, work_id: str, position: int) -> bool:
+        return await self._call("purge", self._inner.purge(work_id, position))
+
+    async def prune(self, work_id: str, positions: Sequence[int]) -> None:
+        await self._call("prune", self._inner.prune(work_id, positions))
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         return await self._call("expire", self._inner.expire(ended_before, limit=limit))
@@ -182,6 +189,13 @@ class InstrumentedQueue(_Calls):
     async def reject(self, delivery: Delivery, reason: str) -> None:
         await self._call("reject", self._inner.reject(delivery, reason))
 
+    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        return await self._call("dead_letters", self._inner.dead_letters(limit))
+
+    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
+        call = self._inner.end_dead_letter(letter, is_sent_again=is_sent_again)
+        await self._call("end_dead_letter", call)
+
     async def backlog(self) -> int:
         return await self._call("backlog", self._inner.backlog())
 
@@ -236,6 +250,8 @@ CRASH_CALLS = frozenset(
         "renew",
         "take_due",
         "expire",
+        "purge",
+        "prune",
         "acquire",
         "release",
         "send",

@@ -43,6 +43,7 @@ from roost.journal.entries import Entry, IndexRow
 from roost.names import Lane, Scope, State, namespace_of
 from roost.storage.ports import (
     Blob,
+    DeadLetter,
     Delivery,
     FeedPage,
     Finding,
@@ -104,6 +105,22 @@ class MemoryJournal:
         """Whether an entry of the feed has not expired."""
         entries = self._entries.get(entry.work_id, [])
         return entry.position < len(entries) and entries[entry.position] is entry
+
+    async def purge(self, work_id: str, position: int) -> bool:
+        entries = self._entries.get(work_id, [])
+        if len(entries) != position + 1 or not entries[-1].control.state.is_terminal:
+            return False
+        del self._entries[work_id]
+        self._index.forget(work_id)
+        return True
+
+    async def prune(self, work_id: str, positions: Sequence[int]) -> None:
+        entries = self._entries.get(work_id, [])
+        for position in positions:
+            if 0 < position < len(entries):
+                pruned = structs.replace(entries[position], body=None)
+                self._feed = [pruned if entry is entries[position] else entry for entry in self._feed]
+                entries[position] = pruned
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         ended = [
@@ -432,6 +449,18 @@ class MemoryQueue:
         if self._in_hand(delivery) is not None:
             self.rejected.append((delivery, reason))
             await self.acknowledge([delivery])
+
+    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        return [
+            DeadLetter(one.work_id, one.cause, one.lane, reason, "", one.receipt)
+            for one, reason in self.rejected[:limit]
+        ]
+
+    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
+        left = [pair for pair in self.rejected if pair[0].receipt != letter.receipt]
+        if is_sent_again and len(left) < len(self.rejected):
+            await self.send([Message(letter.work_id, letter.cause, letter.lane)])
+        self.rejected = left
 
     async def backlog(self) -> int:
         now = self._clock.now()

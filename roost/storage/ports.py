@@ -73,6 +73,21 @@ class Journal(Protocol):
         Entries of one work item come in the order of their positions, none left out.
         """
 
+    async def purge(self, work_id: str, position: int) -> bool:
+        """Delete one journal with its index row, if it has ended and its tail is at `position`.
+
+        As `expire` does, for one; and as there a backend may keep a few of the newest.
+
+        Returns:
+            Whether it is gone.
+        """
+
+    async def prune(self, work_id: str, positions: Sequence[int]) -> None:
+        """Drop the bodies of entries; the entries stay, with all else that they hold.
+
+        Idempotent. What is at none of the positions is not touched, nor is position 0.
+        """
+
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         """Delete journals of work that ended before an instant, with their index rows.
 
@@ -261,6 +276,25 @@ class Delivery:
     received_count: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that the queue set aside.
+
+    Attributes:
+        work_id: the work item that it names; empty: it names none.
+        reason: why it is there, where that is known.
+        text: what it says, cut.
+        receipt: names it to `end_dead_letter`.
+    """
+
+    work_id: str
+    cause: int
+    lane: Lane
+    reason: str
+    text: str
+    receipt: str
+
+
 class WorkQueue(Protocol):
     """Deliveries with a visibility timeout; at least once, in no promised order.
 
@@ -299,6 +333,18 @@ class WorkQueue(Protocol):
 
     async def reject(self, delivery: Delivery, reason: str) -> None:
         """Move a message that is not ours out of the way, to the dead-letter queue."""
+
+    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        """Messages that were set aside, up to `limit`, in no promised order.
+
+        A backend that can't look without taking hides them for a minute from the next look.
+        """
+
+    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
+        """Take a message out of the dead-letter queue: for good, or to send it once more.
+
+        One that names no work item can't be sent; it is dropped. Ended already: nothing.
+        """
 
     async def backlog(self) -> int:
         """About how many messages are visible and not yet taken, over all lanes."""

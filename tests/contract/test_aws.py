@@ -18,6 +18,7 @@ from roost.testing.contract import (
     JournalContract,
     LimitsContract,
     ModelContract,
+    OperationsContract,
     ParkingContract,
     QueueContract,
     SignalsContract,
@@ -103,6 +104,11 @@ class TestSignals(SignalsContract):
 
 @pytest.mark.slow
 class TestChildren(ChildrenContract):
+    pass
+
+
+@pytest.mark.slow
+class TestOperations(OperationsContract):
     pass
 
 

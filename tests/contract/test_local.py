@@ -23,6 +23,7 @@ from roost.testing.contract import (
     LimitsContract,
     ManualHarness,
     ModelContract,
+    OperationsContract,
     ParkingContract,
     QueueContract,
     SignalsContract,
@@ -106,6 +107,10 @@ class TestSignals(SignalsContract):
 
 class TestChildren(ChildrenContract):
     """See `ChildrenContract`."""
+
+
+class TestOperations(OperationsContract):
+    """See `OperationsContract`."""
 
 
 class TestDirectives(DirectivesContract):

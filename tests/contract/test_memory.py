@@ -21,6 +21,7 @@ from roost.testing.contract import (
     LimitsContract,
     ManualHarness,
     ModelContract,
+    OperationsContract,
     ParkingContract,
     QueueContract,
     SignalsContract,
@@ -96,6 +97,10 @@ class TestSignals(SignalsContract):
 
 class TestChildren(ChildrenContract):
     """See `ChildrenContract`."""
+
+
+class TestOperations(OperationsContract):
+    """See `OperationsContract`."""
 
 
 class TestDirectives(DirectivesContract):

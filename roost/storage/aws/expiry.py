@@ -22,9 +22,13 @@ that the next look finds.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
+from math import inf
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from roost.errors import StorageUnavailable
+from roost.journal.control import project
 from roost.journal.entries import Entry, IndexRow
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.index import AwsIndex
@@ -77,6 +81,15 @@ class Expiry:
             day = days.stop
         await self._store_day(stored, last if oldest is None else oldest)
         return gone
+
+    async def purge(self, work_id: str, position: int) -> bool:
+        """See `ports.Journal.purge`. The row may lag behind the end that it is to show."""
+        tail = await self._tail(work_id)
+        if tail is None or tail.position != position or not tail.control.state.is_terminal:
+            return False
+        await self._index.put(replace(project(tail), due_at=None))
+        row = await self._ended(work_id, inf)
+        return row is not None and await self._delete(row)
 
     async def _expire_day(self, day: int, ended_before: float, limit: int) -> list[str]:
         """Delete what a day's marks lead to, up to `limit`; gives the work ids."""

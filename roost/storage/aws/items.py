@@ -20,6 +20,7 @@ from roost.storage.aws.names import shard_of
 from roost.storage.aws.table import Item
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 
+BODY_ATTRIBUTES = ("body", "encoding", "base", "blob", "depth")
 _OTHER_BYTES_MAX = 1024  # of all attributes but event, control state and body
 _CHARACTER_BYTES_MAX = 4  # of UTF-8
 _FIRST_FORMAT = 1  # what an item without `format` has

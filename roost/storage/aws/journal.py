@@ -16,10 +16,10 @@ from roost.storage.aws.expiry import Expiry
 from roost.storage.aws.feed import Feed
 from roost.storage.aws.group import GroupCommit
 from roost.storage.aws.index import AwsIndex
-from roost.storage.aws.items import entry_of, item_of, size_of
+from roost.storage.aws.items import BODY_ATTRIBUTES, entry_of, item_of, size_of
 from roost.storage.aws.puts import Puts, WithRow
 from roost.storage.aws.replies import ask
-from roost.storage.aws.table import Item, gather
+from roost.storage.aws.table import Item, Table, gather
 from roost.storage.ports import FeedPage
 
 # DynamoDB API reference, "TransactWriteItems": 100 actions, 4 MB. Fewer, since one conflict
@@ -44,6 +44,7 @@ class AwsJournal:
         self._group = GroupCommit(self._puts, in_flight)
         self._feed = Feed(aws, index, self.read)
         self._expiry = Expiry(aws, index, self.tail)
+        self._table = Table(aws, aws.names.journal)
 
     # --- append --------------------------------------------------------------
 
@@ -140,6 +141,24 @@ class AwsJournal:
     async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
         """See `ports.Journal.feed`, and `Feed`: it goes back 24 hours."""
         return await self._feed.page(cursor, limit=limit, newest=newest)
+
+    async def purge(self, work_id: str, position: int) -> bool:
+        """See `ports.Journal.purge`, and `Expiry`."""
+        return await self._expiry.purge(work_id, position)
+
+    async def prune(self, work_id: str, positions: Sequence[int]) -> None:
+        """See `ports.Journal.prune`. One update each, several at a time."""
+        await gather(self._prune(work_id, position) for position in positions if position > 0)
+
+    async def _prune(self, work_id: str, position: int) -> None:
+        names = {f"#{name}": name for name in BODY_ATTRIBUTES}
+        await self._table.write_if(
+            "update_item",
+            Key={"work": {"S": work_id}, "position": {"N": str(position)}},
+            UpdateExpression=f"REMOVE {', '.join(names)}",
+            ConditionExpression="attribute_exists(#work)",
+            ExpressionAttributeNames={**names, "#work": "work"},
+        )
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         """See `ports.Journal.expire`, and `Expiry`."""

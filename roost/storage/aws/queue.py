@@ -22,15 +22,16 @@ from roost.storage.aws.batching import Batcher
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.faults import storage_errors
 from roost.storage.aws.lanes import Lanes
-from roost.storage.aws.messages import BODY_VERSION
+from roost.storage.aws.messages import BODY_VERSION, dead_letter_of
 from roost.storage.aws.replies import ask
-from roost.storage.ports import Delivery, Message
+from roost.storage.ports import DELIVERY_BATCH_MAX, DeadLetter, Delivery, Message
 
 log = logging.getLogger("roost.queue")
 
 VISIBILITY_MAX_SECONDS = 43_200  # SQS API reference, "ChangeMessageVisibility": 12 hours
 _NO_NAMESPACE = "default"
 _ENTRY_TRIES = 5
+_LOOK_SECONDS = 60  # for which a dead letter that was looked at is hidden
 # SQS API reference, "DeleteMessage", "ChangeMessageVisibility": errors about a receipt
 _GONE = frozenset(
     {
@@ -119,9 +120,35 @@ class AwsQueue:
             self._aws.names.dead_letters,
             extra={"event": "delivery.rejected", "work_id": delivery.work_id},
         )
-        entry = _entry(Message(delivery.work_id, delivery.cause, delivery.lane), reason=reason)
+        message = Message(delivery.work_id, delivery.cause, delivery.lane)
+        entry = _entry(message, reason=reason, lane=delivery.lane.value)
         await self._sends.submit(await self._url(self._aws.names.dead_letters), entry)
         await self.acknowledge([delivery])
+
+    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        """See `ports.WorkQueue.dead_letters`. Received, so hidden for `_LOOK_SECONDS`."""
+        sqs = await self._aws.clients.get("sqs")
+        url = await self._url(self._aws.names.dead_letters)
+        found: dict[str, DeadLetter] = {}
+        while len(found) < limit:
+            count = min(DELIVERY_BATCH_MAX, limit - len(found))
+            call = partial(
+                sqs.receive_message, QueueUrl=url, MaxNumberOfMessages=count, VisibilityTimeout=_LOOK_SECONDS
+            )
+            with storage_errors("ReceiveMessage of dead letters"):
+                answer = await self._aws.patience.call("ReceiveMessage of dead letters", call)
+            messages = answer.get("Messages", [])
+            if not messages:
+                break
+            found |= {message["MessageId"]: dead_letter_of(message) for message in messages}
+        return list(found.values())
+
+    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
+        """Send it, then delete it; a crash in between leaves both."""
+        if is_sent_again and letter.work_id:
+            await self.send([Message(letter.work_id, letter.cause, letter.lane)])
+        url = await self._url(self._aws.names.dead_letters)
+        await self._deletes.submit(url, {"ReceiptHandle": letter.receipt})
 
     async def backlog(self) -> int:
         async def waiting(lane: Lane) -> int:

@@ -19,6 +19,26 @@ ENDED = f"SELECT id FROM works WHERE {_HAS_ENDED} LIMIT ?"  # noqa: S608  consta
 _DELETE = f"DELETE FROM works WHERE id = ? AND {_HAS_ENDED} RETURNING work_id"  # noqa: S608  constant text
 
 
+_PURGE = f"""
+    DELETE FROM works WHERE work_id = ? AND position = ? AND {_HAS_ENDED} RETURNING id"""  # noqa: S608  constant text
+_PRUNE = """
+    UPDATE journal SET body = NULL, body_encoding = NULL, body_base = NULL, body_digest = NULL, body_depth = 0
+    WHERE work = (SELECT id FROM works WHERE work_id = ?) AND position = ? AND position > 0"""
+
+
+def purge_one(db: sqlite3.Connection, work_id: str, position: int) -> bool:
+    """Delete one work item, if it has ended at that position."""
+    found = db.execute(_PURGE, (work_id, position, float("inf"))).fetchall()
+    if found:
+        db.execute("DELETE FROM journal WHERE work = ?", found[0])
+    return bool(found)
+
+
+def prune(db: sqlite3.Connection, work_id: str, positions: Sequence[int]) -> int:
+    """Drop bodies; returns how many entries were there."""
+    return db.executemany(_PRUNE, [(work_id, position) for position in positions]).rowcount
+
+
 def delete_ended(db: sqlite3.Connection, works: Sequence[int], ended_before: float) -> Sequence[str]:
     """Delete those of the rows that have still ended, with their journals; gives their work ids."""
     gone = []

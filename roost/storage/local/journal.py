@@ -11,7 +11,7 @@ from roost.storage.codec import encode_entry
 from roost.storage.local.appends import SELECT_ENTRY, append_one, is_in_burst
 from roost.storage.local.arrivals import append_many
 from roost.storage.local.bursts import Step
-from roost.storage.local.expiry import ENDED, delete_ended
+from roost.storage.local.expiry import ENDED, delete_ended, prune, purge_one
 from roost.storage.local.rows import ENTRY_COLUMNS, cursor_of, entry_of
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
@@ -70,6 +70,12 @@ class LocalJournal:
                 (after, limit),
             ).fetchall()
         return FeedPage([entry_of(values[1:]) for values in found], str(found[-1][0] if found else after))
+
+    async def purge(self, work_id: str, position: int) -> bool:
+        return await self._writer.submit(lambda db: purge_one(db, work_id, position))
+
+    async def prune(self, work_id: str, positions: Sequence[int]) -> None:
+        await self._writer.submit(lambda db: prune(db, work_id, positions))
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         with storage_errors(self._path):

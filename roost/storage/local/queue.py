@@ -16,7 +16,7 @@ from roost.storage.local.many import insert_many
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.wake import Doorbell
 from roost.storage.local.writer import Writer
-from roost.storage.ports import Delivery, Message
+from roost.storage.ports import DeadLetter, Delivery, Message
 
 _INTO = "deliveries (work_id, cause, lane, visible_at, receipt, received_count)"
 _IN_HAND = "WHERE id = ? AND receipt = ?"
@@ -114,6 +114,25 @@ class LocalQueue:
                 db.execute("INSERT INTO dead_deliveries VALUES (NULL, ?, ?, ?, ?, ?)", row)
 
         await self._writer.submit(move)
+
+    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        sql = "SELECT id, work_id, cause, lane, reason FROM dead_deliveries ORDER BY id LIMIT ?"
+        with storage_errors(self._path):
+            found = self._reader.execute(sql, (limit,)).fetchall()
+        return [
+            DeadLetter(work_id, cause, Lane(lane), reason, "", str(number))
+            for number, work_id, cause, lane, reason in found
+        ]
+
+    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
+        now, number = self._clock.now(), int(letter.receipt)
+
+        def end(db: sqlite3.Connection) -> None:
+            gone = db.execute("DELETE FROM dead_deliveries WHERE id = ?", (number,))
+            if gone.rowcount and is_sent_again:
+                insert_many(db, _INTO, [(letter.work_id, letter.cause, letter.lane.value, now, "", 0)])
+
+        await self._writer.submit(end, makes_visible=True)
 
     async def backlog(self) -> int:
         sql = "SELECT count(*) FROM (SELECT 1 FROM deliveries WHERE lane = ? AND visible_at <= ? LIMIT 1000)"

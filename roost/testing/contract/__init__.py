@@ -41,6 +41,7 @@ _MODULES = (
     "children",
     "ends",
     "model",
+    "operations",
     "parking",
     "process",
 )
@@ -60,6 +61,7 @@ from roost.testing.contract.index import IndexContract  # noqa: E402
 from roost.testing.contract.journal import JournalContract  # noqa: E402
 from roost.testing.contract.limits import LimitsContract  # noqa: E402
 from roost.testing.contract.model import ModelContract  # noqa: E402
+from roost.testing.contract.operations import OperationsContract  # noqa: E402
 from roost.testing.contract.parking import ParkingContract  # noqa: E402
 from roost.testing.contract.queue import QueueContract  # noqa: E402
 from roost.testing.contract.signals import SignalsContract  # noqa: E402
@@ -80,6 +82,7 @@ __all__ = [
     "ManualClock",
     "ManualHarness",
     "ModelContract",
+    "OperationsContract",
     "ParkingContract",
     "QueueContract",
     "SignalsContract",

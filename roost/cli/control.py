@@ -1,0 +1,364 @@
+"""`roost cancel`, `pause`, `resume`, `retry`, `purge`, `budget`, `fork` and `diff`: acting on work."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roost import times
+from roost.cli import acting, look, options
+from roost.cli.acting import Deed, Filter, act
+from roost.cli.output import OK, print_json, print_table
+from roost.errors import InputError
+
+if TYPE_CHECKING:
+    from roost.core.client import Client
+    from roost.wiring import Runtime
+
+
+def cancel(
+    work_ids: acting.IdsArgument = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", metavar="TIME", help="A step that still runs then is interrupted: 30s."),
+    ] = None,
+    reason: acting.Reason = "",
+    state: acting.StateOption = None,
+    engine: acting.EngineOption = None,
+    prefix: acting.Prefix = None,
+    label: acting.Label = None,
+    why: acting.Why = None,
+    older_than: acting.OlderThan = None,
+    dry_run: acting.DryRun = False,
+    yes: acting.Yes = False,
+    cursor: acting.Cursor = None,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Ask work to end. A running step sees `cancel_requested` and may finish; with --by it is
+    interrupted then. Prints the ids.
+
+    With --json: one object a line with done, skipped (pairs of id and why) and cursor.
+
+    Examples:
+
+      roost cancel "$WORK_ID" --reason "no longer needed" --by 30s
+
+      roost cancel --engine demo --state waiting --older-than 7d --dry-run
+    """
+    from roost.core.bulk import Action
+
+    seconds = None if by is None else times.seconds(by, "--by")
+
+    async def one(client: Client, work_id: str) -> None:
+        await client.cancel(work_id, reason, by_seconds=seconds)
+
+    deed = Deed(Action.CANCEL, reason, one, {"by_seconds": seconds}, dry_run, yes, cursor, as_json)
+    chosen = Filter(state, engine, prefix, label, why, older_than)
+    _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
+
+
+def _run(deed: Deed, work_ids: list[str] | None, chosen: Filter, settings: Any) -> None:
+    async def use(runtime: Runtime) -> int:
+        return await act(runtime, deed, work_ids or [], chosen)
+
+    options.run(settings, use)
+
+
+def pause(
+    work_ids: acting.IdsArgument = None,
+    time: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help="Goes on by itself then: 2h. Work items by id only."),
+    ] = None,
+    reason: acting.Reason = "",
+    state: acting.StateOption = None,
+    prefix: acting.Prefix = None,
+    label: acting.Label = None,
+    dry_run: acting.DryRun = False,
+    yes: acting.Yes = False,
+    cursor: acting.Cursor = None,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Put work on hold. A running step is committed first; nothing is lost.
+
+    Examples:
+
+      roost pause "$WORK_ID" --reason "wait for the release"
+
+      roost pause "$WORK_ID" --for 2h
+    """
+    from roost.core.bulk import Action
+
+    seconds = None if time is None else times.seconds(time, "--for")
+    if seconds is not None and not work_ids:
+        raise InputError("--for is for work items by id")
+
+    async def one(client: Client, work_id: str) -> None:
+        await client.pause(work_id, reason, for_seconds=seconds)
+
+    deed = Deed(Action.PAUSE, reason, one, {}, dry_run, yes, cursor, as_json)
+    chosen = Filter(state, None, prefix, label)
+    _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
+
+
+def resume(
+    work_ids: acting.IdsArgument = None,
+    reason: acting.Reason = "",
+    state: acting.StateOption = None,
+    prefix: acting.Prefix = None,
+    label: acting.Label = None,
+    why: acting.Why = None,
+    dry_run: acting.DryRun = False,
+    yes: acting.Yes = False,
+    cursor: acting.Cursor = None,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Let paused work go on where it was.
+
+    Examples:
+
+      roost resume "$WORK_ID"
+
+      roost resume --state paused --why "wait for the release" --yes
+    """
+    from roost.core.bulk import Action
+
+    async def one(client: Client, work_id: str) -> None:
+        await client.resume(work_id, reason)
+
+    deed = Deed(Action.RESUME, reason, one, {}, dry_run, yes, cursor, as_json)
+    chosen = Filter(state, None, prefix, label, why)
+    _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
+
+
+def retry(
+    work_ids: acting.IdsArgument = None,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            "--from", metavar="VERSION", min=0, help="Go on from this version; 0: from the beginning."
+        ),
+    ] = None,
+    reason: acting.Reason = "",
+    state: acting.StateOption = None,
+    engine: acting.EngineOption = None,
+    prefix: acting.Prefix = None,
+    label: acting.Label = None,
+    why: acting.Why = None,
+    older_than: acting.OlderThan = None,
+    dry_run: acting.DryRun = False,
+    yes: acting.Yes = False,
+    cursor: acting.Cursor = None,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Put work that ended back to life, from its last version or an earlier one, with fresh
+    attempts. A filter without --state means failed work.
+
+    Examples:
+
+      roost retry "$WORK_ID" --from 2
+
+      roost retry --engine demo --why Timeout --yes
+    """
+    from roost.core.bulk import Action
+
+    if version is not None and not work_ids:
+        raise InputError("--from is for work items by id")
+
+    async def one(client: Client, work_id: str) -> None:
+        await client.retry(work_id, reason, version=version)
+
+    deed = Deed(Action.RETRY, reason, one, {}, dry_run, yes, cursor, as_json)
+    chosen = Filter(state, engine, prefix, label, why, older_than)
+    _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
+
+
+def purge(
+    work_ids: acting.IdsArgument = None,
+    state: acting.StateOption = None,
+    engine: acting.EngineOption = None,
+    prefix: acting.Prefix = None,
+    label: acting.Label = None,
+    why: acting.Why = None,
+    older_than: acting.OlderThan = None,
+    dry_run: acting.DryRun = False,
+    yes: acting.Yes = False,
+    cursor: acting.Cursor = None,
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Delete work that ended, with its history. Forks of it keep what they began from.
+
+    Examples:
+
+      roost purge --state cancelled --older-than 30d --dry-run
+
+      roost purge --state done --older-than 90d --yes
+    """
+    from roost.core.bulk import Action
+
+    async def one(client: Client, work_id: str) -> None:
+        await client.purge(work_id)
+
+    deed = Deed(Action.PURGE, "", one, {}, dry_run, yes, cursor, as_json)
+    chosen = Filter(state, engine, prefix, label, why, older_than)
+    _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
+
+
+def budget(
+    work_id: options.WorkIdArgument,
+    limits: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=N", help="A new limit: usd=5, steps=100; repeatable."),
+    ] = None,
+    reason: acting.Reason = "",
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Show what a work item has used up and may use up, or allow it more. Work that is on hold
+    because its budget is used up goes on once the new one suffices.
+
+    Roost counts `steps`, `attempts` and `seconds`; engines report whatever else they spend.
+    With --json: an object of name to `spent` and `limit` (null: none).
+
+    Examples:
+
+      roost budget "$WORK_ID"
+
+      roost budget "$WORK_ID" --set usd=5 --reason "worth it"
+    """
+
+    async def use(runtime: Runtime) -> int:
+        if limits:
+            await runtime.client.set_budget(work_id, amounts(limits, "--set"), reason)
+        control = await runtime.client.control(work_id)
+        spent, allowed = dict(control.spent), dict(control.budget)
+        names = sorted(spent.keys() | allowed.keys())
+        if as_json:
+            print_json({n: {"spent": spent.get(n, 0.0), "limit": allowed.get(n)} for n in names})
+        else:
+            rows = [(n, f"{spent.get(n, 0.0):g}", f"{allowed[n]:g}" if n in allowed else "-") for n in names]
+            print_table(("NAME", "SPENT", "LIMIT"), rows, empty="it has no budget, and has spent nothing")
+        return OK
+
+    options.run(options.settings_of(storage, home, config), use)
+
+
+def amounts(given: list[str], option: str) -> dict[str, float]:
+    """`NAME=N` texts as amounts by name.
+
+    Raises:
+        InputError: one is none.
+    """
+    found: dict[str, float] = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise InputError(f"{option} {text!r} names no amount", hint=f"Write {option} usd=2.5") from None
+    return found
+
+
+def fork(
+    work_id: options.WorkIdArgument,
+    at: Annotated[int, typer.Option("--at", metavar="VERSION", min=1, help="The version to begin from.")],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=JSON", help='data.x=5 or payload.x="text"; repeatable.'),
+    ] = None,
+    engine: Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Another engine.")] = None,
+    priority: Annotated[int | None, typer.Option("--priority", help="Another priority.")] = None,
+    limits: Annotated[
+        list[str] | None, typer.Option("--budget", metavar="NAME=N", help="Another budget; repeatable.")
+    ] = None,
+    new_id: Annotated[
+        str | None, typer.Option("--work-id", metavar="ID", help="An id of your own; forked once under it.")
+    ] = None,
+    reason: acting.Reason = "",
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Start new work from a version of a work item, which stays as it is; prints the new id.
+
+    The new work keeps the artifacts of that version and says where it comes from.
+
+    Examples:
+
+      roost fork "$WORK_ID" --at 2
+
+      roost fork "$WORK_ID" --at 2 --set data.model='"small"' --priority 1
+    """
+    given = {
+        "engine": engine,
+        "priority": priority,
+        "budget": None if limits is None else amounts(limits, "--budget"),
+        "work_id": new_id,
+    }
+    changed = dict(_change(text) for text in changes or [])
+
+    async def use(runtime: Runtime) -> int:
+        chosen = {name: value for name, value in given.items() if value is not None}
+        forked = await runtime.client.fork(work_id, at, reason, changes=changed, **chosen)
+        if as_json:
+            print_json({"work_id": forked, "forked_from": {"work_id": work_id, "version": at}})
+        else:
+            print(forked)
+        return OK
+
+    options.run(options.settings_of(storage, home, config), use)
+
+
+def _change(text: str) -> tuple[str, Any]:
+    path, mark, value = text.partition("=")
+    if not mark:
+        raise InputError(f"--set {text!r} has no =", hint="Write --set data.NAME=VALUE.")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value  # text without its quotes
+
+
+def diff(
+    work_id: options.WorkIdArgument,
+    first: Annotated[int, typer.Argument(metavar="A", help="What changed from version A …")],
+    second: Annotated[int, typer.Argument(metavar="B", help="… to version B.")],
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Show what changed between two committed versions, as `roost history WORK_ID A B` does.
+
+    With --json: a list of JSON Patch operations, those that replace or remove with `old`.
+
+    Examples:
+
+      roost diff "$WORK_ID" 1 3
+    """
+
+    async def use(runtime: Runtime) -> int:
+        await look.print_changes(runtime, work_id, first, second, as_json)
+        return OK
+
+    options.run(options.settings_of(storage, home, config), use)

@@ -1,0 +1,257 @@
+"""What operators do to work: end it, hold it, bring it back, and copy it; one item or many.
+
+Each is an entry in the journal, with who and why. `Client` has all of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from roost.core import bulk, forks, new_work, outside, versions
+from roost.core.attempt import DELAY_MAX_SECONDS
+from roost.core.bulk import Action, Part, Selection
+from roost.core.parts import Parts
+from roost.errors import ConflictError, InputError, WorkNotFound
+from roost.journal.entries import (
+    BudgetSet,
+    CancelRequested,
+    Committed,
+    Enqueued,
+    Entry,
+    Event,
+    Paused,
+    Resumed,
+    Retried,
+)
+from roost.names import NAMESPACE_MARK, check_namespace
+from roost.storage.ports import DeadLetter
+
+_TRIES = 20  # lost races of an operator's append; each means that the work item moved
+
+
+class Operations:
+    """Acts on work, on behalf of `actor`."""
+
+    def __init__(self, parts: Parts, actor: str, namespace: str) -> None:
+        self._parts = parts
+        self._actor = actor
+        self._namespace = check_namespace(namespace)
+
+    async def cancel(self, work_id: str, reason: str, *, by_seconds: float | None = None) -> None:
+        """Ask for a work item to end.
+
+        A step that runs sees `cancel_requested` within a third of the lease, and may finish.
+
+        Args:
+            by_seconds: a step that still runs then is interrupted, and what it has not
+                committed is lost; None: it may take as long as it takes.
+
+        Raises:
+            InputError: `by_seconds` is negative, or longer than a delay may be.
+            WorkNotFound: there is none of that id.
+            ConflictError: it has ended already.
+        """
+        event = CancelRequested(reason[:500], self._instant(by_seconds))
+        await self._act(work_id, event, "cancelled", is_for_terminal=False)
+
+    async def pause(self, work_id: str, reason: str, *, for_seconds: float | None = None) -> None:
+        """Put a work item on hold; a step that runs is committed first.
+
+        Args:
+            for_seconds: it goes on by itself then; None: when it is resumed.
+
+        Raises:
+            InputError: `for_seconds` is negative, or longer than a delay may be.
+            WorkNotFound: there is none of that id.
+            ConflictError: it has ended.
+        """
+        event = Paused(reason[:500], self._instant(for_seconds))
+        await self._act(work_id, event, "paused", is_for_terminal=False)
+
+    async def resume(self, work_id: str, reason: str) -> None:
+        """Let a work item that is on hold go on.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+            ConflictError: it has ended.
+        """
+        await self._act(work_id, Resumed(reason[:500]), "resumed", is_for_terminal=False)
+
+    async def retry(self, work_id: str, reason: str, *, version: int | None = None) -> None:
+        """Put work that ended back to life, with fresh attempts.
+
+        Args:
+            version: of the snapshot that it goes on from, 0 for its beginning; by default
+                the last. If that one waited, the work waits for the same again. Versions
+                go on counting, and the history keeps what was.
+
+        Raises:
+            InputError: it has no such version, or no longer.
+            WorkNotFound: there is none of that id.
+            ConflictError: it has not ended.
+        """
+        event = Retried(reason[:500])
+        if version is not None:
+            origin = None if version == 0 else await versions.find(self._parts, self._whole(work_id), version)
+            position = -1 if origin is None else origin.position
+            waits = versions.waits_again(origin, self._parts.clock.now())
+            made = (origin or await self._get(self._whole(work_id), 0)).event
+            made_by = made.engine_version if isinstance(made, Committed | Enqueued) else None
+            event = Retried(event.reason, position, waits, made_by)
+        await self._act(work_id, event, "retried", is_for_terminal=True)
+
+    async def set_budget(self, work_id: str, limits: Mapping[str, float], reason: str) -> None:
+        """Set budgets of a work item anew; work that is on hold for them goes on if they suffice.
+
+        Args:
+            limits: by name; those that are not named stay.
+
+        Raises:
+            InputError: a name or number can't be taken.
+            WorkNotFound: there is none of that id.
+            ConflictError: it has ended.
+        """
+        amounts = new_work.amounts(limits)
+        await self._act(work_id, BudgetSet(amounts, reason[:500]), "given a budget", is_for_terminal=False)
+
+    def _instant(self, seconds: float | None) -> float | None:
+        """So many seconds from now."""
+        if seconds is None:
+            return None
+        if not (math.isfinite(seconds) and 0 <= seconds <= DELAY_MAX_SECONDS):
+            raise InputError(f"{seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
+        return self._parts.clock.now() + seconds
+
+    async def fork(
+        self,
+        work_id: str,
+        version: int,
+        reason: str,
+        /,
+        *,
+        changes: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> str:
+        """Start new work from a committed version of a work item; returns its id. Durable on return.
+
+        It has the payload, resources and labels of its origin, the snapshot of that version
+        with the artifacts that it names, and a history of its own; its origin is recorded,
+        and not touched. If that version waited for a signal, the new work waits for it, too.
+
+        Args:
+            reason: why, for the entry.
+            changes: values by path: `data.x.y` of the snapshot, `payload.x` of the payload.
+            options: fields of `NewWork` that are to be others than the origin's, such as
+                `engine`, `priority`, `budget`, `deadline_at`; with a `work_id` of its own, it
+                is started once however often it is asked for.
+
+        Raises:
+            InputError: there is no such version, or it is not kept any more; or a change or
+                an option can't be taken.
+            WorkNotFound: there is no such work item.
+            EnqueueConflict: `work_id` stands for other work.
+        """
+        work_id = self._whole(work_id)
+        await self._tail(work_id)
+        new_id = options.pop("work_id", None) or self._parts.ids.work_id()
+        fork = forks.Fork(work_id, version, changes or {}, options, reason[:500])
+        return await forks.fork(self._parts, fork, self._whole(new_id), actor=self._actor)
+
+    async def bulk(
+        self,
+        action: Action,
+        selection: Selection,
+        reason: str,
+        *,
+        by_seconds: float | None = None,
+        cursor: str | None = None,
+        is_dry_run: bool = False,
+    ) -> AsyncIterator[Part]:
+        """Do the same to all work that matches, part by part, newest first.
+
+        What was done is in each journal, so a run that broke off is continued by another
+        like it; with the `cursor` of its last part it need not look at all again.
+
+        Args:
+            by_seconds: for `cancel`, see there.
+            is_dry_run: nothing is done; the parts say what would be.
+
+        Raises:
+            InputError: the cursor is none.
+        """
+
+        async def one(work_id: str) -> None:
+            match action:
+                case Action.CANCEL:
+                    await self.cancel(work_id, reason, by_seconds=by_seconds)
+                case Action.PAUSE:
+                    await self.pause(work_id, reason)
+                case Action.RESUME:
+                    await self.resume(work_id, reason)
+                case Action.RETRY:
+                    await self.retry(work_id, reason)
+                case Action.PURGE:
+                    await self.purge(work_id)
+
+        run = bulk.Run(self._parts, action, selection.within(self._namespace, self._whole), one)
+        async for part in run.parts(cursor, is_dry_run=is_dry_run):
+            yield part
+
+    async def purge(self, work_id: str) -> None:
+        """Delete work that has ended, with its history; what it spawned and forked stays.
+
+        Raises:
+            WorkNotFound: there is none of that id.
+            ConflictError: it has not ended, or storage keeps it for its own order's sake.
+        """
+        work_id = self._whole(work_id)
+        tail = await self._tail(work_id)
+        if not tail.control.state.is_terminal:
+            raise ConflictError(
+                f"work item {work_id!r} is {tail.control.state}; only what has ended can be purged"
+            )
+        if not await self._parts.backend.journal.purge(work_id, tail.position):
+            raise ConflictError(
+                f"work item {work_id!r} can't be purged now",
+                hint="It moved on, or is the newest of all, which storage keeps; try again later.",
+            )
+        bulk.log_purged(work_id, self._actor)
+
+    async def dead_letters(self, *, limit: int = 100) -> list[DeadLetter]:
+        """Messages that the work queue set aside; see `ports.WorkQueue.dead_letters`."""
+        return list(await self._parts.backend.queue.dead_letters(limit))
+
+    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
+        """Send a message that was set aside once more, or drop it."""
+        await self._parts.backend.queue.end_dead_letter(letter, is_sent_again=is_sent_again)
+
+    def _whole(self, work_id: str) -> str:
+        """A work id with its namespace; this client's, where it names none."""
+        if not self._namespace or NAMESPACE_MARK in work_id:
+            return work_id
+        return f"{self._namespace}{NAMESPACE_MARK}{work_id}"
+
+    async def _act(self, work_id: str, event: Event, verb: str, *, is_for_terminal: bool) -> None:
+        """Append as an outsider, after what stands."""
+        work_id = self._whole(work_id)
+        for _ in range(_TRIES):
+            tail = await self._tail(work_id)
+            if tail.control.state.is_terminal is not is_for_terminal:
+                raise ConflictError(f"work item {work_id!r} is {tail.control.state}; it can't be {verb}")
+            if await outside.append(self._parts, tail, event, actor=self._actor) is not None:
+                return
+        raise ConflictError(f"work item {work_id!r} moves too fast to be {verb}", hint="Try again.")
+
+    async def _tail(self, work_id: str) -> Entry:
+        tail = await self._parts.backend.journal.tail(work_id)
+        if tail is None:
+            raise WorkNotFound(work_id)
+        return tail
+
+    async def _get(self, work_id: str, position: int) -> Entry:
+        entry = await self._parts.backend.journal.get(work_id, position)
+        if entry is None:
+            raise WorkNotFound(work_id)
+        return entry

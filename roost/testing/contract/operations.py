@@ -1,0 +1,217 @@
+"""The core on a backend: forks, the same done to many, purges, pruned versions, dead letters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from roost.core.bulk import Action, Part, Selection
+from roost.engine import RetryPolicy, current_step
+from roost.errors import ConflictError, EnqueueConflict, FailWork, InputError, WorkNotFound
+from roost.journal.entries import Committed, Enqueued, Fork
+from roost.models import Snapshot, State, WorkItem
+from roost.storage.ports import Backend, IndexQuery, Message
+from roost.testing.contract.harness import BackendHarness, Contract
+from roost.testing.contract.process import Process, Scripted, check_done, check_sound, counts_to, finishes
+
+
+def _fails(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+    raise FailWork(f"no use: {item.payload.get('why', 'none')}")
+
+
+async def _all(process: Process, action: Action, selection: Selection, **more: Any) -> list[Part]:
+    return [part async for part in process.client.bulk(action, selection, "in bulk", **more)]
+
+
+class OperationsContract(Contract):
+    """What operators do to histories and to many work items."""
+
+    # --- forks ---------------------------------------------------------------
+
+    async def test_a_fork_begins_from_a_version_and_leaves_its_origin_alone(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            number = snapshot.data.get("n", 0) + 1
+            if number == 1:
+                await current_step().artifacts.put("plan.md", "the plan")
+            trail = [*snapshot.data.get("trail", []), item.payload["who"]]
+            data = {"n": number, "trail": trail}
+            return snapshot.finish(data=data) if number >= 4 else snapshot.next(data=data)
+
+        process = Process(harness, backend, Scripted(step))
+        work_id = await process.client.enqueue("demo", {"who": "first"}, labels={"team": "x"}, priority=1)
+        await process.work()
+        before = await process.entries(work_id)
+        changes = {"data.note.deep": [1], "payload.who": "second"}
+        forked = await process.client.fork(work_id, 2, "try again", changes=changes, budget={"steps": 9})
+        await process.work()
+        view = await process.client.status(forked)
+        check_done(view, version=2)
+        assert view.snapshot is not None
+        assert view.snapshot.data == {
+            "n": 4,
+            "trail": ["first", "first", "second", "second"],
+            "note": {"deep": [1]},
+        }
+        assert [artifact.name for artifact in view.artifacts] == ["plan.md"]
+        assert (view.item.forked_from, view.item.labels, view.item.priority) == (
+            (work_id, 2),
+            {"team": "x"},
+            1,
+        )
+        first = (await process.entries(forked))[0]
+        assert isinstance(first.event, Enqueued)
+        assert first.event.fork == Fork(work_id, 2, "try again")
+        assert await process.entries(work_id) == before
+        check_sound(await process.entries(forked))
+        # A fork of a fork, and the origin may go: the fork has all that it needs.
+        again = await process.client.fork(forked, 1, "", changes={"data.n": 3}, work_id="mine")
+        assert again == await process.client.fork(forked, 1, "", changes={"data.n": 3}, work_id="mine")
+        await process.work()
+        check_done(await process.client.status(again), version=1)
+        with pytest.raises(EnqueueConflict):
+            await process.client.fork(forked, 2, "", work_id="mine")
+
+    async def test_a_fork_waits_for_what_its_version_waited_for(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            if snapshot.version == 0 and "asked" not in snapshot.data:
+                return snapshot.next(data={"asked": True}, wait_for="go")
+            return snapshot.finish(data={"answer": current_step().signals[0].data})
+
+        process = Process(harness, backend, Scripted(step))
+        work_id = await process.client.enqueue("demo")
+        await process.client.signal(work_id, "go", "yes")
+        await process.work()
+        forked = await process.client.fork(work_id, 1, "what if not")
+        await process.work()
+        assert await process.state(forked) is State.WAITING
+        await process.client.signal(forked, "go", "no")
+        await process.work()
+        view = await process.client.status(forked)
+        assert view.snapshot is not None
+        assert view.snapshot.data["answer"] == "no"
+
+    @pytest.mark.parametrize("path", ["data", "step", "data..x", "data.n.x", "snapshot.data.x"])
+    async def test_a_fork_refuses_changes_that_it_can_not_make(
+        self, backend: Backend, harness: BackendHarness, path: str
+    ) -> None:
+        process = Process(harness, backend, Scripted(counts_to(1)))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        with pytest.raises(InputError):
+            await process.client.fork(work_id, 1, "", changes={path: 1})
+        with pytest.raises(InputError):
+            await process.client.fork(work_id, 2, "")
+        with pytest.raises(WorkNotFound):
+            await process.client.fork("nobody", 1, "")
+
+    # --- many ----------------------------------------------------------------
+
+    async def test_failed_work_is_retried_by_filter_and_a_dry_run_changes_nothing(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Scripted(_fails, retry=RetryPolicy(max_attempts=1)))
+        ids = [await process.client.enqueue("demo", {"why": "ab"[n % 2]}) for n in range(6)]
+        await process.work()
+        await harness.settle()
+        chosen = Selection(IndexQuery(), reason="no use: a")
+        dry = await _all(process, Action.RETRY, chosen, is_dry_run=True)
+        assert [set(part.done) for part in dry] == [set(ids[::2])]
+        assert {await process.state(work_id) for work_id in ids} == {State.FAILED}
+        healed = Process(harness, backend, Scripted(finishes))
+        parts = await _all(healed, Action.RETRY, chosen)
+        assert [(set(part.done), part.skipped) for part in parts] == [(set(ids[::2]), [])]
+        await healed.work()
+        states = [await process.state(work_id) for work_id in ids]
+        assert states == [State.DONE, State.FAILED] * 3
+        assert "retried" in await process.kinds(ids[0])
+
+    async def test_live_work_is_cancelled_by_filter_and_paused_work_resumed(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Scripted(finishes))
+        ids = [
+            await process.client.enqueue("demo", delay_seconds=900, labels={"team": "xy"[n % 2]})
+            for n in range(4)
+        ]
+        await harness.settle()
+        team_x = Selection(IndexQuery(label=("team", "x")))
+        [part] = await _all(process, Action.PAUSE, team_x)
+        assert set(part.done) == {ids[0], ids[2]}
+        await harness.settle()
+        [part] = await _all(process, Action.RESUME, Selection(IndexQuery()))
+        assert set(part.done) == {ids[0], ids[2]}
+        await harness.settle()
+        [part] = await _all(process, Action.CANCEL, team_x)
+        await process.work()
+        states = [await process.state(work_id) for work_id in ids]
+        assert states == [State.CANCELLED, State.SCHEDULED] * 2
+
+    # --- purges --------------------------------------------------------------
+
+    async def test_what_has_ended_can_be_purged_and_nothing_else(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Scripted(counts_to(3)))
+        gone = await process.client.enqueue("demo")
+        await process.work()
+        live = await process.client.enqueue("demo", delay_seconds=900)
+        with pytest.raises(ConflictError):
+            await process.client.purge(live)
+        tail = await process.tail(gone)
+        assert not await backend.journal.purge(gone, tail.position - 1)
+        await process.client.purge(gone)
+        assert await backend.journal.tail(gone) is None
+        assert await backend.index.get(gone) is None
+        assert not await backend.journal.purge(gone, tail.position)
+        with pytest.raises(WorkNotFound):
+            await process.client.purge(gone)
+        assert await process.state(live) is State.SCHEDULED
+
+    # --- pruned versions -----------------------------------------------------
+
+    async def test_pruning_drops_bodies_and_keeps_entries(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Scripted(counts_to(4)))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        before = await process.entries(work_id)
+        commits = [entry for entry in before if isinstance(entry.event, Committed)]
+        pruned = [entry.position for entry in commits[:2]]
+        for _ in range(2):
+            await backend.journal.prune(work_id, [0, *pruned, 10_000])
+        after = await process.entries(work_id)
+        assert [entry.position for entry in after if entry.body is None] == [1, *pruned]
+        assert [(e.entry_id, e.event, e.control) for e in after] == [
+            (e.entry_id, e.event, e.control) for e in before
+        ]
+        assert after[0] == before[0]
+        with pytest.raises(InputError, match="not kept"):
+            await process.client.snapshot(work_id, 1)
+        assert (await process.client.snapshot(work_id, 3)).data == {"n": 3}
+        await backend.journal.prune("nobody", [1])
+        assert await backend.journal.tail("nobody") is None
+
+    # --- dead letters --------------------------------------------------------
+
+    async def test_a_message_that_was_set_aside_is_shown_sent_again_or_dropped(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Scripted(finishes))
+        for name in ("one", "two"):
+            await backend.queue.send([Message(name, 3)])
+        await process.work()
+        letters = {letter.work_id: letter for letter in await process.client.dead_letters()}
+        assert {name: (one.cause, one.reason) for name, one in letters.items()} == {
+            "one": (3, "unknown work id"),
+            "two": (3, "unknown work id"),
+        }
+        await process.client.end_dead_letter(letters["one"], is_sent_again=True)
+        await process.client.end_dead_letter(letters["two"], is_sent_again=False)
+        assert [delivery.work_id for delivery in await process.receive()] == ["one"]
+        assert await process.client.dead_letters() == []
