@@ -3,14 +3,14 @@
 4. A grant never makes more owners than the capacity that is in force: the operator's
    setting, or the least of what all owners gave as capacity.
 4. A claim of scope `work` is there from its first grant until its work item has ended.
-11. Fairness. Let W be in line for a resource before X. If X is granted the resource and no
+12. Fairness. Let W be in line for a resource before X. If X is granted the resource and no
    room is left for W, then W was overtaken, and one of these holds: W's turn is only to come
    (a closing or a rate, told to it as `retry_at`); or a call reached W longer than a lease
    before (by the clock of who grants), and it has not come since. In a row, between two
    comings of W, that happens at most `OVERTAKEN_MAX` times; after that W is asleep, and
    whoever is called together with it need not wait for it. A waiter that comes within a
    lease of each call is thus never overtaken.
-12. Rates. In any span of T seconds no more than `count + (T + lease) / spacing` starts are
+16. Rates. In any span of T seconds no more than `count + (T + lease) / spacing` starts are
    counted (a start may come up to a lease after its ticket).
 
 The checkers keep books of their own from the records; they share no code with the rules.
@@ -164,7 +164,7 @@ def check_scopes(records: Iterable[LineRecord]) -> list[Flaw]:
 
 
 def check_fairness(records: Iterable[LineRecord]) -> list[Flaw]:
-    """11: nobody is overtaken who comes when called."""
+    """12: nobody is overtaken who comes when called."""
     books: dict[str, _Books] = defaultdict(_Books)
     found: list[Flaw] = []
     for record in records:
@@ -199,7 +199,7 @@ def _check_grant(name: str, record: Granted, books: _Books) -> list[Flaw]:
         is_late = called_at is not None and called_at < record.overtake_before
         if not is_late and books.passed[work_id] < OVERTAKEN_MAX:
             told = f"called at {called_at}, {books.passed[work_id]} times overtaken"
-            found.append(Flaw(11, name, f"{record.work_id} overtakes {work_id} ({told}) at {record.now}"))
+            found.append(Flaw(12, name, f"{record.work_id} overtakes {work_id} ({told}) at {record.now}"))
         books.passed[work_id] += 1
         books.called.pop(work_id, None)
     return found
@@ -217,7 +217,7 @@ def _ahead(stand: Stand, work_id: str, books: _Books, now: float) -> list[tuple[
 
 
 def check_rates(records: Iterable[LineRecord], lease_seconds: float) -> list[Flaw]:
-    """12: no more starts are counted in any span than the rate allows; a change of it begins anew."""
+    """16: no more starts are counted in any span than the rate allows; a change of it begins anew."""
     starts: dict[str, list[float]] = defaultdict(list)
     rates: dict[str, Rate] = {}
     found: list[Flaw] = []
@@ -243,7 +243,7 @@ def _check_span(
         return []
     spacing = rate.period_seconds / rate.count
     return [
-        Flaw(12, name, f"{number + 1} starts in {at[first + number] - at[first]:.3f} s")
+        Flaw(16, name, f"{number + 1} starts in {at[first + number] - at[first]:.3f} s")
         for first in range(len(at))
         for number in range(len(at) - first)
         if number + 1 > rate.count + (at[first + number] - at[first] + lease_seconds) / spacing + 1e-6

@@ -1,0 +1,45 @@
+"""The engines of the guides do what the guides say."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from roost.journal.claims import Rate, SetRate
+from roost.testing import EngineHarness
+
+GUIDES = Path(__file__).parents[2] / "examples" / "guides"
+
+
+def guide(name: str) -> ModuleType:
+    """The module of a guide, loaded anew."""
+    spec = importlib.util.spec_from_file_location(name, GUIDES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_step_that_met_a_429_parks_all_that_needs_the_model() -> None:
+    with EngineHarness(guide("resources").Summarizer()) as harness:
+        first = harness.enqueue("summarizer", {"pages": ["busy"]}, resources=("llm:small",))
+        second = harness.enqueue("summarizer", {"pages": ["a", "b"]}, resources=("llm:small",))
+        assert (first.state, second.state) == ("scheduled", "blocked")
+        assert "closed by" in harness.do(harness.driver.client.explain(second.work_id)).text
+        harness.advance(seconds=1.5)
+        assert (first.state, second.state) == ("done", "done")
+        assert "attempt_failed" not in (*first.kinds, *second.kinds)
+        assert second.snapshot.data["summaries"] == ["A", "B"]
+
+
+def test_a_rate_spaces_the_steps_of_a_burst() -> None:
+    with EngineHarness(guide("resources").Summarizer()) as harness:
+        harness.do(harness.driver.client.change_resource("llm:small", SetRate(Rate(1, 60.0))))
+        work = harness.enqueue("summarizer", {"pages": ["a", "b", "c"]}, resources=("llm:small",))
+        assert (work.state, work.snapshot.data["summaries"]) == ("blocked", ["A"])
+        work.run_to_end()
+        assert work.state == "done"
+        began = [entry.at for entry in work.entries if entry.event.kind == "claimed"]
+        assert [at - began[0] for at in began] == [0.0, 60.0, 120.0]
