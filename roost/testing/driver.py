@@ -200,7 +200,7 @@ _LEAST_SECONDS = 0.05  # a row that stays due is looked at again after so long
 
 def _instant(row: IndexRow) -> float:
     assert row.due_at is not None
-    if row.state is State.SCHEDULED and row.wake_at is not None:
+    if row.state in (State.SCHEDULED, State.BLOCKED) and row.wake_at is not None:
         return row.wake_at
     if row.state is State.RUNNING and row.lease_until is not None:
         return row.lease_until + LEASE_GRACE_SECONDS
