@@ -41,6 +41,61 @@ async def test_the_region_is_that_of_either_variable(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("environ", "dynamodb", "sqs"),
+    [
+        (
+            {"AWS_REGION": "us-gov-west-1", "AWS_USE_FIPS_ENDPOINT": "true"},
+            "https://dynamodb.us-gov-west-1.amazonaws.com",
+            "https://sqs.us-gov-west-1.amazonaws.com",
+        ),
+        (
+            {"AWS_REGION": "us-east-1", "AWS_USE_FIPS_ENDPOINT": "true"},
+            "https://dynamodb-fips.us-east-1.amazonaws.com",
+            "https://sqs-fips.us-east-1.amazonaws.com",
+        ),
+        (
+            {"AWS_REGION": "us-east-1", "AWS_USE_DUALSTACK_ENDPOINT": "true"},
+            "https://dynamodb.us-east-1.api.aws",
+            "https://sqs.us-east-1.api.aws",
+        ),
+        (
+            {"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:1"},
+            "https://dynamodb.us-east-1.amazonaws.com",
+            "http://127.0.0.1:1",
+        ),
+    ],
+    ids=["government", "fips", "dual stack", "one service elsewhere"],
+)
+async def test_calls_go_where_the_sdk_says(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], dynamodb: str, sqs: str
+) -> None:
+    """Nothing of Roost builds a URL, and what is sent is signed for where it goes."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    clients = Clients(1)
+    sent: list[str] = []
+
+    def stop(request: Any, **_: Any) -> None:
+        sent.append(request.url.rstrip("/"))
+        raise ConnectionAbortedError("it would go there")
+
+    try:
+        for service, operation, arguments in (
+            ("dynamodb", "put_item", {"TableName": "t", "Item": {"work": {"S": "w"}}}),
+            ("sqs", "get_queue_url", {"QueueName": "q"}),
+        ):
+            client = await clients.get(service)  # type: ignore[arg-type]
+            client.meta.events.register_last(f"before-send.{service}", stop)
+            with pytest.raises(Exception, match="it would go there"):
+                await getattr(client, operation)(**arguments)
+    finally:
+        await clients.close()
+    assert sent[0] == dynamodb
+    assert sent[-1] == sqs
+
+
+@pytest.mark.slow
 async def test_what_is_sent_is_what_the_sdk_would_send(monkeypatch: pytest.MonkeyPatch) -> None:
     """The body that is written at once equals the serializer's; the signature is over it."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")

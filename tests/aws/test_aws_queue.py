@@ -110,6 +110,19 @@ async def test_an_idle_receiver_makes_one_long_poll_a_lane(opened: Opened) -> No
     assert len(polls) <= 6  # a stand-in may answer a moment early
 
 
+async def test_after_a_delivery_to_an_idle_receiver_one_more_poll_is_made(opened: Opened) -> None:
+    """The other lanes' polls go on; a look before it would be a request for nothing."""
+    assert await opened.receive() == []
+    waiting = asyncio.create_task(opened.receive(wait_seconds=15))
+    while len(opened.wire.calls) < 2 * len(LANES):
+        await asyncio.sleep(0.01)
+    await opened.queue.send([Message("w", 0)])
+    assert [one.work_id for one in await waiting] == ["w"]
+    opened.wire.taken()
+    assert await opened.receive(wait_seconds=0.3) == []
+    assert opened.wire.taken() == {"ReceiveMessage": 1}
+
+
 async def test_what_arrives_while_a_long_poll_waits_is_handed_over_at_once(opened: Opened) -> None:
     loop = asyncio.get_running_loop()
     waiting = asyncio.create_task(opened.receive(wait_seconds=15))

@@ -58,7 +58,7 @@ class Lanes:
         try:
             end = self._aws.clock.monotonic() + wait_seconds
             found = await self._take(limit, lanes)
-            if not found and not (self._is_idle and wait_seconds > 0):
+            if not found and not (wait_seconds > 0 and (self._is_idle or self._polls_others(lanes))):
                 found = await self._look(limit, visibility_seconds, lanes)
             while not found and (left := end - self._aws.clock.monotonic()) > 0:
                 for lane in lanes:
@@ -72,6 +72,10 @@ class Lanes:
             return found
         finally:
             self._receivers -= 1
+
+    def _polls_others(self, lanes: Sequence[Lane]) -> bool:
+        """Whether all lanes but one have a long poll under way: then one more beats a look and a poll."""
+        return len(lanes) > 1 and sum(lane not in self._polls for lane in lanes) <= 1
 
     async def _look(self, limit: int, visibility_seconds: int, lanes: Sequence[Lane]) -> list[Delivery]:
         """What is there now in the first lane that has anything."""
