@@ -35,6 +35,7 @@ from roost.console.pages import (
     new,
     overview,
     resources,
+    schedules,
     work,
 )
 from roost.console.pages import settings as settings_page
@@ -138,6 +139,7 @@ def _routes() -> list[BaseRoute]:
         Route("/resources/evict", resources.ask_evict, methods=["GET"]),
         Route("/resources/evict", resources.evict, methods=["POST"]),
         Route("/workers", fleet.workers),
+        Route("/schedules", schedules.schedules),
         Route("/engines", fleet.engines),
         Route("/settings", settings_page.settings),
         Route("/work/{work_id:work}", detail.detail),

@@ -23,6 +23,7 @@ from roost.journal.entries import (
     Event,
     Evicted,
     Failed,
+    KeyBound,
     Kind,
     Paused,
     Recorded,
@@ -30,6 +31,8 @@ from roost.journal.entries import (
     Resumed,
     Retried,
     Signaled,
+    TurnGiven,
+    TurnTaken,
     Wait,
 )
 from roost.models import State
@@ -112,10 +115,10 @@ def _parts(event: Event, entry: Entry, before: Entry | None) -> _Parts:
         case Recorded():
             return "save", "", "recorded", event.key, "a side effect that no retry repeats", None
         case _:
-            return _by_hand(event, entry)
+            return _without_verdict(event, entry)
 
 
-def _by_hand(event: Event, entry: Entry) -> _Parts:
+def _without_verdict(event: Event, entry: Entry) -> _Parts:
     match event:
         case Deferred():
             return (
@@ -133,6 +136,12 @@ def _by_hand(event: Event, entry: Entry) -> _Parts:
             return "key", "", "released", "", event.reason, None
         case Evicted():
             return "warn", "failed", "evicted", f"token {event.token}", f"{event.worker_id} went silent", None
+        case _:
+            return _from_outside(event)
+
+
+def _from_outside(event: Event) -> _Parts:
+    match event:
         case Signaled():
             return "signal", "waiting", "signal", event.name, "", None
         case Cancelled() | CancelRequested() | Retried():
@@ -144,6 +153,10 @@ def _by_hand(event: Event, entry: Entry) -> _Parts:
             return "paused", "paused", event.kind.value, "", event.reason, None
         case BudgetSet():
             return "key", "", "budget set", _amounts(event.budget), event.reason, None
+        case TurnGiven():
+            return "running", "", "its turn", "", "in its conversation", None
+        case TurnTaken() | KeyBound():
+            return "plus", "", event.kind.value.replace("_", " "), event.work_id, "", None
         case _:
             return "all", "", event.kind.value.replace("_", " "), "", "", None
 
@@ -162,6 +175,10 @@ def _enqueued(event: Enqueued, at: float) -> str:
         parts.append(f"child of {event.parent.work_id}")
     if event.fork is not None:
         parts.append(f"forked from {event.fork.work_id} v{event.fork.version}")
+    if event.cause is not None:
+        parts.append(f"by trigger {event.cause.trigger} of {event.cause.work_id}")
+    if event.conversation is not None:
+        parts.append(f"conversation {event.conversation}")
     if event.budget:
         parts.append(f"budget {_amounts(event.budget)}")
     if event.idempotency_key is not None:

@@ -30,7 +30,18 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("br
 ROOT = Path(__file__).parents[2]
 ENGINES = "tests.console.browser_engines:Research,tests.console.browser_engines:Survey,demo"
 FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
-PAGES = ("/", "/work", "/failed", "/events", "/resources", "/workers", "/engines", "/settings", "/work/new")
+PAGES = (
+    "/",
+    "/work",
+    "/failed",
+    "/events",
+    "/resources",
+    "/schedules",
+    "/workers",
+    "/engines",
+    "/settings",
+    "/work/new",
+)
 SECONDS = 20.0
 LEASE_SECONDS = 2.0
 

@@ -8,11 +8,24 @@ import re
 import pytest
 
 from roost import Child, Snapshot, WaitFor, WorkItem, current_step
+from roost.core.schedules import keep
 from roost.names import Scope
+from roost.rules import Schedule
 from tests.console.conftest import Desk, Make
 
 SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\u202e\u2066"
-PATHS = ("/", "/work", "/failed", "/events", "/resources", "/workers", "/engines", "/settings", "/work/new")
+PATHS = (
+    "/",
+    "/work",
+    "/failed",
+    "/events",
+    "/resources",
+    "/schedules",
+    "/workers",
+    "/engines",
+    "/settings",
+    "/work/new",
+)
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -371,3 +384,15 @@ def test_a_resource_is_closed_opened_and_taken_away(desk: Desk) -> None:
     assert "Take llm:gpt away?" in desk.web.get("/resources/evict", params=body).text
     assert desk.web.post("/resources/evict", data=body).status_code == 303
     assert "does not hold" in html.unescape(desk.web.post("/resources/evict", data=body).text)
+
+
+def test_schedules_show_their_next_tick_and_are_paused(desk: Desk) -> None:
+    rule = Schedule(cron="0 3 * * *", engine="scripted", timezone="Europe/Berlin")
+    desk.run(keep(desk.runtime.client, {"nightly": rule}))
+    page = desk.web.get("/schedules").text
+    for text in ("nightly", "0 3 * * *", "Europe/Berlin", "/work/schedule:nightly/pause"):
+        assert text in page
+    assert desk.web.post("/work/schedule:nightly/pause", data={"reason": "holidays"}).status_code == 303
+    assert "/work/schedule:nightly/resume" in desk.web.get("/schedules").text
+    found = desk.web.get("/api/v1/schedules").json()["schedules"][0]
+    assert (found["name"], found["state"], found["reason"]) == ("nightly", "paused", "holidays")

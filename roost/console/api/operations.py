@@ -156,6 +156,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET", "/resources", "What is held, by whom, and who waits", reading.list_resources, shapes.Resources
     ),
     Operation("GET", "/workers", "Workers, and what they hold", reading.list_workers, shapes.Workers),
+    Operation("GET", "/schedules", "Schedules", reading.list_schedules, shapes.Schedules),
     Operation("GET", "/engines", "Engines, and what they take", reading.list_engines, shapes.Engines),
     Operation("GET", "/settings", "Settings, secrets hidden", reading.list_settings, shapes.SettingsOut),
 )

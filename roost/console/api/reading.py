@@ -13,6 +13,7 @@ from roost.console.api.table import Answer, Call
 from roost.console.pages import fleet
 from roost.console.pages import overview as first_page
 from roost.console.pages import settings as settings_page
+from roost.console.pages.schedules import all_schedules
 from roost.console.pulse import KEPT_MAX
 from roost.core.client import WorkView
 from roost.diff import changes
@@ -148,6 +149,23 @@ async def list_workers(call: Call) -> Answer:
         for worker in await fleet.all_workers(call.desk)
     ]
     return Answer(shapes.Workers(workers=workers))
+
+
+async def list_schedules(call: Call) -> Answer:
+    schedules = [
+        shapes.ScheduleOut(
+            name=one.name,
+            work_id=one.work_id,
+            state=one.state,
+            reason=one.reason,
+            rule=one.rule.model_dump(mode="json"),
+            next_at=one.next_at,
+            last_at=one.last_at,
+            count=one.count,
+        )
+        for one in await all_schedules(call.desk)
+    ]
+    return Answer(shapes.Schedules(schedules=schedules))
 
 
 async def list_engines(call: Call) -> Answer:

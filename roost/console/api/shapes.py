@@ -364,6 +364,25 @@ class Engines(Out):
     engines: list[EngineOut]
 
 
+class ScheduleOut(Out):
+    """A schedule; it is the work item `work_id`, and is paused and resumed as that."""
+
+    name: str
+    work_id: str
+    state: State
+    reason: str
+    rule: dict[str, Any]
+    next_at: float | None
+    last_at: float | None
+    count: int
+
+
+class Schedules(Out):
+    """Schedules that have not been removed, by name."""
+
+    schedules: list[ScheduleOut]
+
+
 class AttentionOut(Out):
     """Something that changed for the worse."""
 
