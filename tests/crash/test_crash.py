@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import signal
 import time
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from roost.core.new_work import NewWork
 from roost.journal.entries import Kind
 from roost.models import State
+from roost.names import Scope
 from tests.crash.fleet import Fleet, check_done, journal, overlaps, until
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
@@ -128,6 +131,8 @@ POINTS = [
         "receive",
         "acquire",
         "release",
+        "leave",
+        "is_called",
         "send",
         "acknowledge",
         "artifact_put",
@@ -155,3 +160,36 @@ async def test_a_crash_at_this_point_loses_and_doubles_nothing(tmp_path: Path, p
                 await check_done(runtime, work_id, 3)
             begun = sum(line["what"] == "begin" for line in fleet.records())
             assert 6 <= begun <= 8, "one crash repeats at most the steps in hand"
+
+
+@pytest.mark.parametrize("point", ["after-committed:1", "before-leave", "after-leave"])
+async def test_a_claim_for_life_outlives_its_worker_and_ends_with_its_work(
+    tmp_path: Path, point: str
+) -> None:
+    """Invariant 4 with scope `work`: no step of another comes between two of its owner's."""
+    with Fleet(tmp_path, ROOST_LEASE_SECONDS="0.4", ROOST_WORKER__SWEEP_SECONDS="0.1") as fleet:
+        async with fleet.opened() as runtime:
+            works = [
+                replace(
+                    work(fleet, steps=3, seconds=0.0, delay=0.05, resources=("shared",)),
+                    resource_scope=Scope.WORK,
+                )
+                for _ in range(3)
+            ]
+            ids = await runtime.client.enqueue_many(works)
+            first = fleet.start(ROOST_TESTING="1", ROOST_CRASH_AT=point)
+            await until(lambda: not fleet.is_alive(first), runtime)
+            fleet.start()
+
+            async def are_done() -> bool:
+                return (await runtime.backend.index.counts()).get(State.DONE) == len(ids)
+
+            await until(are_done, runtime, 30)
+            order = [line["work"] for line in fleet.records() if line["what"] == "begin"]
+            turns = [work_id for work_id, _ in groupby(order)]
+            assert sorted(turns) == sorted(ids), order
+
+            async def is_free() -> bool:
+                return not any(view.owners for view in await runtime.client.resources())
+
+            await until(is_free, runtime, 30)
