@@ -10,8 +10,9 @@ import typer
 from roost import times
 from roost.cli import acting, look, options
 from roost.cli.acting import Deed, Filter, act
-from roost.cli.output import OK, print_json, print_table
+from roost.cli.output import OK, plain, print_json, print_table, say
 from roost.errors import InputError
+from roost.names import Lane
 
 if TYPE_CHECKING:
     from roost.core.client import Client
@@ -69,8 +70,16 @@ def _run(deed: Deed, work_ids: list[str] | None, chosen: Filter, settings: Any) 
     options.run(settings, use)
 
 
+EngineSwitch = Annotated[
+    str | None, typer.Option("--engine", metavar="NAME", help="The engine itself: none of its work begins.")
+]
+LaneSwitch = Annotated[Lane | None, typer.Option("--lane", help="The lane itself: nothing is taken from it.")]
+
+
 def pause(
     work_ids: acting.IdsArgument = None,
+    engine: EngineSwitch = None,
+    lane: LaneSwitch = None,
     time: Annotated[
         str | None,
         typer.Option("--for", metavar="TIME", help="Goes on by itself then: 2h. Work items by id only."),
@@ -87,9 +96,14 @@ def pause(
     home: options.Home = None,
     config: options.Config = None,
 ) -> None:
-    """Put work on hold. A running step is committed first; nothing is lost.
+    """Put work on hold, or an engine or a lane. A running step is committed first; nothing is
+    lost. Workers learn of a paused engine or lane at their next sweep.
 
     Examples:
+
+      roost pause --engine demo --reason "bad release"
+
+      roost pause --lane low
 
       roost pause "$WORK_ID" --reason "wait for the release"
 
@@ -106,11 +120,58 @@ def pause(
 
     deed = Deed(Action.PAUSE, reason, one, {}, dry_run, yes, cursor, as_json)
     chosen = Filter(state, None, prefix, label)
+    if engine is not None or lane is not None:
+        if work_ids or chosen.is_given or (engine and lane):
+            raise InputError("--engine and --lane stand alone", hint="roost pause --engine NAME")
+        _throw(engine, lane, reason, is_paused=True, settings=options.settings_of(storage, home, config))
+        return
     _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
+
+
+def _throw(engine: str | None, lane: Lane | None, reason: str, *, is_paused: bool, settings: Any) -> None:
+    async def use(runtime: Runtime) -> int:
+        client = runtime.client
+        if engine is not None:
+            if is_paused:
+                await client.pause_engine(engine, reason)
+            else:
+                say(f"{await client.resume_engine(engine, reason)} work items woken")
+        if lane is not None:
+            await (client.pause_lane if is_paused else client.resume_lane)(lane, reason)
+        return OK
+
+    options.run(settings, use)
+
+
+def switches(
+    as_json: options.Json = False,
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """List the engines and lanes that are paused, since when and why.
+
+    Examples:
+
+      roost switches --json
+    """
+
+    async def use(runtime: Runtime) -> int:
+        found = await runtime.client.switches()
+        if as_json:
+            print_json([plain(one) for one in found])
+        else:
+            rows = [(one.target, times.clock(one.at), one.reason) for one in found]
+            print_table(("PAUSED", "SINCE", "WHY"), rows, empty="nothing is paused")
+        return OK
+
+    options.run(options.settings_of(storage, home, config), use)
 
 
 def resume(
     work_ids: acting.IdsArgument = None,
+    engine: EngineSwitch = None,
+    lane: LaneSwitch = None,
     reason: acting.Reason = "",
     state: acting.StateOption = None,
     prefix: acting.Prefix = None,
@@ -124,9 +185,13 @@ def resume(
     home: options.Home = None,
     config: options.Config = None,
 ) -> None:
-    """Let paused work go on where it was.
+    """Let paused work, a paused engine or a paused lane go on.
 
     Examples:
+
+      roost resume --engine demo
+
+      roost resume --lane low
 
       roost resume "$WORK_ID"
 
@@ -139,6 +204,11 @@ def resume(
 
     deed = Deed(Action.RESUME, reason, one, {}, dry_run, yes, cursor, as_json)
     chosen = Filter(state, None, prefix, label, why)
+    if engine is not None or lane is not None:
+        if work_ids or chosen.is_given or (engine and lane):
+            raise InputError("--engine and --lane stand alone", hint="roost resume --engine NAME")
+        _throw(engine, lane, reason, is_paused=False, settings=options.settings_of(storage, home, config))
+        return
     _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
 
 

@@ -14,6 +14,7 @@ from roost.core import bodies, claims, conversations, keys, new_work, outside, s
 from roost.core.new_work import NewWork
 from roost.core.operations import Operations
 from roost.core.parts import Parts
+from roost.core.switches import Switches
 from roost.engine import EngineRegistry
 from roost.errors import (
     EnqueueConflict,
@@ -260,8 +261,15 @@ class Client(Operations):
             found = await asyncio.gather(*(self.resources(name) for name in names))
             facts = replace(facts, views=[view for views in found for view in views])
         elif control.state is State.QUEUED:
-            facts = replace(facts, backlog=await backend.queue.backlog())
+            facts = replace(facts, backlog=await backend.queue.backlog(), switch=await self._switch_of(facts))
         return explain(facts)
+
+    async def _switch_of(self, facts: Facts) -> str:
+        """Why the engine or the lane of a work item is paused; empty: neither is."""
+        known = Switches(self._parts)
+        await known.read()
+        control = facts.control
+        return known.engine_reason(control.engine, facts.work_id) or known.lane_reason(control.lane)
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         """Work items of this client's namespace that match, newest first; a page."""

@@ -6,10 +6,10 @@ Each is an entry in the journal, with who and why. `Client` has all of it.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from roost.core import bulk, forks, new_work, outside, versions
+from roost.core import bulk, forks, new_work, outside, switches, versions
 from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.bulk import Action, Part, Selection
 from roost.core.parts import Parts
@@ -24,8 +24,11 @@ from roost.journal.entries import (
     Paused,
     Resumed,
     Retried,
+    Switch,
+    Switched,
 )
-from roost.names import NAMESPACE_MARK, check_namespace
+from roost.journal.lines import engine_target, lane_target
+from roost.names import NAMESPACE_MARK, Lane, check_id, check_namespace
 from roost.storage.ports import DeadLetter
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
@@ -198,6 +201,39 @@ class Operations:
         run = bulk.Run(self._parts, action, selection.within(self._namespace, self._whole), one)
         async for part in run.parts(cursor, is_dry_run=is_dry_run):
             yield part
+
+    async def pause_engine(self, engine: str, reason: str) -> bool:
+        """Let no work of an engine begin in this namespace, as soon as workers have swept once.
+
+        A step that runs is committed first. False: it was paused already.
+        """
+        target = engine_target(check_id(engine, "engine id"), self._namespace)
+        return await switches.throw(self._parts, Switched(target, True, reason[:500]), actor=self._actor)
+
+    async def resume_engine(self, engine: str, reason: str) -> int:
+        """Let work of an engine begin again; returns how many work items were woken."""
+        target = engine_target(check_id(engine, "engine id"), self._namespace)
+        await switches.throw(self._parts, Switched(target, False, reason[:500]), actor=self._actor)
+        return await switches.wake_engine(self._parts, engine, self._namespace)
+
+    async def pause_lane(self, lane: Lane, reason: str) -> bool:
+        """Take no work from a lane, of any namespace, as soon as workers have swept once.
+
+        What was taken goes on. False: it was paused already.
+        """
+        event = Switched(lane_target(lane), True, reason[:500])
+        return await switches.throw(self._parts, event, actor=self._actor)
+
+    async def resume_lane(self, lane: Lane, reason: str) -> bool:
+        """Take work from a lane again. False: it was not paused."""
+        event = Switched(lane_target(lane), False, reason[:500])
+        return await switches.throw(self._parts, event, actor=self._actor)
+
+    async def switches(self) -> Sequence[Switch]:
+        """What is paused: lanes, and engines of this namespace."""
+        ours = engine_target("", self._namespace)
+        found = await switches.Switches(self._parts).read()
+        return [one for one in found if one.target.startswith(ours) or not one.target.startswith("engine:")]
 
     async def purge(self, work_id: str) -> None:
         """Delete work that has ended, with its history; what it spawned and forked stays.

@@ -36,6 +36,7 @@ from roost.core.attempt import (
 from roost.core.inbox import Given, Inbox
 from roost.core.parts import Parts
 from roost.core.redact import describe
+from roost.core.switches import Switches
 from roost.core.workspaces import StepWorkspace
 from roost.engine import EngineRegistry, EngineSpec
 from roost.errors import (
@@ -76,6 +77,7 @@ from roost.storage.ports import Delivery
 
 log = logging.getLogger("roost.session")
 
+PAUSED_LANE_SECONDS = 60.0  # for which a delivery that comes from a paused lane is put back
 CLAIM_TRIES = 5  # lost races for one delivery before it is put back
 _TAKE_IN_MAX = 10_000  # entries by outsiders that one append may meet
 _ABANDONED = "the worker is stopping"
@@ -93,6 +95,7 @@ class Session:
         delivery: what led here; acknowledged when the session is settled.
         is_draining: whether the worker wants its leases back.
         executor: runs engines that are plain functions.
+        switches: what its worker knows of what is paused; None: nothing.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Session:
         *,
         is_draining: Callable[[], bool],
         executor: Executor | None = None,
+        switches: Switches | None = None,
     ) -> None:
         self.delivery = delivery
         self.worker_id = worker_id
@@ -117,6 +121,7 @@ class Session:
         self._parts = parts
         self._engines = engines
         self._is_draining = is_draining
+        self._switches = switches or Switches(parts)
         self._executor = executor
         self._last: Entry  # what this session appended last; its control state is what is true
         self._first: Entry | None = None
@@ -218,10 +223,34 @@ class Session:
             decision = decide.on_delivery(
                 tail.control, row, cause=self.delivery.cause, now=now(), retry=spec.retry if spec else None
             )
+            if isinstance(decision, decide.Claim | decide.NoEngine):
+                decision = await self._unless_paused(tail.control, decision)
             if await self._follow(decision, tail, spec):
                 return spec if isinstance(decision, decide.Claim) else None
         await backend.queue.put_back(self.delivery, self._parts.ids.uniform(0.05, 0.5))
         return None
+
+    async def _unless_paused(
+        self, control: Control, decision: decide.Claim | decide.NoEngine
+    ) -> decide.Claim | decide.NoEngine | decide.Discard | decide.PutBack:
+        """The decision, unless the work's engine or its delivery's lane is paused.
+
+        The switches are read anew before work is thrown back: who resumes an engine sends its
+        work new deliveries after that, so none of them is thrown back, too.
+        """
+        switches, lane = self._switches, self.delivery.lane
+        if not (switches.engine_reason(control.engine, self.work_id) or switches.lane_reason(lane)):
+            return decision
+        await switches.read()
+        if why := switches.engine_reason(control.engine, self.work_id):
+            return decide.Discard(f"its engine is paused: {why}")
+        if why := switches.lane_reason(lane):
+            return decide.PutBack(PAUSED_LANE_SECONDS, f"its lane is paused: {why}")
+        return decision
+
+    def _is_switched_off(self) -> bool:
+        """Whether the engine was paused since the work was claimed."""
+        return bool(self._switches.engine_reason(self._control.engine, self.work_id))
 
     def _spec_for(self, control: Control) -> EngineSpec | None:
         """Which of the engines here runs it: new work begins with the newest version."""
@@ -324,7 +353,7 @@ class Session:
                 steps < self._parts.settings.burst_steps
                 and spent - started < self._parts.settings.burst_seconds
             )
-            goes_on = goes_on and not self._is_draining()
+            goes_on = goes_on and not self._is_draining() and not self._is_switched_off()
             event, dumped = await self._conclude(spec, outcome, spent - began, goes_on)
             del outcome  # a state that the engine returned is not kept while its commit is under way
             await (self._append(event) if dumped is None else self._commit(event, dumped))

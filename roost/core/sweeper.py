@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from roost.core import claims, outside
 from roost.core.parts import Parts
+from roost.core.switches import Switches
 from roost.errors import StorageError
 from roost.journal import decide
-from roost.journal.control import LOST_DELIVERY_SECONDS, project
+from roost.journal.control import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.entries import Cancelled, Entry, Event, Failed, IndexRow
 from roost.storage.ports import Message
 
@@ -31,11 +32,13 @@ class Sweeper:
 
     Args:
         actor: written into the entries it appends.
+        switches: what its worker knows of what is paused; read anew at each sweep.
     """
 
-    def __init__(self, parts: Parts, actor: str) -> None:
+    def __init__(self, parts: Parts, actor: str, switches: Switches | None = None) -> None:
         self._parts = parts
         self._actor = actor
+        self._switches = switches or Switches(parts)
         self._expire_at = 0.0  # monotonic
         self._tidy_at = 0.0
 
@@ -53,6 +56,7 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """Look at every row that is due now, up to `SWEEP_ROWS_MAX`; returns how many."""
+        await self._switches.read()
         now = self._parts.clock.now()
         seen, last = 0, None
         has_backlog: bool | None = None
@@ -61,7 +65,9 @@ class Sweeper:
             if not rows:
                 break
             if has_backlog is None:
-                has_backlog = await self._parts.backend.queue.backlog() > 0
+                # What lies in a paused lane says nothing of the deliveries of others.
+                is_open = not self._switches.has_paused_lane
+                has_backlog = is_open and await self._parts.backend.queue.backlog() > 0
             for row in rows:
                 await self._look(row, now, has_backlog)
             seen, last = seen + len(rows), rows[-1]
@@ -104,6 +110,8 @@ class Sweeper:
         match decision:
             case decide.LookLater(due_at=due_at):
                 await self._write(tail, taken, due_at)
+            case decide.Send() if (look_at := self._not_before(tail, now)) is not None:
+                await self._write(tail, taken, look_at)
             case decide.Send(delay_seconds=delay, due_at=due_at):
                 await self._write(tail, taken, due_at)
                 await self._parts.backend.queue.send([Message(row.work_id, tail.position, row.lane, delay)])
@@ -113,6 +121,19 @@ class Sweeper:
                 await self._end(tail, Failed(error))
             case decide.Cancel(reason=reason):
                 await self._end(tail, Cancelled(reason))
+
+    def _not_before(self, tail: Entry, now: float) -> float | None:
+        """When to look again at work whose engine or lane is paused; None: it is not, or must end soon."""
+        control = tail.control
+        is_paused = self._switches.engine_reason(control.engine, tail.work_id) or self._switches.lane_reason(
+            control.lane
+        )
+        if not is_paused or control.cancel_requested:
+            return None
+        look_at = now + MESSAGE_DELAY_MAX_SECONDS
+        if control.deadline_at is None:
+            return look_at
+        return min(look_at, control.deadline_at) if control.deadline_at > now else None
 
     async def _write(self, tail: Entry, taken: IndexRow, due_at: float | None) -> None:
         """Bring the row up to the tail, with the time at which to look next."""

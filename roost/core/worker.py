@@ -16,6 +16,7 @@ from roost.core.parts import Parts
 from roost.core.pulse import Health, Pulse
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
+from roost.core.switches import Switches
 from roost.engine import EngineRegistry
 from roost.errors import RoostError, StorageError
 from roost.models import Lane
@@ -27,6 +28,7 @@ LOWER_FIRST_EVERY = 4  # every fourth look begins one lane lower, every sixteent
 _FIRST_PAUSE_SECONDS = 0.1
 ABANDON_SECONDS = 5.0  # what an interrupted step may take to end
 _LONGEST_PAUSE_SECONDS = 30.0
+ALL_PAUSED_SECONDS = 1.0  # how often a worker looks again while all its lanes are paused
 RECEIVE_SILENCE_SECONDS = 300.0  # beyond a receive's own wait; storage that is away makes it long
 
 
@@ -50,6 +52,7 @@ class Worker:
         self._draining = asyncio.Event()
         self._lane_free = asyncio.Event()
         self._looks = 0
+        self._switches = Switches(parts)
         self._heartbeat = Heartbeat(parts, self.sessions.keys())
         self._receiving = Pulse(parts.clock, "poll", parts.settings.wait_seconds + RECEIVE_SILENCE_SECONDS)
         self._has_received = False  # at the last try
@@ -63,12 +66,14 @@ class Worker:
         try:
             async with asyncio.TaskGroup() as group:
                 heartbeat = group.create_task(self._heartbeat.run())
-                sweeper = group.create_task(Sweeper(self._parts, f"sweeper:{self.worker_id}").run())
+                await self._read_switches()
+                sweeper = Sweeper(self._parts, f"sweeper:{self.worker_id}", self._switches)
+                sweeping = group.create_task(sweeper.run())
                 receiving = group.create_task(self._receive())
                 await self._draining.wait()
                 receiving.cancel()
                 self._receiving.rest()
-                sweeper.cancel()
+                sweeping.cancel()
                 await self._finish()
                 heartbeat.cancel()
         finally:
@@ -82,6 +87,7 @@ class Worker:
             seconds: within which it returns. Sessions are told to hand over the grace period
                 before, and what still runs then is abandoned. Nothing is lost by that.
         """
+        await self._read_switches()
         steps_end = max(0.0, seconds - self._parts.settings.grace_seconds - ABANDON_SECONDS)
         try:
             async with asyncio.TaskGroup() as group:
@@ -128,12 +134,16 @@ class Worker:
                 await self._lane_free.wait()
                 continue
             self._receiving.beat()
+            lanes = self._lane_order()
+            if not lanes:
+                await self._parts.clock.sleep(ALL_PAUSED_SECONDS)
+                continue
             try:
                 deliveries = await self._parts.backend.queue.receive(
                     free,
                     visibility_seconds=settings.lease_seconds,
                     wait_seconds=settings.wait_seconds,
-                    lanes=self._lane_order(),
+                    lanes=lanes,
                 )
                 pause, self._has_received = _FIRST_PAUSE_SECONDS, True
             except StorageError as error:
@@ -145,10 +155,17 @@ class Worker:
             for delivery in deliveries:
                 self._start(delivery)
 
+    async def _read_switches(self) -> None:
+        """Know what is paused before any work is taken; a later sweep makes up for a failure."""
+        try:
+            await self._switches.read()
+        except StorageError as error:
+            log.warning("can't read what is paused: %s", error, extra={"event": "switches.failed"})
+
     def _lane_order(self) -> Sequence[Lane]:
         """The lanes, highest first; but now and then a lower one first, so that none is starved."""
         self._looks += 1
-        lanes = self._parts.settings.lanes
+        lanes = self._switches.open_lanes(self._parts.settings.lanes)
         depths = range(len(lanes) - 1, 0, -1)
         first = next((depth for depth in depths if self._looks % LOWER_FIRST_EVERY**depth == 0), 0)
         return [*lanes[first:], *lanes[:first]]
@@ -160,6 +177,7 @@ class Worker:
             self.worker_id,
             delivery,
             is_draining=self._draining.is_set,
+            switches=self._switches,
             executor=self._executor,
         )
         self.sessions[session] = asyncio.create_task(self._run(session), name=f"session:{delivery.work_id}")

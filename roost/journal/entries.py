@@ -41,6 +41,7 @@ class Kind(StrEnum):
     TURN_ENDED = "turn_ended"
     TURN_GIVEN = "turn_given"
     KEY_BOUND = "key_bound"
+    SWITCHED = "switched"
 
 
 class ErrorInfo(Struct, frozen=True, omit_defaults=True):
@@ -413,6 +414,23 @@ class TurnEnded(Struct, frozen=True, omit_defaults=True):
     ended: tuple[tuple[str, int], ...]
 
 
+class Switch(Struct, frozen=True, omit_defaults=True):
+    """An engine or a lane that is paused: since when, by whom, and why."""
+
+    target: str
+    reason: str
+    at: float
+
+
+class Switched(Struct, frozen=True, omit_defaults=True):
+    """An operator paused an engine or a lane, or let it go on."""
+
+    kind: ClassVar = Kind.SWITCHED
+    target: str
+    is_paused: bool
+    reason: str = ""
+
+
 class KeyBound(Struct, frozen=True, omit_defaults=True):
     """In the journal of an idempotency key: it stands for new work until an instant.
 
@@ -462,6 +480,7 @@ Event = (
     | TurnEnded
     | TurnGiven
     | KeyBound
+    | Switched
 )
 
 Ending = Committed | AttemptFailed | Failed | Cancelled
@@ -549,6 +568,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
         outbox: positions of entries whose effects (`journal/effects.py`) may be undone.
         budget: what it may use up, by name.
         spent: what it has used up, by name.
+        switches: in the journal of switches, what is paused.
         reason: why it is in this state, for people.
         turn: its turn in a conversation, if it is of one.
         line: of a conversation itself: who is in line, the one that has the turn first.
@@ -591,6 +611,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     turn: Turn | None = None
     line: tuple[Place, ...] = ()
     bound: Bound | None = None
+    switches: tuple[Switch, ...] = ()
 
 
 class IndexRow(Struct, frozen=True, omit_defaults=True, gc=False):

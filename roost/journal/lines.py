@@ -12,12 +12,25 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from roost.journal.entries import Bound, Control, KeyBound, Kind, Place, Turn, TurnEnded, TurnTaken, Wait
-from roost.names import REASON_MAX_CHARS, State
+from roost.journal.entries import (
+    Bound,
+    Control,
+    KeyBound,
+    Kind,
+    Place,
+    Switch,
+    Switched,
+    Turn,
+    TurnEnded,
+    TurnTaken,
+    Wait,
+)
+from roost.names import NAMESPACE_MARK, REASON_MAX_CHARS, Lane, State
 
 CONVERSATION_ENGINE = "roost.conversation"
 KEY_ENGINE = "roost.key"
-ENGINES = frozenset({CONVERSATION_ENGINE, KEY_ENGINE})
+SWITCH_ENGINE = "roost.switches"
+ENGINES = frozenset({CONVERSATION_ENGINE, KEY_ENGINE, SWITCH_ENGINE})
 
 
 def _turn_taken(control: Control | None, event: TurnTaken, position: int, at: float) -> Control:
@@ -61,6 +74,35 @@ def _key_bound(control: Control | None, event: KeyBound, position: int, at: floa
     )
 
 
+def engine_target(engine: str, namespace: str) -> str:
+    """What a switch calls an engine of a namespace."""
+    return f"engine:{namespace}{NAMESPACE_MARK}{engine}"
+
+
+def lane_target(lane: Lane) -> str:
+    """What a switch calls a lane."""
+    return f"lane:{lane.value}"
+
+
+def _switched(control: Control | None, event: Switched, position: int, at: float) -> Control:
+    """Into the journal of switches, which waits while anything is paused."""
+    before = control or Control(
+        state=State.DONE, engine=SWITCH_ENGINE, position=position, created_at=at, since=at
+    )
+    switches = tuple(switch for switch in before.switches if switch.target != event.target)
+    if event.is_paused:
+        switches = (*switches, Switch(event.target, event.reason, at))
+    return replace(
+        before,
+        state=State.WAITING if switches else State.DONE,
+        position=position,
+        since=at,
+        waits=Wait() if switches else None,
+        switches=switches,
+        reason=f"{len(switches)} paused" if switches else "",
+    )
+
+
 def asks_again(turn: Turn | None, position: int) -> Turn | None:
     """Work of a conversation that is put back to life stands in line again."""
     return None if turn is None else replace(turn, asked_at=position, is_given=False)
@@ -72,5 +114,6 @@ TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float]
     Kind.TURN_TAKEN: (_CONVERSATION | {None}, _turn_taken),  # -> waiting
     Kind.TURN_ENDED: (_CONVERSATION, _turn_ended),  # -> waiting, done
     Kind.KEY_BOUND: (frozenset({None, State.DONE}), _key_bound),  # -> done
+    Kind.SWITCHED: (_CONVERSATION | {None}, _switched),  # -> waiting, done
 }
 """What these journals meet, as `control.TABLE` has it for work; `settled` is in that one."""

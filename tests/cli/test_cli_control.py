@@ -130,3 +130,23 @@ def test_fork_and_diff(roost: Roost) -> None:
     assert any(change["path"].startswith("/data") for change in changes)
     assert roost("fork", work_id, "--at", "99").code == 2
     assert roost("fork", work_id, "--at", "1", "--set", "nothing").code == 2
+
+
+def test_an_engine_and_a_lane_are_paused_and_resumed(roost: Roost) -> None:
+    roost("pause", "--engine", "demo", "--reason", "bad release").ok()
+    roost("pause", "--lane", "low").ok()
+    shown = roost("switches", "--json").ok().document
+    assert [(one["target"], one["reason"]) for one in shown] == [
+        ("engine:/demo", "bad release"),
+        ("lane:low", ""),
+    ]
+    work_id = roost.enqueue()
+    assert roost("pause", "--engine", "demo", "--lane", "low").code == 2
+    assert roost("resume", work_id, "--engine", "demo").code == 2
+    assert "1 work items woken" in roost("resume", "--engine", "demo").ok().err
+    roost("resume", "--lane", "low").ok()
+    roost.work()
+    assert state(roost, work_id) == "done"
+    assert roost("switches", "--json").ok().document == []
+    [paused] = [one for one in events(roost, "roost-switches/all") if one["detail"]["is_paused"]][:1]
+    assert paused["actor"] == getpass.getuser()

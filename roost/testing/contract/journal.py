@@ -38,6 +38,7 @@ from roost.journal.entries import (
     Retried,
     Settled,
     Signaled,
+    Switched,
     Turn,
     TurnEnded,
     TurnGiven,
@@ -128,17 +129,18 @@ def every_kind() -> list[Entry]:
 
 
 def of_lines() -> list[Entry]:
-    """The journals of a conversation and of a key, with an entry of each kind that they have."""
+    """The journals of a conversation, a key and the switches, with an entry of each kind that they have."""
     work = Enqueued("demo", turn=Turn("talk"), conversation="chat/1")
     body = Body(Encoding.ZSTD, b"\x01\x02")
     taken, bound = TurnTaken("w", 0, work, True), KeyBound("w", AT + 60, work)
     entries = [_begins("talk", taken, body)]
     entries.append(follow(entries[-1], TurnTaken("x", 7)))
     entries.append(follow(entries[-1], TurnEnded((("w", 0),))))
-    return [*entries, _begins("key", bound, body)]
+    entries += [_begins("key", bound, body), _begins("switches", Switched("lane:low", True, "why"), body)]
+    return [*entries, follow(entries[-1], Switched("lane:low", False, "fixed"))]
 
 
-def _begins(work_id: str, event: TurnTaken | KeyBound, body: Body) -> Entry:
+def _begins(work_id: str, event: TurnTaken | KeyBound | Switched, body: Body) -> Entry:
     control = apply(None, event, position=0, at=AT)
     return Entry(work_id, 0, f"client/{work_id}/0", AT, "client", event, control, body)
 

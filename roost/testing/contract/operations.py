@@ -10,7 +10,7 @@ from roost.core.bulk import Action, Part, Selection
 from roost.engine import RetryPolicy, current_step
 from roost.errors import ConflictError, EnqueueConflict, FailWork, InputError, WorkNotFound
 from roost.journal.entries import Committed, Enqueued, Fork
-from roost.models import Snapshot, State, WorkItem
+from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.ports import Backend, IndexQuery, Message
 from roost.testing.contract.harness import BackendHarness, Contract
 from roost.testing.contract.process import Process, Scripted, check_done, check_sound, counts_to, finishes
@@ -150,6 +150,65 @@ class OperationsContract(Contract):
         await process.work()
         states = [await process.state(work_id) for work_id in ids]
         assert states == [State.CANCELLED, State.SCHEDULED] * 2
+
+    # --- switches ------------------------------------------------------------
+
+    async def test_work_of_a_paused_engine_is_not_begun_until_it_is_resumed(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Scripted(counts_to(2)))
+        before = [await process.client.enqueue("demo") for _ in range(2)]
+        assert await process.client.pause_engine("demo", "bad release")
+        assert not await process.client.pause_engine("demo", "again")
+        await process.sweeper.sweep()
+        assert await process.work() == len(before)  # thrown back, once each
+        after = await process.client.enqueue("demo", deadline_at=harness.clock.now() + 7200)
+        await process.work()
+        await harness.settle()
+        later = Process(harness, backend, Scripted(counts_to(2)), ahead_seconds=3600.0)
+        await later.sweeper.sweep()
+        assert await later.work() == 0  # nothing is sent for it again and again
+        assert [await process.state(work_id) for work_id in (*before, after)] == [State.QUEUED] * 3
+        explained = await process.client.explain(before[0])
+        assert "bad release" in explained.text
+        [switch] = await process.client.switches()
+        assert (switch.target, switch.reason) == ("engine:/demo", "bad release")
+        assert await process.client.resume_engine("demo", "fixed") == 3
+        await process.work()
+        assert {await process.state(work_id) for work_id in (*before, after)} == {State.DONE}
+        assert await process.client.switches() == []
+        thrown = [entry async for entry in process.client.events("roost-switches/all")]
+        assert [(entry.event.kind, entry.actor) for entry in thrown] == [("switched", "client")] * 2
+
+    async def test_work_of_a_paused_engine_still_ends_at_its_deadline(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Scripted(finishes))
+        await process.client.pause_engine("demo", "")
+        await process.sweeper.sweep()
+        work_id = await process.client.enqueue("demo", deadline_at=harness.clock.now() + 600)
+        await process.work()
+        await harness.settle()
+        later = Process(harness, backend, Scripted(finishes), ahead_seconds=601.0)
+        await later.sweeper.sweep()
+        assert await process.state(work_id) is State.FAILED
+
+    async def test_nothing_is_taken_from_a_paused_lane(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Scripted(finishes))
+        await process.client.pause_lane(Lane.LOW, "nightly jobs must wait")
+        known = process.switches
+        await known.read()
+        assert list(known.open_lanes(tuple(Lane))) == [Lane.HIGH, Lane.NORMAL]
+        low = await process.client.enqueue("demo", priority=-1)
+        await process.work()  # a delivery that was under way already is put back
+        assert await process.state(low) is State.QUEUED
+        assert "nightly" in (await process.client.explain(low)).text
+        assert await process.client.resume_lane(Lane.LOW, "done")
+        assert not await process.client.resume_lane(Lane.LOW, "done")
+        await known.read()
+        assert list(known.open_lanes(tuple(Lane))) == list(Lane)
 
     # --- purges --------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from roost.core.client import Client, WorkView
 from roost.core.parts import CoreSettings, Parts
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
+from roost.core.switches import Switches
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, RetryPolicy
 from roost.errors import StorageUnavailable
@@ -99,7 +100,8 @@ class Process:
         self.backend = backend
         self.parts = Parts(backend, clock, SystemIds(), settings)
         self.client = Client(self.parts)
-        self.sweeper = Sweeper(self.parts, f"sweeper:{name}")
+        self.switches = Switches(self.parts)
+        self.sweeper = Sweeper(self.parts, f"sweeper:{name}", self.switches)
         self.engines = EngineRegistry([engine])
 
     async def receive(self, limit: int = 10) -> Sequence[Delivery]:
@@ -111,7 +113,9 @@ class Process:
         )
 
     def session(self, delivery: Delivery) -> Session:
-        return Session(self.parts, self.engines, self.name, delivery, is_draining=lambda: False)
+        return Session(
+            self.parts, self.engines, self.name, delivery, is_draining=lambda: False, switches=self.switches
+        )
 
     async def begin(self, entered: asyncio.Event) -> asyncio.Task[None]:
         """Take the one delivery and run its session until a step says that it is entered."""

@@ -1,0 +1,108 @@
+"""Engines and lanes that operators have paused: one journal, read by every worker as it sweeps.
+
+An engine is paused within a namespace, a lane for all, as the lanes are shared. Work of a
+paused engine is thrown back without a claim: its delivery is acknowledged, and who resumes
+the engine sends new ones. Work in a paused lane stays in its queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from roost.core.parts import Parts
+from roost.errors import StorageUnavailable
+from roost.journal.control import apply
+from roost.journal.entries import Entry, IndexRow, Switch, Switched
+from roost.journal.lines import engine_target, lane_target
+from roost.models import Lane, State
+from roost.names import namespace_of
+from roost.storage.ports import IndexQuery, Message
+
+JOURNAL_ID = "roost-switches/all"
+_TRIES = 50
+_RACE_PAUSE_SECONDS = 0.02
+_PAGE = 200
+
+
+class Switches:
+    """What a worker knows of them."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._known: tuple[Switch, ...] = ()
+
+    async def read(self) -> tuple[Switch, ...]:
+        """Read them; strongly consistent, one call."""
+        tail = await self._parts.backend.journal.tail(JOURNAL_ID)
+        self._known = tail.control.switches if tail is not None else ()
+        return self._known
+
+    def open_lanes(self, lanes: Sequence[Lane]) -> Sequence[Lane]:
+        """Those of the lanes that are not paused."""
+        if not self._known:
+            return lanes
+        return [lane for lane in lanes if not self.lane_reason(lane)]
+
+    @property
+    def has_paused_lane(self) -> bool:
+        """Whether any lane is paused."""
+        return any(self.lane_reason(lane) for lane in Lane) if self._known else False
+
+    def lane_reason(self, lane: Lane) -> str:
+        """Why a lane is paused; empty: it is not."""
+        return self._reason(lane_target(lane))
+
+    def engine_reason(self, engine: str, work_id: str) -> str:
+        """Why the engine of a work item is paused; empty: it is not."""
+        return self._reason(engine_target(engine, namespace_of(work_id))) if self._known else ""
+
+    def _reason(self, target: str) -> str:
+        return next((switch.reason or "paused" for switch in self._known if switch.target == target), "")
+
+
+async def throw(parts: Parts, event: Switched, *, actor: str) -> bool:
+    """Append to the journal of switches; False if it stood so already.
+
+    Raises:
+        InputError: more are paused than can be.
+        StorageUnavailable: too many throw switches at once.
+    """
+    for _ in range(_TRIES):
+        tail = await parts.backend.journal.tail(JOURNAL_ID)
+        standing = tail.control.switches if tail is not None else ()
+        if any(switch.target == event.target for switch in standing) is event.is_paused:
+            return False
+        position, at = 0 if tail is None else tail.position + 1, parts.clock.now()
+        control = apply(tail.control if tail else None, event, position=position, at=at)
+        entry = Entry(JOURNAL_ID, position, parts.ids.unique(), at, actor, event, control)
+        stands = await parts.backend.journal.append(entry, with_row=True)
+        if stands.entry_id == entry.entry_id:
+            return True
+        await parts.clock.sleep(parts.ids.uniform(0.0, _RACE_PAUSE_SECONDS))
+    raise StorageUnavailable("too many throw switches at once", hint="Try again.")
+
+
+async def wake_engine(parts: Parts, engine: str, namespace: str) -> int:
+    """Send a delivery for all work of an engine that could run now; returns how many.
+
+    Whoever does it may die on the way: the sweepers find the rest by its due rows.
+    """
+    sent = 0
+    for state in (State.QUEUED, State.SCHEDULED, State.BLOCKED):
+        query, cursor = IndexQuery(state=state, engine=engine, namespace=namespace), None
+        while True:
+            page = await parts.backend.index.list(query, cursor=cursor, limit=_PAGE)
+            now = parts.clock.now()
+            messages = [
+                Message(row.work_id, row.position, row.lane) for row in page.rows if _is_ready(row, now)
+            ]
+            if messages:
+                await parts.backend.queue.send(messages)
+            sent, cursor = sent + len(messages), page.cursor
+            if cursor is None:
+                break
+    return sent
+
+
+def _is_ready(row: IndexRow, now: float) -> bool:
+    return row.wake_at is None or row.wake_at <= now
