@@ -132,6 +132,8 @@ def _routes() -> list[BaseRoute]:
         Route("/work/bulk", bulk.ask, methods=["POST"]),
         Route("/work/bulk/do", bulk.do, methods=["POST"]),
         Route("/failed", failed.failed),
+        Route("/failed/messages", failed.ask_messages, methods=["POST"]),
+        Route("/failed/messages/do", failed.end_messages, methods=["POST"]),
         Route("/events", events.events),
         Route("/resources", resources.resources),
         Route("/resources/limits", resources.ask_limits, methods=["GET"]),

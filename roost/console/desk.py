@@ -124,6 +124,8 @@ FLASHES: Mapping[str, str] = {
     "resume": "Goes on.",
     "budget": "The budget is set; work that was over it goes on if it suffices now.",
     "evict": "Taken away; whoever is first in line is next.",
+    "fork": "Forked; this is the new work.",
+    "messages": "Done with the messages that were there.",
     "limits": "The limits are set; what is held stays held.",
 }
 """What a page says after an action."""

@@ -9,7 +9,7 @@ import pytest
 
 from roost import Child, Snapshot, WaitFor, WorkItem, current_step
 from roost.core.schedules import keep
-from roost.names import Scope
+from roost.names import Lane, Scope
 from roost.rules import Schedule
 from tests.console.conftest import Desk, Make
 
@@ -396,3 +396,43 @@ def test_schedules_show_their_next_tick_and_are_paused(desk: Desk) -> None:
     assert "/work/schedule:nightly/resume" in desk.web.get("/schedules").text
     found = desk.web.get("/api/v1/schedules").json()["schedules"][0]
     assert (found["name"], found["state"], found["reason"]) == ("nightly", "paused", "holidays")
+
+
+def test_new_work_is_forked_from_a_version(desk: Desk) -> None:
+    work_id = desk.enqueue({"data": {"a": 1}}, {"data": {"a": 2}})
+    desk.work()
+    wrong = desk.web.post(f"/work/{work_id}/fork", data={"version": "1", "changes": "data.a"})
+    assert "has no value" in wrong.text
+    made = desk.web.post(f"/work/{work_id}/fork", data={"version": "1", "changes": "data.a=7"})
+    assert made.status_code == 303
+    page = desk.web.get(made.headers["location"]).text
+    assert f'forked from <a class="mono" href="/work/{work_id}?v=1"' in page
+    desk.work()
+    assert desk.web.get(made.headers["location"].split("?")[0] + "?tab=changes").status_code == 200
+
+
+def test_failed_work_is_dropped_for_good(desk: Desk) -> None:
+    ids = [desk.enqueue({"fail": "no answer"}) for _ in range(2)]
+    desk.enqueue({}, delay_seconds=100)
+    desk.work()
+    body = "action=purge&" + "&".join(f"id={work_id}" for work_id in ids)
+    assert "Drop 2 work items?" in desk.web.post("/work/bulk", headers=FORM, content=body).text
+    assert "2 done" in desk.web.post("/work/bulk/do", headers=FORM, content=body).text
+    assert desk.web.get(f"/work/{ids[0]}").status_code == 404
+
+
+def test_messages_that_were_set_aside_are_shown_and_sent_again(desk: Desk) -> None:
+    work_id = desk.enqueue({})
+    queue = desk.runtime.backend.queue
+
+    async def set_aside() -> None:
+        found = await queue.receive(1, visibility_seconds=60, wait_seconds=0, lanes=list(Lane))
+        await queue.reject(found[0], "nobody knows it")
+
+    desk.run(set_aside())
+    page = desk.web.get("/failed").text
+    assert "nobody knows it" in page
+    assert "Send 1 messages again?" in desk.web.post("/failed/messages", data={"action": "send"}).text
+    assert desk.web.post("/failed/messages/do", data={"action": "send"}).status_code == 303
+    desk.work()
+    assert desk.run(desk.runtime.client.control(work_id)).state == "done"

@@ -75,6 +75,13 @@ async def resume_work(call: Call) -> Answer:
     return await _stands(call)
 
 
+async def fork_work(call: Call) -> Answer:
+    body = call.body(shapes.ForkIn)
+    client = call.desk.client(call.principal)
+    reason = body.reason or "over the API"
+    return await _stands(call, await client.fork(call.work_id, body.version, reason, changes=body.changes))
+
+
 async def set_budget(call: Call) -> Answer:
     body = call.body(shapes.BudgetIn)
     client = call.desk.client(call.principal)

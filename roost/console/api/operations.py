@@ -118,6 +118,15 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "POST",
+        "/work/{work_id}/fork",
+        "Start new work from one of its versions",
+        acting.fork_work,
+        shapes.Acted,
+        body=shapes.ForkIn,
+        problems=(*_MISSING, *_WRITE),
+    ),
+    Operation(
+        "POST",
         "/work/{work_id}/budget",
         "Set its budget",
         acting.set_budget,

@@ -117,6 +117,13 @@ class BudgetIn(Act):
     ]
 
 
+class ForkIn(Act):
+    """From which version, and what to change: `data.NAME` or `payload.NAME` to JSON."""
+
+    version: Annotated[int, Field(ge=1, lt=10**9)]
+    changes: Annotated[dict[str, Any], Field(max_length=50)] = {}
+
+
 class EvictIn(In):
     """From whom to take which resource."""
 
@@ -134,7 +141,7 @@ class SignalIn(In):
 class Bulk(In):
     """An action on many: ids, or all that a filter matches. An empty filter is not taken."""
 
-    action: Annotated[str, Field(pattern="^(retry|cancel)$")]
+    action: Annotated[str, Field(pattern="^(retry|cancel|pause|resume|purge)$")]
     ids: Annotated[tuple[WorkId, ...], Field(max_length=LIMIT_MAX)] = ()
     where: Annotated[str, Field(max_length=500)] = ""
     reason: Reason = ""

@@ -173,7 +173,36 @@ def _signal_fields(view: WorkView) -> Sequence[Field]:
     ]
 
 
+async def _fork(client: Client, work_id: str, form: Form) -> str:
+    version = form.get("version", "").strip()
+    if not (version.isdecimal() and len(version) < VERSION_MAX_CHARS):
+        raise InputError(f"the version is {version[:20]!r}, not a number")
+    changes: dict[str, object] = {}
+    for line in filter(None, map(str.strip, form.get("changes", "").splitlines())):
+        path, mark, value = line.partition("=")
+        if not mark:
+            raise InputError(f"the change {line[:40]!r} has no value", hint="Write data.NAME=JSON.")
+        changes[path.strip()] = jsonio.parse(value.encode(), what=f"the value of {path.strip()[:40]}")
+    return await client.fork(work_id, int(version), _reason(form), changes=changes)
+
+
+def _fork_fields(view: WorkView) -> Sequence[Field]:
+    return [
+        Field("version", "From version", value=str(view.control.version), required=True),
+        Field("changes", "Changes", "area", hint='One a line: data.NAME=JSON or payload.NAME="text".'),
+        REASON,
+    ]
+
+
+def _says_fork(view: WorkView) -> str:
+    return (
+        "New work starts from that version, with an id of its own and the artifacts of that version. "
+        f"{view.item.work_id} stays as it is."
+    )
+
+
 ACTIONS: dict[str, Action] = {
+    "fork": Action("Fork it", _says_fork, _fork, _fork_fields),
     "signal": Action("Signal it", _says_signal, _signal, _signal_fields),
     "pause": Action(
         "Pause it",

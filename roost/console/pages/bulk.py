@@ -21,13 +21,13 @@ from roost.console.reads import SCAN_MAX
 from roost.core.client import Client
 from roost.errors import ConflictError, WorkNotFound
 from roost.journal.entries import IndexRow
-from roost.names import REASON_MAX_CHARS, check_work_id
+from roost.names import REASON_MAX_CHARS, State, check_work_id
 
 PART = 200  # work items that one request acts on
 SAMPLE = 8
 CHOSEN_MAX = 200
 
-VERBS = {"retry": "Retry", "cancel": "Cancel"}
+VERBS = {"retry": "Retry", "cancel": "Cancel", "pause": "Pause", "resume": "Resume", "purge": "Drop"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,9 @@ async def _confirm(request: Request, target: Target, desk: Desk) -> Response:
     says = {
         "retry": f"{count} {what} go on from their last version, with fresh attempts.{parts}",
         "cancel": f"{count} {what} end as cancelled; a running step may finish first.{parts}",
+        "pause": f"{count} {what} are put on hold; a running step is committed first.{parts}",
+        "resume": f"{count} {what} go on.{parts}",
+        "purge": f"{count} {what} are deleted with their history, for good.{parts}",
     }
     return await desk.page(
         request,
@@ -98,7 +101,7 @@ async def _confirm(request: Request, target: Target, desk: Desk) -> Response:
         sample=rows[:SAMPLE],
         verb=f"{VERBS[target.action]} {count}",
         back="/failed" if target.group else "/work",
-        is_danger=target.action == "cancel",
+        is_danger=target.action in ("cancel", "purge"),
         is_plain=False,
         problem="",
     )
@@ -165,16 +168,27 @@ async def _matching(desk: Desk, target: Target) -> tuple[Sequence[IndexRow], boo
 
 def applies(action: str, row: IndexRow) -> bool:
     """Whether an action can be done to work in its state."""
-    return row.state.is_terminal if action == "retry" else not row.state.is_terminal
+    if action in ("retry", "purge"):
+        return row.state.is_terminal
+    if action == "resume":
+        return row.state is State.PAUSED
+    return not row.state.is_terminal and not (action == "pause" and row.state is State.PAUSED)
 
 
 async def act(client: Client, target: Target, ids: Sequence[str]) -> Result:
     """Do it to each; one that moved on meanwhile is skipped."""
     result = Result()
-    acts: dict[str, Callable[[str, str], Awaitable[None]]] = {"retry": client.retry, "cancel": client.cancel}
+    reason = target.reason or "by an operator, with others"
+    acts: dict[str, Callable[[str], Awaitable[None]]] = {
+        "retry": lambda work_id: client.retry(work_id, reason),
+        "cancel": lambda work_id: client.cancel(work_id, reason),
+        "pause": lambda work_id: client.pause(work_id, reason),
+        "resume": lambda work_id: client.resume(work_id, reason),
+        "purge": client.purge,
+    }
     for work_id in ids:
         try:
-            await acts[target.action](work_id, target.reason or "by an operator, with others")
+            await acts[target.action](work_id)
             result.done += 1
         except (ConflictError, WorkNotFound) as error:
             result.skipped.append((work_id, str(error)))

@@ -170,5 +170,6 @@ def actions(view: WorkView) -> dict[str, str]:
         "retry": "" if is_over else "Only work that has ended can be retried.",
         "signal": f"It is {view.control.state}; nobody would see the signal." if is_over else "",
         "pause": f"It is {view.control.state} already." if is_over else "",
+        "fork": "" if view.control.version else "No version is committed yet.",
         "budget": f"It is {view.control.state} already." if is_over else "",
     }

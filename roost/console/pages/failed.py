@@ -1,15 +1,23 @@
-"""Failed work, grouped by engine, step and like error."""
+"""Failed work, grouped by engine, step and like error; and messages that the queue set aside."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.console.desk import desk_of
+from roost.console.desk import Desk, desk_of, operator_of
+from roost.console.pages.actions import Form, form_of, to
+from roost.console.problems import Problem
 from roost.console.reads import FAILED_MAX
 from roost.models import State
+from roost.storage.ports import DeadLetter
 
 SHOWN = 5  # of each group
+LETTERS_MAX = 100
+LETTER_SECONDS = 10.0  # reading them hides them from others for a moment
 
 
 async def failed(request: Request) -> Response:
@@ -25,4 +33,54 @@ async def failed(request: Request) -> Response:
         looked_at=sum(len(group.rows) for group in groups),
         limit=FAILED_MAX,
         shown=SHOWN,
+        letters=await _letters(desk),
     )
+
+
+async def _letters(desk: Desk) -> Sequence[DeadLetter]:
+    return await desk.shared.get(
+        "letters",
+        lambda: desk.runtime.client.dead_letters(limit=LETTERS_MAX),
+        for_seconds=LETTER_SECONDS,
+    )
+
+
+async def ask_messages(request: Request) -> Response:
+    """`POST /failed/messages`: what would happen."""
+    desk = desk_of(request)
+    operator_of(request)
+    is_sent = _is_sent(await form_of(request))
+    count = len(await _letters(desk))
+    return await desk.page(
+        request,
+        "confirm.html",
+        title=f"{'Send' if is_sent else 'Drop'} {count} messages{' again' if is_sent else ''}?",
+        says="A message is a hint to look at a work item; losing or repeating one loses nothing.",
+        action="/failed/messages/do",
+        fields=(),
+        hidden=[("action", "send" if is_sent else "drop")],
+        sample=(),
+        verb="Send them" if is_sent else "Drop them",
+        back="/failed",
+        is_danger=not is_sent,
+        is_plain=False,
+        problem="",
+    )
+
+
+async def end_messages(request: Request) -> Response:
+    """`POST /failed/messages/do`: all that are there now."""
+    desk, principal = desk_of(request), operator_of(request)
+    is_sent = _is_sent(await form_of(request))
+    client = desk.client(principal)
+    for letter in await client.dead_letters(limit=LETTERS_MAX):
+        await client.end_dead_letter(letter, is_sent_again=is_sent and bool(letter.work_id))
+    desk.shared.forget()
+    return to(request, "/failed?did=messages")
+
+
+def _is_sent(form: Form) -> bool:
+    action = form.get("action")
+    if action not in ("send", "drop"):
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad_action", "There is no such action.")
+    return action == "send"
