@@ -15,7 +15,7 @@ import logging
 import random
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,12 +107,14 @@ class Report:
         return "\n  ".join([f"seed {self.seed} failed; replay it with: {replay}", *found])
 
 
-def simulate(seed: int, *, plan: Plan | None = None, is_traced: bool = False) -> Report:
+def simulate(
+    seed: int, *, plan: Plan | None = None, is_traced: bool = False, world: type[World] | None = None
+) -> Report:
     """Run one seed and check all invariants."""
     report = Report(seed, plan or draw(seed))
     with _surroundings(report):
         try:
-            run(World(report, is_traced).run, seed=seed, until_seconds=1000 * DAY_SECONDS)
+            run((world or World)(report, is_traced).run, seed=seed, until_seconds=1000 * DAY_SECONDS)
         except Exception as error:  # deadlock, livelock, out of time, or a bug outside the workers
             report.bugs.append("".join(traceback.format_exception(error)))
     return report
@@ -124,6 +126,8 @@ class ClientDied(RoostError):
 
 class World:
     """One run."""
+
+    process_class: type[Process]  # what its processes are; see the end of this module
 
     def __init__(self, report: Report, is_traced: bool = False) -> None:
         self.report = report
@@ -179,8 +183,8 @@ class World:
         await self._check()
 
     def _start_outsiders(self) -> list[asyncio.Task[None]]:
-        outsider = Process(self, -1, 0)
-        actions = []
+        outsider = self.process_class(self, -1, 0)
+        actions: list[Coroutine[Any, Any, None]] = []
         for work in self.plan.works:
             actions.append(outsider.enqueue(work))
             if work.cancel_after_seconds is not None:
@@ -209,7 +213,7 @@ class World:
 
     async def _open(self) -> None:
         """Let nothing stay closed for ever: an operator opens it in the end, and dies no more."""
-        outsider = Process(self, -1, 1)
+        outsider = self.process_class(self, -1, 1)
         for resource in RESOURCES:
             await outsider.change(0.0, resource, Open())
 
@@ -283,7 +287,7 @@ class World:
     def start(self, slot: int) -> None:
         """Start a worker, the next that lives in this slot."""
         self._generations[slot] += 1
-        self.processes[slot] = Process(self, slot, self._generations[slot])
+        self.processes[slot] = self.process_class(self, slot, self._generations[slot])
         self.processes[slot].start()
 
     def replace(self, process: Process) -> None:
@@ -433,11 +437,18 @@ class Process:
 
     def start(self) -> None:
         """Run a worker in this process."""
-        engines = EngineRegistry([SimEngine(self), TimedEngine(self)])
-        self._worker = Worker(self.parts, engines, self.name)
+        self._worker = Worker(self.parts, EngineRegistry(self.engines()), self.name)
         self.world.note(f"{self.name} starts, its clock is {self.clock.offset_seconds:+.1f} s off")
         self._task = asyncio.create_task(self._worker.run(), name=self.name)
         self._task.add_done_callback(self._stopped)
+
+    def engines(self) -> list[Any]:
+        """What this process can run."""
+        return [SimEngine(self), TimedEngine(self)]
+
+    def options_of(self, work: PlannedWork) -> dict[str, Any]:
+        """Further options that a work item is enqueued with."""
+        return {}
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         if self.is_dead:
@@ -545,6 +556,7 @@ class Process:
                     delay_seconds=work.delay_seconds,
                     priority=work.priority,
                     deadline_at=None if deadline is None else self.clock.now() + deadline,
+                    **self.options_of(work),
                 )
             ):
                 return
@@ -606,6 +618,9 @@ class Process:
             del self._attempts[attempt]
             owners = await self.world.owners(item.work_id, item.resources)
             self.world.history.append(Ended(attempt, owners))
+
+
+World.process_class = Process
 
 
 class _ProcessClock(VirtualClock):

@@ -1,0 +1,113 @@
+"""Turns, ticks, triggers and versions under faults; and that the checkers bite.
+
+`ROOST_SIM_FLOW_SEEDS=N` tries seeds 0 to N-1 instead of the usual 160.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from roost.core import triggers, turns
+from roost.engine import EngineSpec
+from roost.journal.entries import Entry, Kind, Place
+from roost.rules import Schedule
+
+from .flows import simulate_flows
+
+SEED_COUNT = int(os.environ.get("ROOST_SIM_FLOW_SEEDS", "160"))
+PARTS = 4
+SEEDS_MAX = 200  # within which each mutation shows
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_invariants_hold_under_faults(part: int) -> None:
+    for seed in range(part, SEED_COUNT, PARTS):
+        report = simulate_flows(seed)
+        assert report.is_good, f"tests.simulation.flows: {report}"
+
+
+def test_what_is_checked_happens_often_enough() -> None:
+    counts = sum((simulate_flows(seed).counts for seed in range(40)), start=simulate_flows(0).counts)
+    wanted = {
+        Kind.TURN_TAKEN,
+        Kind.TURN_GIVEN,
+        Kind.TURN_ENDED,
+        Kind.CANCELLED,
+        Kind.SETTLED,
+        "kill",
+        "freeze",
+    }
+    assert all(counts[name] > 20 for name in wanted), counts
+
+
+# --- mutations -------------------------------------------------------------------
+
+
+def turns_out_of_order(patch: pytest.MonkeyPatch) -> None:
+    """The turn is given to the last in line."""
+    give = turns._give
+
+    async def give_last(parts: Any, conversation: str, place: Place, *rest: Any) -> None:
+        tail = await parts.backend.journal.tail(conversation)
+        await give(parts, conversation, tail.control.line[-1], *rest)
+
+    patch.setattr(turns, "_give", give_last)
+
+
+def no_turn_is_handed_on(patch: pytest.MonkeyPatch) -> None:
+    """Work that ends leaves its place in line taken."""
+
+    async def leave(parts: Any, entry: Entry, appending: Any) -> None:
+        pass
+
+    patch.setattr(turns, "_leave_line", leave)
+
+
+def triggers_have_new_ids(patch: pytest.MonkeyPatch) -> None:
+    """What follows from an end is enqueued under another id each time it is done."""
+    count = iter(range(10**9))
+    patch.setattr(triggers, "triggered_id", lambda work_id, position, name: f"{work_id}.t{next(count)}")
+
+
+def ticks_are_left_out(patch: pytest.MonkeyPatch) -> None:
+    """Of several ticks that are over, the last is forgotten."""
+    due = Schedule.due_ticks
+
+    def without_last(self: Schedule, first: float, now: float) -> Any:
+        ticks, after = due(self, first, now)
+        return (ticks[:-1] if len(ticks) > 1 else ticks), after
+
+    patch.setattr(Schedule, "due_ticks", without_last)
+
+
+def any_version_goes_on(patch: pytest.MonkeyPatch) -> None:
+    """An engine runs whatever any version has left."""
+    patch.setattr(EngineSpec, "goes_on_from", lambda self, version: True)
+
+
+MUTATIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
+    (turns_out_of_order, "invariant 13"),
+    (no_turn_is_handed_on, "invariant 5"),
+    (triggers_have_new_ids, "invariant 15"),
+    (ticks_are_left_out, "invariant 14"),
+    (any_version_goes_on, "16: a snapshot of another version"),
+]
+
+
+@pytest.mark.parametrize(("mutation", "said"), MUTATIONS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_safeguard_taken_out_is_noticed(
+    mutation: Callable[[pytest.MonkeyPatch], None], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mutation(monkeypatch)
+    for seed in range(SEEDS_MAX):
+        report = simulate_flows(seed)
+        if not report.is_good:
+            assert any(said in str(one) for one in (*report.violations, *report.bugs)), str(report)
+            return
+    pytest.fail(f"{SEEDS_MAX} seeds did not notice that {mutation.__doc__}")
