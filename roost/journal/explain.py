@@ -31,6 +31,7 @@ class Cause(StrEnum):
     CANCELLING = "cancelling"
     PAUSED = "paused"
     OVER_BUDGET = "over_budget"
+    TURN = "turn"
     DELAYED = "delayed"
     RETRYING = "retrying"
     WAITING = "waiting"
@@ -175,6 +176,9 @@ def _on_hold(facts: Facts) -> Explanation | None:
     if over := breach(control):
         text = f"It is on hold, {over}, until somebody raises the budget."
         return Explanation(Cause.OVER_BUDGET, text, NOBODY, control.deadline_at)
+    if control.turn is not None and not control.turn.is_given:
+        text = "It waits for its turn: work that came before it in its conversation has not ended."
+        return Explanation(Cause.TURN, text, NOBODY, control.deadline_at)
     if facts.switch:
         text = f"Its engine or lane is paused ({facts.switch}) until somebody resumes that."
         return Explanation(Cause.PAUSED, text, NOBODY, control.deadline_at)

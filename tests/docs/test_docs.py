@@ -54,7 +54,9 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("page_name", ["README.md", "examples/aws.md", "examples/guides/resources.md"])
+@pytest.mark.parametrize(
+    "page_name", ["README.md", "examples/aws.md", "examples/guides/resources.md", "examples/guides/flows.md"]
+)
 def test_every_shell_block_runs(tmp_path: Path, environ: dict[str, str], page: str, page_name: str) -> None:
     """All blocks of a page in order, in one shell, as a reader would type them."""
     lines = [

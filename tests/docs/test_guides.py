@@ -6,7 +6,9 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+from roost import Snapshot
 from roost.journal.claims import Rate, SetRate
+from roost.names import IfBusy
 from roost.testing import EngineHarness
 
 GUIDES = Path(__file__).parents[2] / "examples" / "guides"
@@ -43,3 +45,18 @@ def test_a_rate_spaces_the_steps_of_a_burst() -> None:
         assert work.state == "done"
         began = [entry.at for entry in work.entries if entry.event.kind == "claimed"]
         assert [at - began[0] for at in began] == [0.0, 60.0, 120.0]
+
+
+def test_a_second_message_forks_from_what_was_said_before() -> None:
+    with EngineHarness(guide("flows").Chat()) as harness:
+        first = harness.enqueue("chat", {"text": "owls", "thinks_seconds": 60}, conversation="room")
+        second = harness.enqueue("chat", {"text": "bats"}, conversation="room", if_busy=IfBusy.FORK)
+        second.run_to_end()
+        assert (first.state, second.state) == ("cancelled", "done")
+        assert second.snapshot.data["said"] == ["you: owls", "you: bats", "me: about bats"]
+
+
+def test_the_chat_brings_the_snapshots_of_its_first_version_along() -> None:
+    chat = guide("flows").Chat()
+    old = Snapshot(work_id="w", engine="chat", engine_version="1", data={"said": "you: owls\nme: hm"})
+    assert chat.migrate(old).data["said"] == ["you: owls", "me: hm"]

@@ -8,7 +8,7 @@
     commit, once, none is left out where `missed` is `all`, and each one's work exists.
 15. Triggers. For each end of work that meets a rule there is exactly one work item that names
     this end and rule as its cause, and no other work names a cause; its payload is of that end.
-16. Versions. A step is given a snapshot of its own version, or one that it migrated itself
+17. Versions. A step is given a snapshot of its own version, or one that it migrated itself
     (the engine checks it at each step).
 """
 
@@ -107,7 +107,7 @@ class Versioned(SimEngine):
         return snapshot.next(data={"made_by": self.engine_version})
 
     async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
-        assert snapshot.data["made_by"] == self.engine_version, "16: a snapshot of another version"
+        assert snapshot.data["made_by"] == self.engine_version, "17: a snapshot of another version"
         if snapshot.version == 0:
             snapshot.data["trail"] = []  # a fork begins with that of its origin
         return await super().step(snapshot, item)

@@ -96,7 +96,7 @@ MUTATIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (no_turn_is_handed_on, "invariant 5"),
     (triggers_have_new_ids, "invariant 15"),
     (ticks_are_left_out, "invariant 14"),
-    (any_version_goes_on, "16: a snapshot of another version"),
+    (any_version_goes_on, "17: a snapshot of another version"),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from roost.journal.claims import FOREVER_AT, Limits, Owner, Rate, ResourceView, Waiter
-from roost.journal.entries import Control, Family, IndexRow, Join, Lease, Wait
+from roost.journal.entries import Control, Family, IndexRow, Join, Lease, Turn, Wait
 from roost.journal.explain import NOBODY, Cause, Explanation, Facts, explain
 from roost.names import Lane, Scope, State
 
@@ -44,6 +44,12 @@ BLOCKED = control(State.BLOCKED, reason="waits for x")
 OTHER, ASLEEP = Owner("other", 4), Owner("asleep", 4, Scope.WORK)
 
 CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
+    "its turn": (
+        Facts(ME, control(State.QUEUED, turn=Turn("talk")), NOW),
+        Cause.TURN,
+        "waits for its turn",
+        None,
+    ),
     "done": (
         Facts(ME, control(State.DONE, version=3), NOW),
         Cause.ENDED,
