@@ -40,6 +40,8 @@ _MODULES = (
     "signals",
     "children",
     "ends",
+    "machine",
+    "claims_model",
     "model",
     "operations",
     "parking",

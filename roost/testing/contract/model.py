@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
@@ -18,19 +16,6 @@ from hypothesis.stateful import (
 )
 from msgspec import structs
 
-from roost.journal.claims import (
-    Acquired,
-    Ask,
-    Change,
-    Close,
-    Open,
-    Owner,
-    Rate,
-    Refused,
-    SetCapacity,
-    SetRate,
-    Want,
-)
 from roost.journal.control import InvalidTransition, project
 from roost.journal.entries import (
     Body,
@@ -48,19 +33,15 @@ from roost.journal.entries import (
     Signaled,
     Wait,
 )
-from roost.models import Lane, Scope, State
-from roost.storage.memory import MemoryBackend
+from roost.models import Lane, State
 from roost.storage.ports import Backend, Delivery, IndexQuery, Message, Renewal
+from roost.testing.contract.claims_model import ClaimsMachine
 from roost.testing.contract.harness import AT, BackendHarness, first, follow
+from roost.testing.contract.machine import IDS, Machine, listed, work_ids
 
-T = TypeVar("T")
-
-IDS = ("a", "b", "c.1", "c.2")
-RESOURCES = ("r1", "r2", "r3")
 LANES = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
 _PAGES_MAX = 100
 
-_work_ids = st.sampled_from(IDS)
 _instants = st.integers(0, 40).map(lambda seconds: AT + seconds)
 _bodies = st.none() | st.binary(max_size=40).map(lambda data: Body(Encoding.JSON, data))
 _events: st.SearchStrategy[Event] = st.one_of(
@@ -80,37 +61,6 @@ _events: st.SearchStrategy[Event] = st.one_of(
     st.just(Cancelled("enough")),
     st.just(Retried("again")),
 )
-
-
-class Machine(RuleBasedStateMachine):
-    """Holds the backend and its model, on an event loop of its own."""
-
-    def __init__(self, harness: BackendHarness) -> None:
-        super().__init__()
-        self.harness = harness
-        self._runner = asyncio.Runner()
-        self.backend: Backend = self.wait(harness.open())
-        self.other: Backend = self.wait(harness.reopen())
-        self.model = MemoryBackend(harness.clock)
-
-    def wait(self, call: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(call)
-
-    def both(self, call: Callable[[Backend], Coroutine[Any, Any, T]]) -> tuple[T, T]:
-        """What the model and the backend answer to the same call."""
-        return self.wait(call(self.model)), self.wait(call(self.backend))
-
-    def same(self, call: Callable[[Backend], Coroutine[Any, Any, T]]) -> T:
-        """The answer of both, which must be the same."""
-        model, real = self.both(call)
-        assert real == model
-        return model
-
-    def teardown(self) -> None:
-        try:
-            self.wait(self.harness.close())
-        finally:
-            self._runner.close()
 
 
 class JournalMachine(Machine):
@@ -141,7 +91,7 @@ class JournalMachine(Machine):
             entries.append(entry)
 
     @rule(
-        work_id=_work_ids,
+        work_id=work_ids,
         back=st.sampled_from([0, 0, 0, 1, 2]),
         event=_events,
         body=_bodies,
@@ -152,30 +102,30 @@ class JournalMachine(Machine):
         entry = self._next(work_id, before, event, body)
         if entry is not None:
             row = row and entry.control.lease is None
-            self._stands(self.same(lambda backend: _list(backend.journal.append(entry, with_row=row)))[0])
+            self._stands(self.same(lambda backend: listed(backend.journal.append(entry, with_row=row)))[0])
 
-    @rule(data=st.data(), work_id=_work_ids)
+    @rule(data=st.data(), work_id=work_ids)
     def append_again(self, data: st.DataObject, work_id: str) -> None:
         if self._known[work_id]:
             entry = data.draw(st.sampled_from(self._known[work_id]))
-            assert self.same(lambda backend: _list(backend.journal.append(entry))) == [entry]
+            assert self.same(lambda backend: listed(backend.journal.append(entry))) == [entry]
 
-    @rule(work_ids=st.sets(_work_ids), event=_events)
+    @rule(work_ids=st.sets(work_ids), event=_events)
     def append_many(self, work_ids: set[str], event: Event) -> None:
         made = [self._next(work_id, 1 << 30, event, None) for work_id in sorted(work_ids)]
         entries = [entry for entry in made if entry is not None]
-        for entry in self.same(lambda backend: _list(backend.journal.append_many(entries))):
+        for entry in self.same(lambda backend: listed(backend.journal.append_many(entries))):
             self._stands(entry)
 
-    @rule(work_id=_work_ids, position=st.integers(0, 9))
+    @rule(work_id=work_ids, position=st.integers(0, 9))
     def get(self, work_id: str, position: int) -> None:
-        self.same(lambda backend: _list(backend.journal.get(work_id, position)))
-        self.same(lambda backend: _list(backend.journal.tail(work_id)))
+        self.same(lambda backend: listed(backend.journal.get(work_id, position)))
+        self.same(lambda backend: listed(backend.journal.tail(work_id)))
 
-    @rule(work_id=_work_ids, after=st.integers(-1, 9), limit=st.integers(1, 4), newest_first=st.booleans())
+    @rule(work_id=work_ids, after=st.integers(-1, 9), limit=st.integers(1, 4), newest_first=st.booleans())
     def read(self, work_id: str, after: int, limit: int, newest_first: bool) -> None:
         self.same(
-            lambda backend: _list(
+            lambda backend: listed(
                 backend.journal.read(work_id, after=after, limit=limit, newest_first=newest_first)
             )
         )
@@ -190,7 +140,7 @@ class JournalMachine(Machine):
         assert list(real.entries) == list(model.entries)
         self._cursors.append((model.cursor, real.cursor))
 
-    @rule(work_id=_work_ids)
+    @rule(work_id=work_ids)
     def look_at_the_row(self, work_id: str) -> None:
         """Where the backend projects, the row is that of the tail; when to look next may lag."""
         entries = self._known[work_id]
@@ -224,7 +174,7 @@ class IndexMachine(Machine):
         return row
 
     @rule(
-        work_id=_work_ids,
+        work_id=work_ids,
         ahead=st.integers(-2, 2),
         state=st.sampled_from(State),
         due_at=st.none() | _instants,
@@ -247,7 +197,7 @@ class IndexMachine(Machine):
         self.same(lambda backend: backend.index.put(row))
 
     @rule(
-        work_ids=st.lists(_work_ids, unique=True),
+        work_ids=st.lists(work_ids, unique=True),
         token=st.integers(2, 3),
         until=_instants,
         progress=st.none() | st.just((0.75, "more")),
@@ -256,9 +206,9 @@ class IndexMachine(Machine):
         self, work_ids: list[str], token: int, until: float, progress: tuple[float, str] | None
     ) -> None:
         renewals = [Renewal(work_id, token, until, until + 1, progress) for work_id in work_ids]
-        self.same(lambda backend: _list(backend.index.renew(renewals)))
+        self.same(lambda backend: listed(backend.index.renew(renewals)))
 
-    @rule(work_id=_work_ids, is_stale=st.booleans(), due_at=st.none() | _instants)
+    @rule(work_id=work_ids, is_stale=st.booleans(), due_at=st.none() | _instants)
     def take_due(self, work_id: str, is_stale: bool, due_at: float | None) -> None:
         row = self._row(work_id)
         if is_stale:
@@ -313,78 +263,6 @@ class IndexMachine(Machine):
         self.wait(self.harness.settle())
         model, real = self.both(lambda backend: backend.index.counts())
         assert {k: v for k, v in real.items() if v} == {k: v for k, v in model.items() if v}
-
-
-class ClaimsMachine(Machine):
-    """Work items with resources of their own, under growing tokens."""
-
-    wants: ClassVar[dict[str, tuple[Want, ...]]] = {
-        "a": (Want("r1"), Want("r2", 2)),
-        "b": (Want("r2", 3), Want("r3")),
-        "c.1": (Want("r3"),),
-        "c.2": (Want("r1"), Want("r2", 2), Want("r3", 2)),
-    }
-
-    def __init__(self, harness: BackendHarness) -> None:
-        super().__init__(harness)
-        self._now = AT
-        self._uses = 0
-
-    @rule(
-        work_id=_work_ids,
-        token=st.integers(1, 3),
-        scope=st.sampled_from(Scope),
-        patience=st.integers(0, 3),
-        is_new=st.booleans(),
-    )
-    def acquire(self, work_id: str, token: int, scope: Scope, patience: int, is_new: bool) -> None:
-        self._now += 1
-        self._uses += is_new
-        ask = Ask(Owner(work_id, token, scope), self.wants[work_id], self._uses)
-        model, real = self.both(
-            lambda backend: backend.claims.acquire(ask, now=self._now, overtake_before=self._now - patience)
-        )
-        assert _plain(real) == _plain(model)
-
-    @rule(work_id=_work_ids, token=st.integers(1, 3), scope=st.sampled_from(Scope))
-    def release(self, work_id: str, token: int, scope: Scope) -> None:
-        self._now += 1
-        owner = Owner(work_id, token, scope)
-        model, real = self.both(lambda backend: backend.claims.release(owner, now=self._now))
-        assert sorted(real, key=str) == sorted(model, key=str)
-
-    @rule(work_id=_work_ids, token=st.integers(1, 3))
-    def leave(self, work_id: str, token: int) -> None:
-        self._now += 1
-        owner = Owner(work_id, token)
-        model, real = self.both(lambda backend: backend.claims.leave(owner, now=self._now))
-        assert sorted(real, key=str) == sorted(model, key=str)
-
-    @rule(work_id=_work_ids, ahead=st.integers(0, 3))
-    def is_called(self, work_id: str, ahead: int) -> None:
-        self.same(lambda backend: backend.claims.is_called(work_id, now=self._now + ahead))
-
-    @rule(
-        resource=st.sampled_from(RESOURCES),
-        change=st.builds(SetCapacity, st.none() | st.integers(1, 3))
-        | st.builds(SetRate, st.none() | st.builds(Rate, st.integers(1, 3), st.sampled_from([1.0, 4.0])))
-        | st.builds(Open)
-        | st.sampled_from([2.0, 5.0]),
-    )
-    def change(self, resource: str, change: Change | float) -> None:
-        self._now += 1
-        made = Close(self._now + change) if isinstance(change, float) else change
-        model, real = self.both(lambda backend: backend.claims.change(resource, made, now=self._now))
-        assert sorted(real, key=str) == sorted(model, key=str)
-
-    @rule(resource=st.none() | st.sampled_from(RESOURCES), limit=st.integers(1, 3))
-    def show(self, resource: str | None, limit: int) -> None:
-        self.same(lambda backend: _list(backend.claims.show(limit=limit, resource=resource)))
-
-    @invariant()
-    def lines_are_the_same(self) -> None:
-        model = self.wait(self.model.claims.show())
-        assert list(self.wait(self.other.claims.show())) == list(model)
 
 
 class QueueMachine(Machine):
@@ -488,19 +366,6 @@ class QueueMachine(Machine):
         model, real = self.both(lambda backend: backend.queue.backlog())
         if self.harness.backlog_is_exact:
             assert real == model
-
-
-async def _list(call: Coroutine[Any, Any, Any]) -> list[Any]:
-    """An answer as a list, so that it doesn't matter which kind of sequence it is."""
-    answer = await call
-    return [answer] if isinstance(answer, Entry) or answer is None else list(answer)
-
-
-def _plain(answer: Acquired | Refused) -> object:
-    if isinstance(answer, Acquired):
-        return answer
-    owners = sorted((owner.work_id, owner.token) for owner in answer.owners)
-    return owners, sorted(answer.ahead), answer.retry_at, sorted(answer.limited)
 
 
 class ModelContract:
