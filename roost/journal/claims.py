@@ -302,8 +302,8 @@ def _judge(owner: Owner, want: Want, line: Line, now: float, overtake_before: fl
     most = _capacity(line.limits, most, standing)
     if line.is_cut or len(others) + len(standing) >= most:
         return _Verdict(ahead=[waiter.work_id for waiter in standing or line.before[-1:]])
-    if len(others) + len(here) < most:
-        return _Verdict(opens_at=opens_at)
+    if len(others) + len(here) < _capacity(line.limits, most, here):
+        return _Verdict(opens_at=opens_at)  # there is room for all of them
     late = [waiter for waiter in here if waiter not in standing and waiter.called_at is not None]
     overtaken = [
         replace(waiter, called_at=None, is_timed=False, passed=min(waiter.passed + 1, OVERTAKEN_MAX))

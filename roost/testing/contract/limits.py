@@ -96,6 +96,16 @@ class LimitsContract(Contract):
         assert await release(backend.claims, B) == ["w1"]
         assert await leave(backend.claims, "w0") == ["w2"]  # its place is free again
 
+    async def test_who_wants_it_alone_and_was_overtaken_is_called_again(self, backend: Backend) -> None:
+        """Also where there would be room for more of those who share it."""
+        many = Want("r", capacity=9)
+        await take(backend.claims, A, many)
+        await take(backend.claims, B, "r")
+        assert await release(backend.claims, A, at=AT + 1) == ["b"]
+        assert await take(backend.claims, C, many, at=AT + 50, overtake_before=AT + 20) == Acquired()
+        assert await release(backend.claims, C, at=AT + 51) == ["b"]
+        assert await take(backend.claims, C, many, at=AT + 52, overtake_before=AT + 22) == Refused([], ["b"])
+
     # --- scopes --------------------------------------------------------------
 
     async def test_a_claim_of_scope_work_outlives_the_lease(self, backend: Backend) -> None:
