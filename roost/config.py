@@ -59,7 +59,8 @@ class WorkerSettings(BaseModel, extra="forbid"):
     Attributes:
         sweep_seconds: None: what suits the storage.
         health_port: on which probes are answered; 0 is any free port, None is none.
-        health_host: where it is listened on; `0.0.0.0` for a supervisor on another address.
+        metrics_port: on which Prometheus' metrics are served; 0 is any free port, None is none.
+        health_host: where both are listened on; `0.0.0.0` for a supervisor on another address.
     """
 
     engines: str = "all"
@@ -70,6 +71,22 @@ class WorkerSettings(BaseModel, extra="forbid"):
     grace_seconds: Annotated[Seconds, Field(ge=0, le=43200)] = 20.0
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     health_host: str = "127.0.0.1"
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+
+
+class ObserveSettings(BaseModel, extra="forbid"):
+    """`[observe]`: traces and metrics; `roost.observe.names` lists all there are.
+
+    Attributes:
+        otel: traces and metrics go to OpenTelemetry, whose own variables (`OTEL_*`) say where.
+        emf: functions on Lambda write metrics into their logs, for CloudWatch.
+        count_seconds: how often a worker that has metrics counts the work items of each state;
+            0: never. None: every 30 s, but never on `aws`, where it reads an index.
+    """
+
+    otel: bool = False
+    emf: bool = False
+    count_seconds: Annotated[Seconds, Field(ge=0, le=86400)] | None = None
 
 
 class AwsSettings(BaseModel, extra="forbid"):
@@ -165,6 +182,7 @@ class Settings(BaseSettings):
         aws: see `AwsSettings`.
         console: see `ConsoleSettings`.
         workspace: see `WorkspaceSettings`.
+        observe: see `ObserveSettings`.
         engines: keyword arguments of engine factories, by engine name.
         triggers: see `rules.Trigger`.
         schedules: see `rules.Schedule`.
@@ -188,6 +206,7 @@ class Settings(BaseSettings):
     aws: AwsSettings = Field(default_factory=AwsSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)
     workspace: WorkspaceSettings = Field(default_factory=WorkspaceSettings)
+    observe: ObserveSettings = Field(default_factory=ObserveSettings)
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
     triggers: dict[RuleName, Trigger] = Field(default_factory=dict)
     schedules: dict[RuleName, Schedule] = Field(default_factory=dict)
@@ -220,6 +239,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "aws": AwsSettings,
     "console": ConsoleSettings,
     "workspace": WorkspaceSettings,
+    "observe": ObserveSettings,
 }
 _RULES: dict[str, type[BaseModel]] = {"triggers": Trigger, "schedules": Schedule}
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 from roost.clock import Clock, SystemClock, SystemIds
 from roost.config import Settings
@@ -22,6 +23,9 @@ from roost.errors import SettingsError
 from roost.storage.instrument import InstrumentedBackend, crash_hook
 from roost.storage.ports import ArtifactStore, Backend, Finding
 from roost.workspace import Origin, Workspaces, workspace_name
+
+if TYPE_CHECKING:
+    from roost.observe.watching import Watching
 
 BACKENDS = "roost.backends"
 
@@ -37,6 +41,7 @@ class Runtime:
     parts: Parts
     engines: EngineRegistry | None
     client: Client
+    watching: Watching | None = None
 
     def worker(self, worker_id: str | None = None, *, executor: Executor | None = None) -> Worker:
         """A worker for the engines of this runtime.
@@ -52,16 +57,17 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(
-    settings: Settings, *, engines: str | None = None, actor: str = "client"
+    settings: Settings, *, engines: str | None = None, actor: str = "client", is_function: bool = False
 ) -> AsyncIterator[Runtime]:
     """Open the storage that the settings name, and close it at the end.
 
     Args:
         engines: which engines to load, as `load_engines` takes them; None loads none.
         actor: written into entries that the client appends.
+        is_function: the caller flushes embedded metrics (`Runtime.watching`) when there are any.
 
     Raises:
-        SettingsError: no such storage.
+        SettingsError: no such storage, or what is to watch is not installed.
         EngineNotFound: an engine is not installed.
         StorageError: the storage can't be opened.
     """
@@ -76,15 +82,20 @@ async def open_runtime(
             other = await open_backend(settings.artifacts, settings, clock)
             stack.push_async_callback(other.close)
             backend = MixedBackend(backend, other)
-        if settings.crash_at is not None:
-            backend = InstrumentedBackend(backend, crash_hook(settings.crash_at))
+        watching = stack.enter_context(
+            _watch(settings, backend, clock, is_worker=engines is not None, is_function=is_function)
+        )
+        hook = crash_hook(settings.crash_at) if settings.crash_at is not None else None
+        if hook is not None or watching is not None:
+            backend = InstrumentedBackend(backend, hook, watching)
         core, workspaces = _core_settings(settings, backend), host_workspaces(settings, clock)
-        parts = Parts(backend, clock, SystemIds(), core, workspaces)
+        parts = Parts(backend, clock, SystemIds(), core, workspaces, watching)
         yield Runtime(
             backend,
             parts,
             registry,
             Client(parts, engines=registry, actor=actor, namespace=settings.namespace),
+            watching,
         )
 
 
@@ -102,6 +113,21 @@ def host_workspaces(settings: Settings, clock: Clock) -> HostWorkspaces:
         saves=chosen.save,
         expired_seconds=settings.retention_seconds or None,
     )
+
+
+@contextmanager
+def _watch(
+    settings: Settings, backend: Backend, clock: Clock, *, is_worker: bool, is_function: bool
+) -> Iterator[Watching | None]:
+    """Who watches; nothing is imported for it unless somebody does."""
+    observe, has_port = settings.observe, settings.worker.metrics_port is not None
+    if not (observe.otel or (observe.emf and is_function) or (has_port and is_worker)):
+        yield None
+        return
+    from roost.observe.watching import watch
+
+    with watch(settings, backend.url, clock, is_worker=is_worker, is_function=is_function) as watching:
+        yield watching
 
 
 def _core_settings(settings: Settings, backend: Backend) -> CoreSettings:

@@ -6,26 +6,48 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 from roost.cli.output import safe
+from roost.core.observe import log_fields
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_OWN = frozenset({"ts", "level", "event", "msg"})  # no field of a record takes their place
 
 
 class JsonFormatter(logging.Formatter):
-    """One flat JSON object a line: ts, level, event, msg, and the record's extra fields."""
+    """One flat JSON object a line: ts, level, event, msg, what the session is about, and the
+    record's own fields; `roost.observe.names.LOG_FIELDS` lists them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._version = version("roost-runtime")
 
     def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC)
         fields: dict[str, object] = {
-            "ts": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "ts": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "event": getattr(record, "event", record.name),
             "msg": record.getMessage(),
         }
-        fields |= {key: value for key, value in vars(record).items() if key not in _STANDARD | fields.keys()}
+        session = log_fields.get(None)
+        if session is not None:
+            fields |= {key: value for key, value in session().items() if value is not None}
+        fields |= {
+            key: value for key, value in vars(record).items() if key not in _STANDARD and key not in _OWN
+        }
+        fields |= _trace_ids()
         if record.exc_info:
             fields["stack"] = self.formatException(record.exc_info)
+        fields["roost_version"] = self._version
         return json.dumps(fields, ensure_ascii=False, default=str)
+
+
+def _trace_ids() -> dict[str, str]:
+    """Of the span that is current, if anybody traces."""
+    traces = sys.modules.get("roost.observe.traces")
+    return traces.ids() if traces is not None else {}
 
 
 class ConsoleFormatter(logging.Formatter):

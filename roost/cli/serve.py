@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from roost.core import schedules
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("roost.worker")
 
+COUNT_SECONDS = 30.0  # between two counts for the metrics, where a count is cheap
 _IDLE_LOOK_SECONDS = 0.25
 _THREADS = "roost-step"
 _THREAD_END_SECONDS = 1.0  # what idle threads may take to end
@@ -56,7 +57,7 @@ async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int
     )
     watch = asyncio.create_task(_drain_when_idle(runtime, worker, settings.namespace)) if until_idle else None
     try:
-        async with _health(settings, worker):
+        async with _health(settings, worker), _metrics(settings, runtime):
             await worker.run()
     finally:
         if watch is not None:
@@ -78,6 +79,45 @@ async def _health(settings: Settings, worker: Worker) -> AsyncIterator[None]:
         where = {"event": "health.listening", "host": host, "port": listening}
         log.info("answering /live and /ready on %s:%d", host, listening, extra=where)
         yield
+
+
+@asynccontextmanager
+async def _metrics(settings: Settings, runtime: Runtime) -> AsyncIterator[None]:
+    """Serve metrics and count for them, if somebody wants them."""
+    watching = runtime.watching
+    if watching is None:
+        yield
+        return
+    seconds = settings.observe.count_seconds
+    if seconds is None:
+        seconds = COUNT_SECONDS if runtime.backend.projects_on_append else 0.0
+    with ExitStack() as stack:
+        if watching.prometheus is not None:
+            from roost.observe import prometheus
+
+            host, port = settings.worker.health_host, settings.worker.metrics_port
+            assert port is not None
+            listening = stack.enter_context(prometheus.serve(watching.prometheus, host, port))
+            where = {"event": "metrics.listening", "host": host, "port": listening}
+            log.info("serving /metrics on %s:%d", host, listening, extra=where)
+        if not seconds:
+            yield
+            return
+        counting = asyncio.create_task(_count(runtime, settings.namespace, seconds))
+        try:
+            yield
+        finally:
+            counting.cancel()
+
+
+async def _count(runtime: Runtime, namespace: str, seconds: float) -> None:
+    assert runtime.watching is not None
+    while True:
+        try:
+            runtime.watching.measures.counted(await runtime.backend.index.counts(namespace))
+        except StorageError as error:
+            log.warning("can't count work items: %s", error, extra={"event": "observe.count_failed"})
+        await runtime.parts.clock.sleep(seconds)
 
 
 def _calm_the_collector() -> None:

@@ -39,6 +39,16 @@ def worker(
             help="Answer GET /live and /ready there, on 127.0.0.1 unless worker.health_host says otherwise.",
         ),
     ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            "--metrics-port",
+            metavar="PORT",
+            min=0,
+            max=65535,
+            help="Serve Prometheus' GET /metrics there, on the same host as --health-port.",
+        ),
+    ] = None,
     until_idle: Annotated[
         bool, typer.Option("--until-idle", help="Stop once every work item has ended or is paused.")
     ] = False,
@@ -60,7 +70,7 @@ def worker(
 
       roost worker --engines my_engine:MyEngine
 
-      roost worker --health-port 8081
+      roost worker --health-port 8081 --metrics-port 9464
     """
     from roost.cli import logs, serve
 
@@ -74,6 +84,7 @@ def worker(
             "concurrency": concurrency,
             "grace_seconds": grace,
             "health_port": health_port,
+            "metrics_port": metrics_port,
         },
     )
     logs.set_up(settings.log_level, settings.log_format)

@@ -162,6 +162,8 @@ async def _free_if_dead(parts: Parts, other: Owner) -> bool:
         event = Evicted(other.token, tail.control.lease.worker_id)
         if await outside.append(parts, tail, event, actor="claims") is None:
             return False  # its journal went on: it is alive, or somebody else evicts it
+        if parts.observer is not None:
+            parts.observer.taken_over("evict")
     await release(parts, other)
     return True
 

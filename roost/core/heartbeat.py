@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from msgspec.structs import replace
 
+from roost.core.observe import NO_HEARTBEAT
 from roost.core.parts import Parts
 from roost.core.pulse import Pulse
 from roost.core.session import Session
@@ -67,7 +68,7 @@ class Heartbeat:
         now = self._parts.clock.monotonic()
         for session in held:
             if session.token is not None and session.held_until - margin <= now:
-                session.interruption.stop("no heartbeat went through for the length of the lease")
+                session.interruption.stop(NO_HEARTBEAT)
 
     def _first_at(self, session: Session) -> float:
         """When a session's first beat is due: at once, unless its row is yet to be written.
@@ -94,6 +95,8 @@ class Heartbeat:
         tokens = [(session, token) for session in sessions if (token := session.token) is not None]
         until = self._parts.clock.now() + self._parts.settings.lease_seconds
         renewed = await self._renew_rows(tokens, until)
+        if self._parts.observer is not None:
+            self._parts.observer.renewed(sum(renewed))
         for (session, token), is_renewed in zip(tokens, renewed, strict=True):
             if is_renewed or await self._is_still_held(session, token, until):
                 session.extended(started)

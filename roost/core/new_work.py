@@ -84,10 +84,10 @@ async def first_entry(
         raw: its payload as stored, as `check_new_work` gives it; the entry's body.
         parent: who spawned it.
     """
-    now = parts.clock.now()
+    now, lane = parts.clock.now(), Lane.of(work.priority)
     event = Enqueued(
         engine=work.engine,
-        lane=Lane.of(work.priority),
+        lane=lane,
         priority=work.priority,
         resources=tuple(dict.fromkeys(work.resources)),
         capacities=tuple(sorted(work.capacities.items())),
@@ -99,6 +99,7 @@ async def first_entry(
         idempotency_key=work.idempotency_key,
         parent=parent,
         conversation=work.conversation,
+        trace=parts.observer.enqueuing(work_id, work.engine, lane, now) if parts.observer else "",
     )
     return entry_of(parts, event, await bodies.store(parts.backend, raw), work_id=work_id, actor=actor)
 
@@ -125,6 +126,9 @@ async def store(parts: Parts, entries: Sequence[Entry]) -> Sequence[Entry]:
         first.setdefault(entry.work_id, entry)  # one key or id may be given twice
     standing = await parts.backend.journal.append_many(list(first.values()))
     now = parts.clock.now()
+    if parts.observer is not None:
+        for entry, stands in zip(first.values(), standing, strict=True):
+            parts.observer.enqueued(entry, is_new=stands.entry_id == entry.entry_id, at=now)
     messages = [
         message
         for entry, stands in zip(first.values(), standing, strict=True)

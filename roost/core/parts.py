@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from roost.clock import Clock, Ids
+from roost.core.observe import Observer
 from roost.core.workspaces import HostWorkspaces
 from roost.errors import StorageCorrupt, StorageError
 from roost.models import Lane
@@ -57,6 +58,7 @@ class Parts:
 
     Attributes:
         workspaces: of this host; None: steps can't have one.
+        observer: is told what happens; None: nobody watches.
     """
 
     backend: Backend
@@ -64,6 +66,7 @@ class Parts:
     ids: Ids
     settings: CoreSettings = field(default_factory=CoreSettings)
     workspaces: HostWorkspaces | None = None
+    observer: Observer | None = None
 
     async def patiently(self, call: Callable[[], Awaitable[T]], *, until: float) -> T:
         """Make a call again while the backend fails, with growing, jittered pauses.

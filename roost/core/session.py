@@ -34,6 +34,7 @@ from roost.core.attempt import (
     run_step,
 )
 from roost.core.inbox import Given, Inbox
+from roost.core.observe import STORAGE_FAILED, Held, Told, end_of, log_fields, why_lost
 from roost.core.parts import Parts
 from roost.core.redact import describe
 from roost.core.switches import Switches
@@ -135,6 +136,8 @@ class Session:
         self._spent: dict[str, float] = {}  # what that attempt says it has used up
         self._holds_claims = False
         self._must_ask = False  # each further step: a rate counts it, or a key was closed
+        self._claimed: tuple[Control, Entry] | None = None  # for who watches: the tail, and the claim
+        self._told: Told | None = None
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
@@ -147,14 +150,22 @@ class Session:
         spec = await self._open()
         if spec is None:
             return
+        log_fields.set(self.log_fields)
+        end = "error"
         try:
             await self._work_or_fail(spec)
+            end = end_of(self._last, is_draining=self._is_draining())
         except LeaseLost as error:
-            log.warning(
-                "%s", error, extra={"event": "lease.lost", "work_id": error.work_id, "token": error.token}
-            )
+            end = "lost"
+            if self._parts.observer is not None:
+                self._parts.observer.lease_lost(why_lost(error))
+            extra = {"event": "lease.lost", "work_id": error.work_id, "token": error.token}
+            log.warning("%s", error, extra=extra)
         else:
             await self._settle()
+        finally:
+            if self._told is not None:
+                self._told.ended(end)
 
     async def record_bug(self, error: Exception) -> None:
         """Put an error of Roost itself on record as a failed attempt, if the lease is held.
@@ -176,6 +187,23 @@ class Session:
     def work_id(self) -> str:
         """The work item that this session is about."""
         return self.delivery.work_id
+
+    def log_fields(self) -> dict[str, object]:
+        """What each log line of this session says of it."""
+        control = self._control
+        spec = self._engines.get(control.engine)
+        return {
+            "work_id": self.work_id,
+            "engine": control.engine,
+            "engine_version": spec.engine_version if spec else None,
+            "step": control.step,
+            "version": control.version,
+            "attempt": control.failures + 1,
+            "token": self.token,
+            "position": control.position,
+            "worker_id": self.worker_id,
+            "lane": control.lane.value,
+        }
 
     @property
     def last_entry(self) -> Entry:
@@ -316,7 +344,11 @@ class Session:
         self._last = entry
         self.token = entry.position
         self._first = tail if tail.position == 0 else None
+        if self._parts.observer is not None:
+            self._claimed = (tail.control, entry)
         if tail.control.lease is not None:
+            if self._parts.observer is not None:
+                self._parts.observer.taken_over("claim")
             log.warning(
                 "took over %s from %s, which went silent",
                 self.work_id,
@@ -335,7 +367,7 @@ class Session:
 
     async def _work(self, spec: EngineSpec) -> None:
         await self._do_effects()
-        await self._load_item()
+        await self._load_item(spec)
         if not await self._take_claims():
             return
         await self._load_snapshot()
@@ -346,6 +378,8 @@ class Session:
             if self._must_ask and steps and not await self._take_claims():
                 return
             began = self._parts.clock.monotonic()
+            if self._told is not None:
+                self._told.step_began(self._control)
             outcome = await self._attempt(spec)
             steps += 1
             spent = self._parts.clock.monotonic()
@@ -356,7 +390,12 @@ class Session:
             goes_on = goes_on and not self._is_draining() and not self._is_switched_off()
             event, dumped = await self._conclude(spec, outcome, spent - began, goes_on)
             del outcome  # a state that the engine returned is not kept while its commit is under way
-            await (self._append(event) if dumped is None else self._commit(event, dumped))
+            entry = await (self._append(event) if dumped is None else self._commit(event, dumped))
+            _log_step(entry, spent - began)
+            if self._told is not None:
+                self._told.step_ended(entry, spent - began)
+            if self._control.lease is not None:
+                await self._do_effects()
 
     async def _stops_between_steps(self) -> bool:
         """End the work, or give the lease up, if somebody outside asked for that meanwhile."""
@@ -382,6 +421,8 @@ class Session:
         answer: Acquired | rules.Refused = await self._patiently(lambda: claims.acquire(self._parts, ask))
         if isinstance(answer, Acquired):
             self._holds_claims = True
+            if self._told is not None:
+                self._told.claims(has_them=True)
             self._must_ask = answer.is_counted
             return True
         by = tuple(dict.fromkeys([owner.work_id for owner in answer.owners] + list(answer.ahead)))
@@ -393,8 +434,16 @@ class Session:
             await claims.wake(self._parts, [Call(self.work_id, now)])
         return False
 
-    async def _load_item(self) -> None:
+    async def _load_item(self, spec: EngineSpec) -> None:
         first = self._first or await self._get(0)
+        if self._parts.observer is not None and self._claimed is not None:
+            tail, claim = self._claimed
+            held = Held(
+                self.work_id, spec.engine_id, spec.engine_version, tail.lane, self.worker_id, claim.position
+            )
+            self._told = Told(
+                self._parts.observer, self._parts.clock, held, tail=tail, claim=claim, first=first
+            )
         self._item = await self._patiently(lambda: bodies.load_item(self._parts.backend, first))
 
     async def _load_snapshot(self) -> None:
@@ -454,6 +503,8 @@ class Session:
             report=self._report,
             loop=self._loop,
         )
+        if self._told is not None:
+            self._told.step_entered(snapshot.step)
         outcome = await run_step(spec, snapshot, self._item, context, self._limits(spec))
         self.step_ends_at = None
         return outcome
@@ -541,8 +592,10 @@ class Session:
         )
         return event, dumped
 
-    async def _commit(self, event: Event, dumped: bodies.Dumped) -> None:
+    async def _commit(self, event: Event, dumped: bodies.Dumped) -> Entry:
         body = pack(dumped.raw, self._base)
+        if self._told is not None:
+            self._told.sizes(len(dumped.raw), len(body.data))
         if len(body.data) > self._parts.backend.inline_max_bytes:
             body = await self._patiently(lambda: bodies.spill(self._parts.backend, body))
         before = self._control
@@ -552,8 +605,7 @@ class Session:
         self._snapshot = dumped
         self._base = Base(entry.position, dumped.raw, body.depth)
         self._progress, self.has_progress = None, False
-        if self._control.lease is not None:
-            await self._do_effects()
+        return entry
 
     def _warn(self, before: Control, after: Control) -> None:
         """Say it once when a budget is nearly used up, and when it is."""
@@ -578,13 +630,17 @@ class Session:
     async def recorded(self, key: str) -> tuple[bool, Any]:
         position = dict(self._control.once).get(key)
         if position is None:
+            if self._told is not None:
+                self._told.once_began(key)
             return False, None
         return True, jsonio.load(await bodies.load(self._parts.backend, await self._get(position)))
 
     async def record(self, key: str, result: Any) -> Any:
         raw = jsonio.dump(result, what=f"the result of once({key!r})", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
         body = await self._patiently(lambda: bodies.store(self._parts.backend, raw))
-        await self._append(Recorded(key), body)
+        entry = await self._append(Recorded(key), body)
+        if self._told is not None:
+            self._told.once_ended(key, entry.position)
         return jsonio.load(raw)
 
     # --- appending -----------------------------------------------------------
@@ -625,7 +681,7 @@ class Session:
         except StorageCorrupt:
             raise
         except StorageError as error:
-            raise LeaseLost(self.work_id, self.token or -1, f"storage failed: {error}") from error
+            raise LeaseLost(self.work_id, self.token or -1, f"{STORAGE_FAILED}: {error}") from error
 
     async def _get(self, position: int) -> Entry:
         entry: Entry | None = await self._patiently(
@@ -674,3 +730,15 @@ class Session:
     def abandon(self) -> None:
         """Stop the running step and give the lease back; no attempt is burned."""
         self.interruption.stop(_ABANDONED)
+
+
+def _log_step(entry: Entry, seconds: float) -> None:
+    """A line for a step that failed; and one for each that was committed, for who debugs."""
+    event = entry.event
+    fields = {"position": entry.position, "duration_ms": round(seconds * 1000, 3)}
+    if isinstance(event, AttemptFailed | Failed):
+        extra = {"event": "step.failed", "error_type": event.error.type, **fields}
+        log.warning("%s: step failed: %s", entry.work_id, event.error.type, extra=extra)
+    elif isinstance(event, Committed) and log.isEnabledFor(logging.DEBUG):
+        extra = {"event": "step.committed", "version": event.version, "step": event.step, **fields}
+        log.debug("%s: version %d is committed", entry.work_id, event.version, extra=extra)

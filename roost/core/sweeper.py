@@ -7,6 +7,7 @@ Any number of workers sweep; a compare-and-swap on `due_at` gives each row to on
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 from msgspec.structs import replace
 
@@ -24,6 +25,14 @@ log = logging.getLogger("roost.sweeper")
 PAGE_ROWS = 100
 EXPIRE_SECONDS = 600.0  # mean time between two looks of one worker for work to expire
 EXPIRE_MAX = 10_000  # at one look
+SWEPT: dict[type, str] = {
+    decide.LookLater: "looked",
+    decide.Send: "sent",
+    decide.Settle: "settled",
+    decide.Fail: "failed",
+    decide.Cancel: "cancelled",
+}
+"""What a sweep does with a due row, for who counts it."""
 SWEEP_ROWS_MAX = 1000  # a sweep that finds more leaves the rest to the next
 
 
@@ -58,7 +67,8 @@ class Sweeper:
         """Look at every row that is due now, up to `SWEEP_ROWS_MAX`; returns how many."""
         await self._switches.read()
         now = self._parts.clock.now()
-        seen, last = 0, None
+        seen, last, lag_seconds = 0, None, 0.0
+        repaired: Counter[str] = Counter()
         has_backlog: bool | None = None
         while seen < SWEEP_ROWS_MAX:
             rows = await self._parts.backend.index.due(now, limit=PAGE_ROWS, after=last)
@@ -69,8 +79,11 @@ class Sweeper:
                 is_open = not self._switches.has_paused_lane
                 has_backlog = is_open and await self._parts.backend.queue.backlog() > 0
             for row in rows:
-                await self._look(row, now, has_backlog)
+                lag_seconds = max(lag_seconds, now - (row.due_at or now))
+                repaired[await self._look(row, now, has_backlog)] += 1
             seen, last = seen + len(rows), rows[-1]
+        if self._parts.observer is not None:
+            self._parts.observer.swept(lag_seconds, repaired)
         return seen
 
     async def expire(self) -> int:
@@ -97,21 +110,22 @@ class Sweeper:
         self._tidy_at = now + self._parts.ids.uniform(0.5, 1.5) * EXPIRE_SECONDS
         return await workspaces.tidy_all(self._parts.backend.journal, self._parts.clock.now())
 
-    async def _look(self, row: IndexRow, now: float, has_backlog: bool) -> None:
-        """Take one due row and do what it asks for."""
+    async def _look(self, row: IndexRow, now: float, has_backlog: bool) -> str:
+        """Take one due row and do what it asks for; says what that was."""
         taken = replace(row, due_at=now + LOST_DELIVERY_SECONDS)
         if not await self._parts.backend.index.take_due(row, taken.due_at):
-            return  # another sweeper has it, or the work went on
+            return "taken"  # another sweeper has it, or the work went on
         tail = await self._parts.backend.journal.tail(row.work_id)
         if tail is None:
             log.warning("the index has a row of %s, which has no journal", row.work_id)
-            return
+            return "orphan"
         decision = decide.on_due(tail.control, row, now=now, has_backlog=has_backlog)
         match decision:
             case decide.LookLater(due_at=due_at):
                 await self._write(tail, taken, due_at)
             case decide.Send() if (look_at := self._not_before(tail, now)) is not None:
                 await self._write(tail, taken, look_at)
+                return SWEPT[decide.LookLater]
             case decide.Send(delay_seconds=delay, due_at=due_at):
                 await self._write(tail, taken, due_at)
                 await self._parts.backend.queue.send([Message(row.work_id, tail.position, row.lane, delay)])
@@ -121,6 +135,7 @@ class Sweeper:
                 await self._end(tail, Failed(error))
             case decide.Cancel(reason=reason):
                 await self._end(tail, Cancelled(reason))
+        return SWEPT[type(decision)]
 
     def _not_before(self, tail: Entry, now: float) -> float | None:
         """When to look again at work whose engine or lane is paused; None: it is not, or must end soon."""

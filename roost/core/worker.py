@@ -181,6 +181,11 @@ class Worker:
             executor=self._executor,
         )
         self.sessions[session] = asyncio.create_task(self._run(session), name=f"session:{delivery.work_id}")
+        self._tell_lanes()
+
+    def _tell_lanes(self) -> None:
+        if self._parts.observer is not None:
+            self._parts.observer.lanes(self._parts.settings.concurrency, len(self.sessions))
 
     async def _run(self, session: Session) -> None:
         """One session; whatever becomes of it, the worker goes on."""
@@ -199,6 +204,7 @@ class Worker:
         finally:
             session.close()
             del self.sessions[session]
+            self._tell_lanes()
             self._lane_free.set()
 
     async def _record_bug(self, session: Session, error: Exception) -> None:

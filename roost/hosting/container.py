@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Protocol, TypeVar
@@ -55,20 +56,29 @@ class Container:
     async def _use(self, use: Use[T]) -> T:
         if self._runtime is None:
             self._runtime = await self._open()
-        return await use(self._runtime)
+        try:
+            return await use(self._runtime)
+        finally:
+            if self._runtime.watching is not None and self._runtime.watching.emf is not None:
+                self._runtime.watching.emf.flush(_to_log)
 
     async def _open(self) -> Runtime:
         settings = load_settings()
         logging.getLogger("roost").setLevel(settings.log_level.upper())
         engines = settings.worker.engines if self._has_engines else None
         return await self._stack.enter_async_context(
-            open_runtime(settings, engines=engines, actor=self._actor)
+            open_runtime(settings, engines=engines, actor=self._actor, is_function=True)
         )
 
     def close(self) -> None:
         """Close the runtime and the loop. Lambda itself never asks for it."""
         self._runner.run(self._stack.aclose())
         self._runner.close()
+
+
+def _to_log(line: str) -> None:
+    """What a function prints is its log; CloudWatch takes metrics from lines that are its format."""
+    sys.stdout.write(f"{line}\n")
 
 
 def remaining_seconds(context: LambdaContext) -> float:

@@ -184,6 +184,7 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     `engine_version` is that of the engine which made this snapshot, if it has one.
     `conversation` is the key of the conversation that it is of.
     A fork `waits` for what the version waited for that it began from.
+    `trace` is where it was enqueued, as W3C's `traceparent`, if somebody traces.
     """
 
     kind: ClassVar = Kind.ENQUEUED
@@ -205,6 +206,7 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     cause: Cause | None = None
     turn: Turn | None = None
     conversation: str | None = None
+    trace: str = ""
 
 
 class Claimed(Struct, frozen=True, omit_defaults=True):

@@ -1,8 +1,9 @@
 """Wraps any backend: a hook runs before and after each call.
 
-Counting, timing, faults and crash points are hooks; no backend knows of them. The
-hook is given the call's name (`append`, `send`, `acquire` …) and, for appends, the
-kind of the entry; it may raise, wait, or end the process.
+Faults and crash points are hooks; no backend knows of them. The hook is given the call's
+name (`append`, `send`, `acquire` …) and, for appends, the kind of the entry; it may raise,
+wait, or end the process. Counting and timing are a watch, which sees what was asked and
+what came of it, and changes nothing.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
-from roost.errors import SettingsError
+from roost.errors import RoostError, SettingsError
 from roost.journal.claims import Acquired, Ask, Call, Change, Owner, Refused, ResourceView
 from roost.journal.entries import Entry, IndexRow, Kind
 from roost.models import Lane, State
@@ -41,35 +42,71 @@ Hook = Callable[[When, str, str], Awaitable[None]]
 T = TypeVar("T")
 
 
-class _Calls:
-    def __init__(self, hook: Hook) -> None:
-        self._hook = hook
+class Watch(Protocol):
+    """Sees each call as it ends; it neither waits nor raises."""
 
-    async def _call(self, name: str, call: Awaitable[T], detail: str = "") -> T:
+    def began(self) -> float:
+        """A reading of the watch's own clock."""
+
+    def ended(
+        self, call: str, detail: str, began: float, subject: object, result: object, error: Exception | None
+    ) -> None:
+        """A call is over.
+
+        Args:
+            call: its name.
+            detail: the kind of an appended entry, or "".
+            began: what `began` gave.
+            subject: what was stored (entries, a row, an ask); None for other calls.
+            result: what it gave; the bytes of one chunk, for a read of an artifact.
+            error: what it raised, if it did.
+        """
+
+
+class _Calls:
+    def __init__(self, hook: Hook | None, watch: Watch | None = None) -> None:
+        self._hook = hook
+        self._watch = watch
+
+    async def _call(self, name: str, call: Awaitable[T], detail: str = "", subject: object = None) -> T:
+        if self._hook is None:
+            return await self._watched(name, call, detail, subject)
         try:
             await self._hook("before", name, detail)
         except BaseException:
             getattr(call, "close", lambda: None)()  # a call that never starts must not warn
             raise
-        result = await call
+        result = await self._watched(name, call, detail, subject)
         await self._hook("after", name, detail)
+        return result
+
+    async def _watched(self, name: str, call: Awaitable[T], detail: str, subject: object) -> T:
+        if self._watch is None:
+            return await call
+        began = self._watch.began()
+        try:
+            result = await call
+        except RoostError as error:
+            self._watch.ended(name, detail, began, subject, None, error)
+            raise
+        self._watch.ended(name, detail, began, subject, result, None)
         return result
 
 
 class InstrumentedJournal(_Calls):
     """A `Journal` with a hook."""
 
-    def __init__(self, inner: Journal, hook: Hook) -> None:
-        super().__init__(hook)
+    def __init__(self, inner: Journal, hook: Hook | None, watch: Watch | None = None) -> None:
+        super().__init__(hook, watch)
         self._inner = inner
 
     async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
         return await self._call(
-            "append", self._inner.append(entry, with_row=with_row), entry.event.kind.value
+            "append", self._inner.append(entry, with_row=with_row), entry.event.kind.value, entry
         )
 
     async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        return await self._call("append_many", self._inner.append_many(entries))
+        return await self._call("append_many", self._inner.append_many(entries), subject=entries)
 
     async def tail(self, work_id: str) -> Entry | None:
         return await self._call("tail", self._inner.tail(work_id))
@@ -100,12 +137,12 @@ class InstrumentedJournal(_Calls):
 class InstrumentedIndex(_Calls):
     """A `WorkIndex` with a hook."""
 
-    def __init__(self, inner: WorkIndex, hook: Hook) -> None:
-        super().__init__(hook)
+    def __init__(self, inner: WorkIndex, hook: Hook | None, watch: Watch | None = None) -> None:
+        super().__init__(hook, watch)
         self._inner = inner
 
     async def put(self, row: IndexRow) -> bool:
-        return await self._call("index_put", self._inner.put(row))
+        return await self._call("index_put", self._inner.put(row), subject=row)
 
     async def get(self, work_id: str) -> IndexRow | None:
         return await self._call("index_get", self._inner.get(work_id))
@@ -129,12 +166,13 @@ class InstrumentedIndex(_Calls):
 class InstrumentedClaims(_Calls):
     """`ResourceClaims` with a hook."""
 
-    def __init__(self, inner: ResourceClaims, hook: Hook) -> None:
-        super().__init__(hook)
+    def __init__(self, inner: ResourceClaims, hook: Hook | None, watch: Watch | None = None) -> None:
+        super().__init__(hook, watch)
         self._inner = inner
 
     async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
-        return await self._call("acquire", self._inner.acquire(ask, now=now, overtake_before=overtake_before))
+        call = self._inner.acquire(ask, now=now, overtake_before=overtake_before)
+        return await self._call("acquire", call, subject=ask)
 
     async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
         return await self._call("release", self._inner.release(owner, now=now))
@@ -160,8 +198,8 @@ class InstrumentedClaims(_Calls):
 class InstrumentedQueue(_Calls):
     """A `WorkQueue` with a hook."""
 
-    def __init__(self, inner: WorkQueue, hook: Hook) -> None:
-        super().__init__(hook)
+    def __init__(self, inner: WorkQueue, hook: Hook | None, watch: Watch | None = None) -> None:
+        super().__init__(hook, watch)
         self._inner = inner
 
     async def send(self, messages: Sequence[Message]) -> None:
@@ -203,37 +241,41 @@ class InstrumentedQueue(_Calls):
 class InstrumentedArtifacts(_Calls):
     """An `ArtifactStore` with a hook."""
 
-    def __init__(self, inner: ArtifactStore, hook: Hook) -> None:
-        super().__init__(hook)
+    def __init__(self, inner: ArtifactStore, hook: Hook | None, watch: Watch | None = None) -> None:
+        super().__init__(hook, watch)
         self._inner = inner
 
     async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
         return await self._call("artifact_put", self._inner.put(chunks))
 
     async def read(self, digest: str) -> AsyncIterator[bytes]:
-        await self._hook("before", "artifact_read", "")
+        if self._hook is not None:
+            await self._hook("before", "artifact_read", "")
         async for chunk in self._inner.read(digest):
+            if self._watch is not None:
+                self._watch.ended("artifact_read", "", self._watch.began(), None, chunk, None)
             yield chunk
-        await self._hook("after", "artifact_read", "")
+        if self._hook is not None:
+            await self._hook("after", "artifact_read", "")
 
     async def size(self, digest: str) -> int | None:
         return await self._call("artifact_size", self._inner.size(digest))
 
 
 class InstrumentedBackend:
-    """A `Backend` whose every port has the hook."""
+    """A `Backend` whose every port has the hook, or the watch, or both."""
 
-    def __init__(self, inner: Backend, hook: Hook) -> None:
+    def __init__(self, inner: Backend, hook: Hook | None = None, watch: Watch | None = None) -> None:
         self._inner = inner
         self.url = inner.url
         self.projects_on_append = inner.projects_on_append
         self.inline_max_bytes = inner.inline_max_bytes
         self.sweep_seconds = inner.sweep_seconds
-        self.journal: Journal = InstrumentedJournal(inner.journal, hook)
-        self.index: WorkIndex = InstrumentedIndex(inner.index, hook)
-        self.claims: ResourceClaims = InstrumentedClaims(inner.claims, hook)
-        self.queue: WorkQueue = InstrumentedQueue(inner.queue, hook)
-        self.artifacts: ArtifactStore = InstrumentedArtifacts(inner.artifacts, hook)
+        self.journal: Journal = InstrumentedJournal(inner.journal, hook, watch)
+        self.index: WorkIndex = InstrumentedIndex(inner.index, hook, watch)
+        self.claims: ResourceClaims = InstrumentedClaims(inner.claims, hook, watch)
+        self.queue: WorkQueue = InstrumentedQueue(inner.queue, hook, watch)
+        self.artifacts: ArtifactStore = InstrumentedArtifacts(inner.artifacts, hook, watch)
 
     async def check(self) -> Sequence[Finding]:
         return await self._inner.check()

@@ -179,6 +179,30 @@ def _probe(port: int, path: str) -> int:
         return error.code
 
 
+@pytest.mark.slow
+def test_metrics_are_served(roost: Roost) -> None:
+    process = roost.start("worker", "--engines", "demo", "--metrics-port", "0", ROOST_LOG_FORMAT="json")
+    port = json.loads(read_until(process.stderr, "metrics.listening"))["port"]
+    roost("wait", roost.enqueue({"count": 2}))
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        text = answer.read().decode()
+    assert 'roost_step_attempts_total{engine="demo",outcome="committed"} 2.0' in text
+    assert "roost_worker_lanes 8.0" in text
+    assert 'roost_work_count{state="queued"}' in text
+    process.send_signal(signal.SIGTERM)
+    assert _end(process).code == 0
+
+
+def test_a_metrics_port_that_is_taken_is_an_error_that_says_what_to_do(roost: Roost) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        result = roost("worker", "--engines", "demo", "--metrics-port", port)
+    assert result.code == 2
+    assert "--metrics-port" in result.err
+
+
 def test_a_health_port_that_is_taken_is_an_error_that_says_what_to_do(roost: Roost) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

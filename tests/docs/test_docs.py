@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -55,10 +56,20 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "page_name", ["README.md", "examples/aws.md", "examples/guides/resources.md", "examples/guides/flows.md"]
+    "page_name",
+    [
+        "README.md",
+        "examples/aws.md",
+        "examples/guides/resources.md",
+        "examples/guides/flows.md",
+        "examples/guides/observability.md",
+    ],
 )
 def test_every_shell_block_runs(tmp_path: Path, environ: dict[str, str], page: str, page_name: str) -> None:
     """All blocks of a page in order, in one shell, as a reader would type them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        metrics_port = str(free.getsockname()[1])
     lines = [
         "set -euo pipefail",
         "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT",
@@ -66,7 +77,7 @@ def test_every_shell_block_runs(tmp_path: Path, environ: dict[str, str], page: s
     ]
     for language, mark, text in BLOCK.findall((ROOT / page_name).read_text()):
         if language == "bash":
-            command = text.replace("https://example.com", page).rstrip()
+            command = text.replace("https://example.com", page).replace("9464", metrics_port).rstrip()
             lines += [f"cd {tmp_path}", f"{command} 2>worker.log &" if "background" in mark else command]
     script = "\n".join(lines)
     done = subprocess.run(

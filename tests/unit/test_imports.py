@@ -10,7 +10,17 @@ import pytest
 import roost
 from roost import models, names
 
-HEAVY = {"asyncio", "httpx2", "msgspec", "pydantic", "sqlite3", "aioboto3", "botocore", "starlette"}
+HEAVY = {
+    "asyncio",
+    "httpx2",
+    "msgspec",
+    "pydantic",
+    "sqlite3",
+    "aioboto3",
+    "botocore",
+    "starlette",
+    "opentelemetry",
+}
 
 
 def imported_by(code: str) -> set[str]:
@@ -33,6 +43,19 @@ def imported_by(code: str) -> set[str]:
 )
 def test_a_start_imports_nothing_heavy(code: str) -> None:
     assert not imported_by(code) & HEAVY
+
+
+@pytest.mark.slow
+def test_nothing_is_imported_to_watch_when_nobody_does() -> None:
+    """With all of `roost worker` set up."""
+    code = (
+        "import asyncio; from roost.config import load_settings; from roost.wiring import open_runtime\n"
+        "async def main():\n"
+        "    async with open_runtime(load_settings({'storage': 'memory:'}), engines='demo') as r:\n"
+        "        assert r.parts.observer is None; r.worker()\n"
+        "asyncio.run(main())"
+    )
+    assert not imported_by(code) & {"opentelemetry", "prometheus_client"}
 
 
 def test_each_public_name_is_there_and_is_listed() -> None:

@@ -86,6 +86,7 @@ def every_kind() -> list[Entry]:
             cause=Cause("c", 9, "nightly", 2),
             turn=Turn("talk", 0, True),
             conversation="chat/1",
+            trace="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         )
     ]
 

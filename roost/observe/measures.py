@@ -1,0 +1,203 @@
+"""What happens, as numbers: one observer that feeds any sink of metrics."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from roost.clock import Clock
+from roost.core.observe import Began, Held, StepEnd
+from roost.errors import StorageUnavailable
+from roost.journal.claims import Acquired
+from roost.journal.entries import Cancelled, Committed, Entry, Failed, IndexRow
+from roost.names import Lane, State
+from roost.observe import names
+from roost.observe.names import Metric
+
+Labels = Mapping[str, str]
+
+
+class Sink(Protocol):
+    """Where numbers go. Each metric is one of `names.METRICS`, with exactly its labels."""
+
+    def add(self, metric: Metric, amount: float, labels: Labels) -> None:
+        """To a counter."""
+
+    def record(self, metric: Metric, value: float, labels: Labels) -> None:
+        """In a histogram."""
+
+    def set(self, metric: Metric, value: float, labels: Labels) -> None:
+        """A gauge."""
+
+
+class Measures:
+    """An `Observer` and a `Watch` in one.
+
+    Args:
+        backend: the scheme of the storage's URL; a label.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], clock: Clock, backend: str, *, build: Labels) -> None:
+        self._sinks = sinks
+        self._clock = clock
+        self._backend = backend
+        self._known: dict[str, set[str]] = defaultdict(set)
+        self._claims_held = 0
+        self._set(names.BUILD_INFO, 1, **build)
+
+    # --- the observer ---
+
+    def enqueuing(self, work_id: str, engine: str, lane: Lane, at: float) -> str:
+        """See `Observer`."""
+        return ""
+
+    def enqueued(self, entry: Entry, *, is_new: bool, at: float) -> None:
+        """See `Observer`."""
+        outcome = "new" if is_new else "known"
+        self._add(names.WORK_ENQUEUED, 1, engine=entry.control.engine, outcome=outcome)
+
+    def session_began(self, held: Held, began: Began) -> None:
+        """See `Observer`."""
+        if began.ready_at is not None:
+            self._record(names.SCHEDULE_DELAY, max(0.0, began.at - began.ready_at), lane=held.lane.value)
+        if began.blocked_seconds is not None:
+            self._record(names.CLAIMS_WAIT, max(0.0, began.blocked_seconds))
+
+    def session_ended(self, held: Held, end: str, at: float) -> None:
+        """See `Observer`."""
+
+    def step_began(self, held: Held, version: int, attempt: int, at: float) -> None:
+        """See `Observer`."""
+
+    def step_entered(self, held: Held, step: str, at: float) -> None:
+        """See `Observer`."""
+
+    def step_ended(self, held: Held, step: str, end: StepEnd) -> None:
+        """See `Observer`."""
+        engine = held.engine
+        self._record(names.STEP_DURATION, end.seconds, engine=engine, step=step, outcome=end.outcome)
+        self._add(names.STEP_ATTEMPTS, 1, engine=engine, outcome=end.outcome)
+        if end.snapshot_bytes is not None and end.stored_bytes is not None:
+            self._record(names.SNAPSHOT_SIZE, end.snapshot_bytes, engine=engine)
+            self._record(names.SNAPSHOT_STORED, end.stored_bytes, engine=engine)
+
+    def recorded(self, held: Held, key: str, position: int, began_at: float, at: float) -> None:
+        """See `Observer`."""
+
+    def claims_changed(self, held: Held, *, has_them: bool) -> None:
+        """See `Observer`."""
+        self._claims_held += 1 if has_them else -1
+        self._set(names.CLAIMS_HELD, self._claims_held)
+
+    def lease_lost(self, reason: str) -> None:
+        """See `Observer`."""
+        self._add(names.LEASE_LOST, 1, reason=reason)
+
+    def taken_over(self, reason: str) -> None:
+        """See `Observer`."""
+        self._add(names.LEASE_TAKEOVERS, 1, reason=reason)
+
+    def renewed(self, count: int) -> None:
+        """See `Observer`."""
+        self._add(names.LEASE_RENEWALS, count)
+
+    def swept(self, lag_seconds: float, repaired: Mapping[str, int]) -> None:
+        """See `Observer`."""
+        self._set(names.SWEEPER_LAG, lag_seconds)
+        for cause, count in repaired.items():
+            self._add(names.SWEEPER_REPAIRED, count, cause=cause)
+
+    def lanes(self, count: int, busy: int) -> None:
+        """See `Observer`."""
+        self._set(names.WORKER_LANES, count)
+        self._set(names.WORKER_BUSY, busy)
+
+    def counted(self, counts: Mapping[State, int]) -> None:
+        """Somebody counted the work items."""
+        for state in State:
+            self._set(names.WORK_COUNT, counts.get(state, 0), state=state.value)
+
+    # --- the watch ---
+
+    def began(self) -> float:
+        """See `Watch`."""
+        return self._clock.monotonic()
+
+    def ended(
+        self, call: str, detail: str, began: float, subject: object, result: object, error: Exception | None
+    ) -> None:
+        """See `Watch`."""
+        self._add(names.STORAGE_CALLS, 1, backend=self._backend, op=call)
+        if isinstance(error, StorageUnavailable):
+            self._add(names.STORAGE_THROTTLES, 1, backend=self._backend, op=call)
+        if error is not None:
+            return
+        if stored := _bytes_of(subject, result):
+            self._add(names.STORAGE_BYTES, stored, backend=self._backend, op=call)
+        if isinstance(subject, Entry) and isinstance(result, Entry):
+            self._appended(subject, result, self._clock.monotonic() - began)
+        elif isinstance(subject, IndexRow):
+            lag_seconds = max(0.0, self._clock.now() - subject.updated_at)
+            self._record(names.INDEX_LAG, lag_seconds, backend=self._backend)
+
+    def _appended(self, entry: Entry, stands: Entry, seconds: float) -> None:
+        event, kind = entry.event, entry.event.kind.value
+        self._record(names.APPEND_DURATION, seconds, backend=self._backend, kind=kind)
+        if stands.entry_id != entry.entry_id:
+            self._add(names.CONFLICTS, 1, backend=self._backend, kind=kind)
+        elif isinstance(event, Failed | Cancelled) or (isinstance(event, Committed) and event.is_finished):
+            state = entry.control.state.value
+            self._add(names.WORK_FINISHED, 1, engine=entry.control.engine, outcome=state)
+
+    # --- to the sinks ---
+
+    def _add(self, metric: Metric, amount: float, **labels: str) -> None:
+        checked = self._checked(metric, labels)
+        for sink in self._sinks:
+            sink.add(metric, amount, checked)
+
+    def _record(self, metric: Metric, value: float, **labels: str) -> None:
+        checked = self._checked(metric, labels)
+        for sink in self._sinks:
+            sink.record(metric, value, checked)
+
+    def _set(self, metric: Metric, value: float, **labels: str) -> None:
+        checked = self._checked(metric, labels)
+        for sink in self._sinks:
+            sink.set(metric, value, checked)
+
+    def _checked(self, metric: Metric, labels: dict[str, str]) -> Labels:
+        """The labels, in the metric's order; a value too many is `other`."""
+        return {name: self._capped(name, labels[name]) for name in metric.labels}
+
+    def _capped(self, name: str, value: str) -> str:
+        if name not in names.CAPPED_LABELS:
+            return value
+        known = self._known[name]
+        if value not in known:
+            if len(known) >= names.LABEL_VALUES_MAX:
+                return names.OTHER
+            known.add(value)
+        return value
+
+
+def _bytes_of(subject: object, result: object) -> int:
+    """The bytes of bodies and artifacts that a call carried."""
+    match subject, result:
+        case Entry(body=body), Entry() if body is not None:
+            return len(body.data)
+        case None, bytes():
+            return len(result)
+        case None, _ if (size := getattr(result, "size_bytes", None)) is not None:
+            return int(size)
+        case list() | tuple(), _:
+            return sum(_bytes_of(one, one) for one in subject if isinstance(one, Entry))
+    return 0
+
+
+def was_refused(subject: object, result: object) -> bool:
+    """Whether a call came to nothing: a position taken, resources held."""
+    if isinstance(subject, Entry) and isinstance(result, Entry):
+        return subject.entry_id != result.entry_id
+    return not isinstance(result, Acquired)

@@ -1,0 +1,301 @@
+"""Every name that traces, metrics and logs of Roost have; a test holds that there are no others.
+
+The names under `roost.` are a stable contract. Beside them stand a few attributes of
+OpenTelemetry's semantic conventions for messaging, which are still in development there;
+should they change, they change here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+OTHER = "other"
+"""The value of a label that has too many values."""
+LABEL_VALUES_MAX = 100
+"""How many values a label may have that engines choose, in one process; then it is `other`."""
+
+# --- spans -------------------------------------------------------------------
+
+ENQUEUE = "enqueue"
+SESSION = "session"
+STEP = "step"
+APPEND = "journal.append"
+ACQUIRE = "claims.acquire"
+ARTIFACT_PUT = "artifact.put"
+ONCE = "once"
+
+WORK_ID = "roost.work.id"
+ENGINE = "roost.engine"
+ENGINE_VERSION = "roost.engine.version"
+LANE = "roost.lane"
+WORKER = "roost.worker.id"
+TOKEN = "roost.lease.token"  # noqa: S105  the name of an attribute
+SESSION_END = "roost.session.end"
+STEP_NAME = "roost.step"
+VERSION = "roost.version"
+ATTEMPT = "roost.attempt"
+OUTCOME = "roost.step.outcome"
+POSITION = "roost.journal.position"
+KIND = "roost.journal.kind"
+CONFLICT = "roost.conflict"
+BYTES = "roost.bytes"
+ONCE_KEY = "roost.once.key"
+ERROR_TYPE = "error.type"
+MESSAGING_SYSTEM = "messaging.system"
+MESSAGING_OPERATION = "messaging.operation.type"
+MESSAGING_DESTINATION = "messaging.destination.name"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A kind of span.
+
+    Attributes:
+        name: what its name begins with; enqueueing, sessions and steps add engine and step.
+        kind: as OpenTelemetry calls it.
+        attributes: all that it may have.
+    """
+
+    name: str
+    kind: Literal["producer", "consumer", "internal"]
+    about: str
+    attributes: tuple[str, ...]
+
+
+SPANS: dict[str, Span] = {
+    span.name: span
+    for span in (
+        Span(
+            ENQUEUE,
+            "producer",
+            "a work item is stored",
+            (WORK_ID, ENGINE, LANE, MESSAGING_SYSTEM, MESSAGING_OPERATION, MESSAGING_DESTINATION, CONFLICT),
+        ),
+        Span(
+            SESSION,
+            "consumer",
+            "one lease, from claim to settling; a trace of its own, linked to the enqueueing and "
+            "to the session before",
+            (
+                WORK_ID,
+                ENGINE,
+                ENGINE_VERSION,
+                LANE,
+                WORKER,
+                TOKEN,
+                SESSION_END,
+                MESSAGING_SYSTEM,
+                MESSAGING_OPERATION,
+                MESSAGING_DESTINATION,
+            ),
+        ),
+        Span(
+            STEP,
+            "internal",
+            "one attempt at a step, with its commit",
+            (WORK_ID, ENGINE, TOKEN, STEP_NAME, VERSION, ATTEMPT, OUTCOME, POSITION, ERROR_TYPE),
+        ),
+        Span(
+            APPEND,
+            "internal",
+            "an append to a journal",
+            (WORK_ID, POSITION, KIND, CONFLICT, BYTES, ERROR_TYPE),
+        ),
+        Span(ACQUIRE, "internal", "resources are asked for", (WORK_ID, TOKEN, CONFLICT, ERROR_TYPE)),
+        Span(ARTIFACT_PUT, "internal", "an artifact or a large body is stored", (BYTES, ERROR_TYPE)),
+        Span(ONCE, "internal", "a side effect that is done once", (WORK_ID, ONCE_KEY, POSITION)),
+    )
+}
+
+# --- metrics -----------------------------------------------------------------
+
+Instrument = Literal["counter", "histogram", "gauge"]
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+LONG_SECONDS = (0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+SIZES = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric.
+
+    Attributes:
+        name: as OpenTelemetry has it; `prometheus_name` is made of it.
+        unit: UCUM's: `s`, `By`, or a `{thing}`.
+        labels: all of them, always given.
+        buckets: upper bounds, of a histogram.
+    """
+
+    name: str
+    instrument: Instrument
+    unit: str
+    about: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def prometheus_name(self) -> str:
+        """With underscores and the unit; the client adds `_total` to counters."""
+        name = self.name.replace(".", "_")
+        unit = {"s": "_seconds", "By": "_bytes"}.get(self.unit, "")
+        return name if name.endswith(unit) else name + unit
+
+
+def _counter(name: str, unit: str, about: str, *labels: str) -> Metric:
+    return Metric(name, "counter", unit, about, labels)
+
+
+def _gauge(name: str, unit: str, about: str, *labels: str) -> Metric:
+    return Metric(name, "gauge", unit, about, labels)
+
+
+def _histogram(name: str, unit: str, buckets: tuple[float, ...], about: str, *labels: str) -> Metric:
+    return Metric(name, "histogram", unit, about, labels, buckets)
+
+
+WORK_ENQUEUED = _counter(
+    "roost.work.enqueued",
+    "{item}",
+    "Work items enqueued: `new`, or `known` by id or key.",
+    "engine",
+    "outcome",
+)
+WORK_FINISHED = _counter(
+    "roost.work.finished",
+    "{item}",
+    "Work items that ended: `done`, `failed`, `cancelled`.",
+    "engine",
+    "outcome",
+)
+WORK_COUNT = _gauge("roost.work.count", "{item}", "Work items by state, counted now and then.", "state")
+STEP_DURATION = _histogram(
+    "roost.step.duration", "s", SECONDS, "What an engine took for a step.", "engine", "step", "outcome"
+)
+STEP_ATTEMPTS = _counter("roost.step.attempts", "{attempt}", "Attempts at steps.", "engine", "outcome")
+SCHEDULE_DELAY = _histogram(
+    "roost.schedule.delay", "s", LONG_SECONDS, "From ready to claimed and entered.", "lane"
+)
+LEASE_TAKEOVERS = _counter(
+    "roost.lease.takeovers",
+    "{lease}",
+    "Leases taken from workers that went silent: `claim`, `evict`.",
+    "reason",
+)
+LEASE_LOST = _counter(
+    "roost.lease.lost", "{lease}", "Leases this worker lost: `taken`, `silent`, `storage`.", "reason"
+)
+LEASE_RENEWALS = _counter("roost.lease.renewals", "{lease}", "Leases that heartbeats renewed.")
+APPEND_DURATION = _histogram(
+    "roost.journal.append.duration", "s", SECONDS, "An append to a journal.", "backend", "kind"
+)
+CONFLICTS = _counter(
+    "roost.journal.conflicts", "{append}", "Appends whose position was taken.", "backend", "kind"
+)
+CLAIMS_WAIT = _histogram(
+    "roost.claims.wait", "s", LONG_SECONDS, "How long blocked work had waited when it was claimed again."
+)
+CLAIMS_HELD = _gauge("roost.claims.held", "{session}", "Sessions of this worker that hold resources.")
+SWEEPER_LAG = _gauge("roost.sweeper.due.lag", "s", "How late the last sweep was for the row due first.")
+SWEEPER_REPAIRED = _counter(
+    "roost.sweeper.repaired",
+    "{row}",
+    "Due rows: `sent`, `settled`, `failed`, `cancelled`, `looked` (nothing to do yet).",
+    "cause",
+)
+INDEX_LAG = _histogram(
+    "roost.index.lag", "s", SECONDS, "Age of what an index row reflects, when it is written.", "backend"
+)
+WORKER_LANES = _gauge("roost.worker.lanes", "{session}", "Work items this worker can run at a time.")
+WORKER_BUSY = _gauge("roost.worker.lanes.busy", "{session}", "Work items this worker runs now.")
+STORAGE_CALLS = _counter("roost.storage.calls", "{call}", "Calls of the storage's ports.", "backend", "op")
+STORAGE_BYTES = _counter(
+    "roost.storage.bytes", "By", "Bodies appended, and artifacts written and read.", "backend", "op"
+)
+STORAGE_THROTTLES = _counter(
+    "roost.storage.throttles",
+    "{call}",
+    "Calls that the storage could not answer then: throttled, locked or unreachable.",
+    "backend",
+    "op",
+)
+SNAPSHOT_SIZE = _histogram("roost.snapshot.size", "By", SIZES, "A committed snapshot, as JSON.", "engine")
+SNAPSHOT_STORED = _histogram("roost.snapshot.stored", "By", SIZES, "The same, as stored.", "engine")
+BUILD_INFO = _gauge("roost.build.info", "1", "1; the labels say which Roost and Python.", "version", "python")
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric for metric in list(globals().values()) if isinstance(metric, Metric)
+}
+CAPPED_LABELS = frozenset({"engine", "step"})
+"""Labels whose values engines choose."""
+EMF_NAMESPACE = "Roost"
+EMF_METRICS = (
+    WORK_ENQUEUED,
+    WORK_FINISHED,
+    STEP_DURATION,
+    STEP_ATTEMPTS,
+    SCHEDULE_DELAY,
+    LEASE_TAKEOVERS,
+    LEASE_LOST,
+    CONFLICTS,
+    CLAIMS_WAIT,
+    SWEEPER_LAG,
+    SWEEPER_REPAIRED,
+    STORAGE_THROTTLES,
+    SNAPSHOT_STORED,
+)
+"""What functions on Lambda write: each is billed as a metric of its own."""
+
+# --- logs --------------------------------------------------------------------
+
+LOG_FIELDS = (
+    "ts",
+    "level",
+    "event",
+    "msg",
+    "work_id",
+    "engine",
+    "engine_version",
+    "step",
+    "version",
+    "attempt",
+    "token",
+    "position",
+    "worker_id",
+    "lane",
+    "duration_ms",
+    "error_type",
+    "trace_id",
+    "span_id",
+    "stack",
+    "roost_version",
+)
+"""Fields of a log line; an event may add its own. `msg` is for people and may change."""
+
+LOG_EVENTS = {
+    "budget.low": "a budget is nearly used up",
+    "budget.used_up": "a budget is used up; the work is parked",
+    "console.engine": "an engine of the console could not be loaded",
+    "console.failed": "a request to the console met a bug",
+    "delivery.rejected": "a delivery went to the dead letters",
+    "health.listening": "where probes are answered",
+    "heartbeat.failed": "the storage did not take a heartbeat; it is tried again",
+    "lease.lost": "a session ended without a trace, since its lease was gone",
+    "lease.takeover": "work was taken over from a worker that went silent",
+    "message.foreign": "a message in the queue is not one of Roost's",
+    "metrics.listening": "where metrics are served",
+    "observe.count_failed": "work could not be counted for the metrics",
+    "receive.failed": "the storage did not give deliveries; it is tried again",
+    "session.bug": "a bug in Roost ended a session; it counts as a failed attempt",
+    "session.failed": "a session ended early; its delivery comes again",
+    "step.committed": "a step was committed (level debug)",
+    "step.failed": "an attempt failed; it is tried again, or the work has failed",
+    "sweep.failed": "the storage failed a sweep; it is tried again",
+    "work.expired": "work was deleted whose retention time is over",
+    "worker.count_failed": "with --until-idle: what is left could not be counted",
+    "worker.draining": "the worker was told to stop",
+    "worker.ended_thread": "a step that hangs in a thread was ended with the process",
+    "worker.started": "a worker serves, and what",
+}
+"""What `event` may be; a line without one has the name of its logger."""

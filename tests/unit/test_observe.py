@@ -1,0 +1,404 @@
+"""Traces and metrics: what is emitted is what `names` lists and the guide explains, and no more."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import json
+import logging
+import random
+import re
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from prometheus_client import generate_latest
+
+from roost import FailWork, current_step
+from roost.cli.logs import JsonFormatter
+from roost.core.client import Client
+from roost.core.observe import SESSION_ENDS, STEP_OUTCOMES
+from roost.core.parts import CoreSettings, Parts
+from roost.core.worker import Worker
+from roost.engine import EngineRegistry
+from roost.errors import StorageUnavailable
+from roost.models import Child, Join, Snapshot, WaitFor, WorkItem
+from roost.observe import names, traces
+from roost.observe.emf import VALUES_MAX, EmfSink
+from roost.observe.measures import Measures
+from roost.observe.otel import OtelSink
+from roost.observe.prometheus import PrometheusSink
+from roost.observe.watching import Watching
+from roost.storage.instrument import InstrumentedBackend
+from roost.storage.memory import MemoryBackend
+from roost.testing.contract.process import Scripted
+from roost.testing.virtual_time import SeededIds, VirtualClock, run
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "examples/guides/observability.md").read_text()
+SETTINGS = CoreSettings(lease_seconds=10.0, wait_seconds=2.0, concurrency=4, sweep_seconds=1.0)
+
+Step = Callable[[Snapshot, WorkItem], Coroutine[Any, Any, Snapshot]]
+
+
+class World:
+    """Workers on a memory backend that is watched, in virtual time."""
+
+    def __init__(self, step: Step, *, is_watched: bool = True) -> None:
+        self.clock = VirtualClock(asyncio.get_running_loop())
+        self.spans = InMemorySpanExporter()
+        tracing = TracerProvider(shutdown_on_exit=False)
+        tracing.add_span_processor(SimpleSpanProcessor(self.spans))
+        self.reader = InMemoryMetricReader()
+        meter = MeterProvider([self.reader], shutdown_on_exit=False).get_meter("roost")
+        self.prometheus, self.emf = PrometheusSink(), EmfSink("prod", self.clock)
+        measures = Measures(
+            [OtelSink(meter), self.prometheus, self.emf],
+            self.clock,
+            "memory",
+            build={"version": "1", "python": "3"},
+        )
+        self.watching = Watching(
+            measures, traces.Traces(tracing.get_tracer("roost"), self.clock, "roost_memory")
+        )
+        self.memory = MemoryBackend(self.clock)
+        self.failing: tuple[str, ...] = ()
+        watching = self.watching if is_watched else None
+        backend = InstrumentedBackend(InstrumentedBackend(self.memory, self._fail), None, watching)
+        self.parts = Parts(backend, self.clock, SeededIds(random.Random(1)), SETTINGS, watching)
+        self.engines = EngineRegistry([Scripted(step)])
+        self.client = Client(self.parts)
+
+    async def _fail(self, when: str, call: str, detail: str) -> None:
+        if when == "before" and call in self.failing:
+            raise StorageUnavailable("away")
+
+    def worker(self, name: str = "w") -> asyncio.Task[None]:
+        return asyncio.create_task(Worker(self.parts, self.engines, name).run())
+
+    async def stop(self, *tasks: asyncio.Task[None]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def works(self, seconds: float = 60.0) -> None:
+        task = self.worker()
+        await asyncio.sleep(seconds)
+        await self.stop(task)
+
+    def found(self, name: str) -> list[ReadableSpan]:
+        return [span for span in self.spans.get_finished_spans() if (span.name + " ").startswith(f"{name} ")]
+
+    def metrics(self) -> Iterator[tuple[str, set[str], Sequence[Any]]]:
+        """Each metric that has values: its name, its labels, its points."""
+        data = self.reader.get_metrics_data()
+        assert data is not None
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics:
+            points = metric.data.data_points
+            yield metric.name, {label for point in points for label in point.attributes}, points
+
+    def value(self, name: str, **labels: str) -> float:
+        for found, _, points in self.metrics():
+            for point in points:
+                if found == name and labels.items() <= dict(point.attributes).items():
+                    return float(point.value)
+        return 0.0
+
+
+def in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def call() -> None:
+        run(test)
+
+    call.__name__, call.__doc__ = test.__name__, test.__doc__
+    return call
+
+
+class Life:
+    """An engine's step that does a bit of everything, by its payload."""
+
+    client: Client
+
+    async def __call__(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        step = current_step()
+        match item.payload.get("do"):
+            case "fail":
+                raise FailWork("no")
+            case "hang":
+                await asyncio.Event().wait()
+            case "meet a signal":
+                await self.client.signal(item.work_id, "ring")
+            case "parent" if snapshot.version == 0:
+                await step.once("mail", lambda: 1)
+                await step.artifacts.put("a.txt", b"aa")
+                return snapshot.next(
+                    spawn=[Child(engine="demo", payload={})], wait_for=WaitFor(children=Join())
+                )
+        return snapshot.finish()
+
+
+async def _everything() -> World:
+    """A world in which all that is named has happened."""
+    life = Life()
+    world = World(life)
+    life.client = world.client
+    for do in ("", "fail", "parent", "meet a signal"):
+        await world.client.enqueue("demo", {"do": do})
+    for _ in range(2):
+        await world.client.enqueue("demo", {}, idempotency_key="k")
+    await world.works()
+    hung = await world.client.enqueue("demo", {"do": "hang"}, resources=("r",))
+    first = world.worker("first")
+    await asyncio.sleep(5)
+    await world.client.enqueue("demo", {}, resources=("r",))
+    await asyncio.sleep(5)
+    world.failing = ("renew", "index_put")  # no heartbeat goes through
+    await asyncio.sleep(15)
+    world.failing = ()
+    await asyncio.sleep(15)  # taken over
+    await world.client.cancel(hung, "enough", by_seconds=0.0)
+    await asyncio.sleep(120)
+    await world.stop(first)
+    world.watching.measures.counted(await world.memory.index.counts(""))
+    return world
+
+
+@pytest.fixture(scope="module")
+def everything() -> World:
+    """See `_everything`; it is only looked at."""
+    return run(_everything)
+
+
+def test_every_metric_that_is_named_is_taken_with_exactly_its_labels(everything: World) -> None:
+    world = everything
+    taken = {name: labels for name, labels, _ in world.metrics()}
+    assert taken == {name: set(metric.labels) for name, metric in names.METRICS.items()}
+
+
+def test_every_span_that_is_named_is_made_and_has_no_attribute_that_is_not(everything: World) -> None:
+    world = everything
+    made = world.spans.get_finished_spans()
+    kinds = {
+        name: [span for span in made if (span.name + " ").startswith(f"{name} ")] for name in names.SPANS
+    }
+    assert sum(map(len, kinds.values())) == len(made)
+    for name, spans in kinds.items():
+        attributes = {key for span in spans for key in span.attributes or ()}
+        assert attributes <= set(names.SPANS[name].attributes), name
+        assert {span.kind.name.lower() for span in spans} == {names.SPANS[name].kind}
+
+
+def test_a_whole_life_is_linked_over_its_sessions_and_children(everything: World) -> None:
+    world = everything
+    [enqueued] = [s for s in world.found("enqueue demo") if s.attributes and s.attributes.get(names.CONFLICT)]
+    assert enqueued.end_time is not None  # known by its key: it has a span, too
+    parent = next(s for s in world.found("step demo") if s.name.endswith("start") and _is_parent(world, s))
+    sessions = _of(world.found("session demo"), parent)
+    assert [_attribute(span, names.SESSION_END) for span in sessions] == ["wait", "done"]
+    first, last = sessions
+    [enqueue] = _of(world.found("enqueue demo"), parent)
+    assert _links(first) == [enqueue.context.span_id]
+    assert _links(last) == [enqueue.context.span_id, first.context.span_id]
+    assert first.parent is None
+    assert first.context.trace_id != last.context.trace_id != enqueue.context.trace_id
+    child = next(
+        s for s in world.found("enqueue demo") if s.parent and s.parent.span_id == first.context.span_id
+    )
+    child_id = _attribute(child, names.WORK_ID)
+    entry = asyncio.run(world.memory.journal.get(str(child_id), 0))
+    assert entry is not None
+    assert entry.event.trace.startswith(f"00-{child.context.trace_id:032x}-{child.context.span_id:016x}-")  # type: ignore[union-attr]
+    [of_child] = _of(world.found("session demo"), child)
+    assert _links(of_child) == [child.context.span_id]
+
+
+def _attribute(span: ReadableSpan, name: str) -> Any:
+    return (span.attributes or {}).get(name)
+
+
+def _of(spans: Sequence[ReadableSpan], like: ReadableSpan) -> list[ReadableSpan]:
+    """Those of the same work item, in order of time."""
+    found = [s for s in spans if _attribute(s, names.WORK_ID) == _attribute(like, names.WORK_ID)]
+    return sorted(found, key=lambda span: span.start_time or 0)
+
+
+def _is_parent(world: World, step: ReadableSpan) -> bool:
+    return bool(_of(world.found("once"), step))
+
+
+def _links(span: ReadableSpan) -> list[int]:
+    return [link.context.span_id for link in span.links]
+
+
+def test_what_a_step_does_is_inside_its_span(everything: World) -> None:
+    world = everything
+    [once] = world.found("once")
+    step = next(s for s in world.found("step") if once.parent and s.context.span_id == once.parent.span_id)
+    inside = [
+        s for s in world.spans.get_finished_spans() if s.parent and s.parent.span_id == step.context.span_id
+    ]
+    assert {"once", "journal.append", "artifact.put"} <= {span.name for span in inside}
+    assert step.parent is not None
+    assert _attribute(step, names.OUTCOME) == "committed"
+    assert all(s.start_time >= step.start_time and s.end_time <= step.end_time for s in inside)  # type: ignore[operator]
+
+
+def test_outcomes_are_counted(everything: World) -> None:
+    world = everything
+    for outcome, count in (("done", 6), ("failed", 1), ("cancelled", 1)):
+        assert world.value("roost.work.finished", outcome=outcome) == count, outcome
+    assert world.value("roost.work.enqueued", outcome="known") == 1
+    assert world.value("roost.lease.lost", reason="silent") == 1
+    assert world.value("roost.lease.takeovers", reason="claim") == 1
+    assert world.value("roost.journal.conflicts", kind="committed") == 1
+    assert world.value("roost.claims.held") == 0
+    assert world.value("roost.worker.lanes.busy") == 0
+    outcomes = {s.attributes[names.OUTCOME] for s in world.found("step") if s.attributes}
+    assert outcomes <= set(STEP_OUTCOMES)
+    assert {s.attributes[names.SESSION_END] for s in world.found("session") if s.attributes} <= set(
+        SESSION_ENDS
+    )
+
+
+@in_virtual_time
+async def test_nothing_is_stored_of_a_trace_when_nobody_watches() -> None:
+    world = World(Life(), is_watched=False)
+    work_id = await world.client.enqueue("demo", {})
+    await world.works(5)
+    entry = await world.memory.journal.get(work_id, 0)
+    assert entry is not None
+    assert entry.event.trace == ""  # type: ignore[union-attr]
+    assert not world.spans.get_finished_spans()
+
+
+def test_prometheus_has_the_same_numbers(everything: World) -> None:
+    world = everything
+    text = generate_latest(world.prometheus.registry).decode()
+    assert 'roost_work_finished_total{engine="demo",outcome="done"} 6.0' in text
+    assert 'roost_step_duration_seconds_bucket{engine="demo",le="0.005",outcome="committed"' in text
+    families = set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+    told = {m.prometheus_name + "_total" * (m.instrument == "counter") for m in names.METRICS.values()}
+    assert {name for name in families if not name.endswith("_created")} == told
+
+
+def test_embedded_metrics_are_documents_of_cloudwatchs_format_within_its_limits(everything: World) -> None:
+    world = everything
+    for _ in range(2 * VALUES_MAX):
+        world.emf.record(names.STEP_DURATION, 0.5, {"engine": "demo", "step": "s", "outcome": "committed"})
+    lines: list[str] = []
+    world.emf.flush(lines.append)
+    documents = [json.loads(line) for line in lines]
+    for document in documents:
+        [told] = document["_aws"]["CloudWatchMetrics"]
+        assert told["Namespace"] == "Roost"
+        assert all(set(dimensions) <= document.keys() for dimensions in told["Dimensions"])
+        assert len(told["Metrics"]) <= 100
+        for metric in told["Metrics"]:
+            value = document[metric["Name"]]
+            assert not isinstance(value, list) or 0 < len(value) <= VALUES_MAX
+        assert document["stack"] == "prod"
+    assert sum(document.get("roost.work.finished.failed", 0) for document in documents) == 1
+    again: list[str] = []
+    world.emf.flush(again.append)
+    assert again == []
+
+
+def test_a_label_with_too_many_values_becomes_other() -> None:
+    taken: list[str] = []
+
+    class Names:
+        def add(self, metric: names.Metric, amount: float, labels: Any) -> None:
+            taken.append(labels["reason" if "reason" in labels else "engine"])
+
+        record = set = add
+
+    class Clock:
+        pass
+
+    measures = Measures([], Clock(), "memory", build={"version": "1", "python": "3"})  # type: ignore[arg-type]
+    measures._sinks = [Names()]
+    for number in range(names.LABEL_VALUES_MAX + 5):
+        measures._add(names.STEP_ATTEMPTS, 1, engine=f"e{number}", outcome="committed")
+    assert taken[-1] == names.OTHER
+    assert len(set(taken)) == names.LABEL_VALUES_MAX + 1
+
+
+# --- logs and the guide ---
+
+
+@in_virtual_time
+async def test_a_line_of_a_session_says_whose_it_is() -> None:
+    records: list[str] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(self.format(record))
+
+    handler = Kept()
+    handler.setFormatter(JsonFormatter())
+    logger = logging.getLogger("roost")
+    logger.addHandler(handler)
+    try:
+        world = World(Life())
+        work_id = await world.client.enqueue("demo", {"do": "fail"})
+        await world.works(5)
+    finally:
+        logger.removeHandler(handler)
+    [line] = [line for line in map(json.loads, records) if line["event"] == "step.failed"]
+    assert line.keys() <= set(names.LOG_FIELDS)
+    assert (line["work_id"], line["engine"], line["token"], line["attempt"]) == (work_id, "demo", 1, 1)
+    assert line["error_type"] == "FailWork"
+    [step] = world.found("step")
+    assert line["trace_id"] == f"{step.context.trace_id:032x}"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["ts"])
+
+
+def _events_in_the_source() -> set[str]:
+    """Every text that stands for `event` in the `extra` of a log call."""
+    found: set[str] = set()
+    texts = [path.read_text() for path in (ROOT / "roost").rglob("*.py")]
+    for text in (text for text in texts if '"event": "' in text):
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Dict):
+                pairs = zip(node.keys, node.values, strict=True)
+                found |= {
+                    str(value.value)
+                    for key, value in pairs
+                    if isinstance(key, ast.Constant)
+                    and key.value == "event"
+                    and isinstance(value, ast.Constant)
+                }
+    return found
+
+
+def test_every_log_event_is_listed_and_none_is_listed_that_is_not_there() -> None:
+    by_name = {"budget.low", "budget.used_up"}  # their call has them from a loop
+    assert _events_in_the_source() | by_name == set(names.LOG_EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("heading", "expected"),
+    [
+        ("Metrics", set(names.METRICS)),
+        ("Spans", set(names.SPANS)),
+        ("Log events", set(names.LOG_EVENTS)),
+        ("Log fields", set(names.LOG_FIELDS)),
+    ],
+)
+def test_the_guide_lists_every_name_and_no_other(heading: str, expected: set[str]) -> None:
+    section = GUIDE.split(f"## {heading}\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `([^`]+)`", section, re.MULTILINE)) == expected
+
+
+def test_the_guide_has_the_right_labels_and_attributes() -> None:
+    for metric in names.METRICS.values():
+        labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
+        assert f"| `{metric.name}` | {metric.instrument}, {metric.unit} | {labels} |" in GUIDE
+    for span in names.SPANS.values():
+        attributes = ", ".join(f"`{name}`" for name in span.attributes)
+        assert f"| {attributes} |" in GUIDE
