@@ -89,7 +89,7 @@ async def open_runtime(
         if hook is not None or watching is not None:
             backend = InstrumentedBackend(backend, hook, watching)
         core, workspaces = _core_settings(settings, backend), host_workspaces(settings, clock)
-        parts = Parts(backend, clock, SystemIds(), core, workspaces, watching)
+        parts = Parts(backend, clock, SystemIds(), core, workspaces, observer=watching)
         yield Runtime(
             backend,
             parts,

@@ -90,14 +90,16 @@ async def _made(parts: Parts, entry: Entry, rule: Fire, ended: dict[str, Any], d
             extra={"event": "trigger.failed", "work_id": entry.work_id},
         )
         return None
+    work_id, lane = triggered_id(entry.work_id, entry.position, rule.name), Lane.of(rule.priority)
+    now = parts.clock.now()
     event = Enqueued(
         engine=rule.enqueue,
-        lane=Lane.of(rule.priority),
+        lane=lane,
         priority=rule.priority,
         resources=tuple(dict.fromkeys(rule.resources)),
         cause=Cause(entry.work_id, entry.position, rule.name, depth),
+        trace=parts.observer.enqueuing(work_id, rule.enqueue, lane, now) if parts.observer else "",
     )
-    work_id = triggered_id(entry.work_id, entry.position, rule.name)
     body = await bodies.store(parts.backend, raw)
     return new_work.entry_of(parts, event, body, work_id=work_id, actor=entry.actor)
 

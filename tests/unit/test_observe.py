@@ -71,7 +71,7 @@ class World:
         self.failing: tuple[str, ...] = ()
         watching = self.watching if is_watched else None
         backend = InstrumentedBackend(InstrumentedBackend(self.memory, self._fail), None, watching)
-        self.parts = Parts(backend, self.clock, SeededIds(random.Random(1)), SETTINGS, watching)
+        self.parts = Parts(backend, self.clock, SeededIds(random.Random(1)), SETTINGS, observer=watching)
         self.engines = EngineRegistry([Scripted(step)])
         self.client = Client(self.parts)
 
