@@ -25,7 +25,9 @@ from roost.errors import SettingsError
 from roost.rules import RuleName, Schedule, Trigger
 
 FILE_NAME = "roost.toml"
-_EXTRA_VARIABLES = frozenset({"ROOST_CONFIG", "ROOST_DEBUG"})  # read elsewhere, or not a setting
+_EXTRA_VARIABLES = frozenset(
+    {"ROOST_CONFIG", "ROOST_DEBUG", "ROOST_URL", "ROOST_TOKEN"}
+)  # read elsewhere, or not a setting
 _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
 )

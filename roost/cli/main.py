@@ -20,6 +20,7 @@ from roost.cli import (
     explain,
     lab,
     look,
+    options,
     resources,
     schedules,
     ui,
@@ -27,7 +28,7 @@ from roost.cli import (
     workspaces,
 )
 from roost.cli.output import EXIT_CODES, FAILED, INTERRUPTED, exit_code, print_error, say
-from roost.errors import RoostError
+from roost.errors import InputError, RoostError
 
 app = typer.Typer(
     name="roost",
@@ -76,13 +77,34 @@ def _print_version(value: bool) -> None:
         raise typer.Exit
 
 
+_OVER_URL = frozenset(
+    {"status", "explain", "list", "events", "history", "diff", "wait", "enqueue", "artifacts", "resources"}
+    | {"cancel", "pause", "resume", "retry", "fork", "budget"}
+)
+"""Commands that a console's address is enough for."""
+
+
 @app.callback()
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_print_version, is_eager=True, help="Say which Roost."
     ),
+    url: str | None = typer.Option(
+        None,
+        "--url",
+        envvar="ROOST_URL",
+        metavar="URL",
+        help="Talk to the console at this address instead of to the storage; ROOST_TOKEN is sent to it.",
+    ),
 ) -> None:
-    pass
+    command = context.invoked_subcommand
+    if url and command not in _OVER_URL and os.environ.get("ROOST_URL") != url:
+        raise InputError(
+            f"`roost {command}` does not work over --url",
+            hint=f"These do: {', '.join(sorted(_OVER_URL))}.",
+        )
+    options.REMOTE.url = url if command in _OVER_URL else None
 
 
 def main() -> None:

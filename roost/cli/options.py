@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +74,22 @@ def finish(main: Coroutine[Any, Any, int]) -> None:
         raise typer.Exit(code)
 
 
+@dataclass(slots=True)
+class Remote:
+    """Where the console is that a command talks to instead of the storage; None: it does not."""
+
+    url: str | None = None
+
+
+REMOTE = Remote()
+
+
 async def _opened(settings: Settings, use: Callable[[Runtime], Awaitable[int]], engines: str | None) -> int:
+    if REMOTE.url is not None:
+        from roost.cli.remote import open_remote
+
+        async with open_remote(REMOTE.url) as remote:
+            return await use(remote)
     from roost.wiring import open_runtime
 
     async with open_runtime(settings, engines=engines, actor=settings.actor or _user()) as runtime:

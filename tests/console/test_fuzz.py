@@ -35,7 +35,7 @@ from tests.console.conftest import opened
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-EXAMPLES = 15  # of each operation
+EXAMPLES = 10  # of each operation
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

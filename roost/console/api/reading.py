@@ -41,13 +41,14 @@ async def get_work(call: Call) -> Answer:
     told = await call.desk.explain(view)
     return Answer(
         shapes.Work(
-            item=shapes.Item.model_validate(view.item),
+            item=view.item.model_dump(mode="json", exclude={"payload"}),
             control=control_out(view),
             explain=told.text,
             if_worker_dies=told.if_worker_dies,
             cause=told.cause.value,
+            next_at=told.next_at,
             artifacts=list(view.artifacts),
-            progress=view.row.progress if view.row is not None else None,
+            row=None if view.row is None else row_out(view.row),
         )
     )
 
@@ -81,8 +82,11 @@ async def get_snapshot(call: Call) -> Answer:
 
 def snapshot_out(call: Call, snapshot: Snapshot) -> shapes.SnapshotOut:
     """A version without what is redacted."""
-    data = call.desk.redaction.apply(snapshot.engine, snapshot.data)
-    return shapes.SnapshotOut.model_validate(snapshot.model_copy(update={"data": data}))
+    hidden = {
+        name: call.desk.redaction.apply(snapshot.engine, getattr(snapshot, name))
+        for name in ("data", "result")
+    }
+    return shapes.SnapshotOut.model_validate(snapshot.model_copy(update=hidden))
 
 
 async def get_changes(call: Call) -> Answer:

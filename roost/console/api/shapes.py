@@ -193,28 +193,17 @@ class Counts(Out):
     as_of: float
 
 
-class Item(Out):
-    """A work item as it was enqueued, its payload apart."""
-
-    work_id: str
-    engine: str
-    priority: int
-    resources: tuple[str, ...]
-    created_at: float
-    deadline_at: float | None
-    idempotency_key: str | None
-
-
 class Work(Out):
     """A work item as it stands: `control` is what its journal says."""
 
-    item: Item
+    item: Annotated[dict[str, Any], Field(description="As it was enqueued, its payload apart.")]
     control: dict[str, Any]
+    row: Row | None
     explain: str
     if_worker_dies: str
     cause: str
+    next_at: float | None
     artifacts: list[Artifact]
-    progress: tuple[float, str] | None
 
 
 class Payload(Out):
@@ -256,6 +245,7 @@ class SnapshotOut(Out):
     """A committed version."""
 
     work_id: str
+    engine: str
     version: int
     status: str
     step: str
@@ -263,8 +253,10 @@ class SnapshotOut(Out):
     history: list[str]
     artifacts: list[Artifact]
     is_finished: bool
+    result: Any = None
     created_at: float
     updated_at: float
+    finished_at: float | None = None
 
 
 class Changes(Out):
