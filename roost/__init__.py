@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     )
     from roost.errors import FailWork, RetryLater, RoostError
     from roost.models import (
+        Approval,
         Artifact,
         Child,
         ChildResult,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from roost.typed import Finish, Go, TypedEngine
 
 __all__ = [
+    "Approval",
     "Artifact",
     "ArtifactWriter",
     "Child",
@@ -53,6 +55,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Approval": "roost.models",
     "Artifact": "roost.models",
     "Child": "roost.models",
     "ChildResult": "roost.models",

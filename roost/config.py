@@ -109,6 +109,20 @@ class AwsSettings(BaseModel, extra="forbid"):
     appends_in_flight: Annotated[int, Field(ge=1, le=256)] = 4
 
 
+class ApprovalSettings(BaseModel, extra="forbid"):
+    """`[approvals]`: tokens with which people answer what an engine asks.
+
+    Attributes:
+        signing_secret: at least 16 characters, the same for all workers, clients and consoles.
+        old_signing_secret: tokens that it signed stay good, while the secret is changed.
+        url: what a token is put behind to be a link, such as `https://roost.example.com/approve/`.
+    """
+
+    signing_secret: Annotated[SecretStr, Field(min_length=16)] | None = None
+    old_signing_secret: Annotated[SecretStr, Field(min_length=16)] | None = None
+    url: str = ""
+
+
 class ConsoleSettings(BaseModel, extra="forbid"):
     """`[console]`: the operator's console.
 
@@ -182,6 +196,7 @@ class Settings(BaseSettings):
         retention_seconds: how long work is kept after it ended; 0: for ever.
         worker: see `WorkerSettings`.
         aws: see `AwsSettings`.
+        approvals: see `ApprovalSettings`.
         console: see `ConsoleSettings`.
         workspace: see `WorkspaceSettings`.
         observe: see `ObserveSettings`.
@@ -206,6 +221,7 @@ class Settings(BaseSettings):
     retention_seconds: Annotated[Seconds, Field(ge=0, allow_inf_nan=False)] = 30 * 86400.0
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     aws: AwsSettings = Field(default_factory=AwsSettings)
+    approvals: ApprovalSettings = Field(default_factory=ApprovalSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)
     workspace: WorkspaceSettings = Field(default_factory=WorkspaceSettings)
     observe: ObserveSettings = Field(default_factory=ObserveSettings)
@@ -239,6 +255,7 @@ class Settings(BaseSettings):
 _TABLES: dict[str, type[BaseModel]] = {
     "worker": WorkerSettings,
     "aws": AwsSettings,
+    "approvals": ApprovalSettings,
     "console": ConsoleSettings,
     "workspace": WorkspaceSettings,
     "observe": ObserveSettings,

@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel, ValidationError
 
 from roost.errors import EngineContractError, EngineNotFound, PayloadError, RoostError
-from roost.models import Artifact, ChildResult, Signal, Snapshot, WorkItem, check_id
+from roost.models import Approval, Artifact, ChildResult, Signal, Snapshot, WorkItem, check_id
 
 ENTRY_POINTS = "roost.engines"
 VERSION_MAX_CHARS = 100
@@ -261,6 +261,23 @@ class StepContext(Protocol):
     @property
     def timed_out(self) -> bool:
         """Whether the wait before this step ended without what it waited for."""
+
+    def ask(
+        self, name: str = "approval", *, reply: type[BaseModel] | Mapping[str, Any] | None = None
+    ) -> Approval:
+        """Ask somebody for an approval: gives a signed token, and what to wait for.
+
+        Send `link` to whoever is to decide and return `snapshot.next(wait_for=ask.wait(…))`. The
+        token is the same over all tries of this step. It answers once, while the work waits for it,
+        and what it answers is in `signals` of the next step, with who and when.
+
+        Args:
+            name: unique within this step; up to 200 bytes.
+            reply: the shape of the answer: a pydantic model, or a JSON Schema; None: any JSON.
+
+        Raises:
+            SettingsError: there is no secret to sign with (`approvals.signing_secret`).
+        """
 
     def spend(self, **amounts: float) -> None:
         """Report what this step has used up, as `spend(tokens=1200, usd=0.01)`; adds up.

@@ -26,6 +26,7 @@ __all__ = [
     "NAMESPACE_MARK",
     "REASON_MAX_CHARS",
     "RESOURCES_MAX",
+    "Approval",
     "Artifact",
     "Child",
     "ChildResult",
@@ -244,6 +245,7 @@ class WaitFor(BaseModel):
         timeout_seconds: how long; None: for ever.
         on_timeout: whether the next step runs then (`current_step().timed_out`), or the
             work fails.
+        replies: JSON Schema by signal, of those that answer approvals (`current_step().ask`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -252,6 +254,38 @@ class WaitFor(BaseModel):
     children: Join | None = None
     timeout_seconds: float | None = None
     on_timeout: OnTimeout = OnTimeout.GO_ON
+    replies: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+
+class Approval(BaseModel):
+    """An approval that a step asks for; `wait` makes the step after it wait for the answer.
+
+    Attributes:
+        name: what the engine calls it.
+        signal: the name of the signal that answers it.
+        token: lets whoever has it answer, once, while the work waits.
+        link: the token behind `approvals.url` of the settings; the token where that is not set.
+        reply: JSON Schema of the answer; empty: any JSON.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    signal: str
+    token: str = Field(repr=False)
+    link: str = Field(repr=False)
+    reply: dict[str, Any] = Field(default_factory=dict)
+
+    def wait(
+        self, *, timeout_seconds: float | None = None, on_timeout: OnTimeout = OnTimeout.GO_ON
+    ) -> WaitFor:
+        """What makes the work wait for the answer; when it expires, and what then."""
+        return WaitFor(
+            signals=(self.signal,),
+            timeout_seconds=timeout_seconds,
+            on_timeout=on_timeout,
+            replies={self.signal: self.reply} if self.reply else {},
+        )
 
 
 class Snapshot(BaseModel):

@@ -15,6 +15,7 @@ from roost.clock import Clock, SystemClock, SystemIds
 from roost.config import Settings
 from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
+from roost.core.tokens import Signer
 from roost.core.worker import Worker
 from roost.core.workspaces import HostWorkspaces
 from roost.engine import EngineRegistry, load_engines
@@ -141,6 +142,14 @@ def _core_settings(settings: Settings, backend: Backend) -> CoreSettings:
         grace_seconds=worker.grace_seconds,
         retention_seconds=settings.retention_seconds or None,
         triggers=settings.triggers,
+        approvals=_signer(settings),
+    )
+
+
+def _signer(settings: Settings) -> Signer:
+    secrets = (settings.approvals.signing_secret, settings.approvals.old_signing_secret)
+    return Signer(
+        tuple(secret.get_secret_value() for secret in secrets if secret is not None), settings.approvals.url
     )
 
 

@@ -152,7 +152,7 @@ def enqueue(
         }
         lines: Iterator[tuple[str, dict[str, Any]]] = iter([("", fields | {"payload": _payload(payload)})])
     else:
-        lines = _lines(_read(file, "--file"), {"engine": engine})
+        lines = _lines(read_input(file, "--file"), {"engine": engine})
 
     async def use(runtime: Runtime) -> int:
         now = runtime.parts.clock.now()
@@ -230,11 +230,16 @@ def _payload(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     if text == "-" or text.startswith("@"):
-        return jsonio.parse_object(_read(text.removeprefix("@"), "--payload"), what="--payload")
+        return jsonio.parse_object(read_input(text.removeprefix("@"), "--payload"), what="--payload")
     return jsonio.parse_object(text.encode("utf-8", "surrogateescape"), what="--payload")
 
 
-def _read(name: str, option: str) -> bytes:
+def read_input(name: str, option: str) -> bytes:
+    """What a file holds, or standard input (`-`).
+
+    Raises:
+        InputError: it can't be read.
+    """
     try:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
     except OSError as error:

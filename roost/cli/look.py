@@ -70,8 +70,8 @@ def status(
 ) -> None:
     """Show one work item: its state and why, its snapshot and artifacts.
 
-    With --json: an object with `item`, `control`, `snapshot` (null before the first commit)
-    and `artifacts`.
+    With --json: an object with `item`, `control`, `children` (`total`, `open`), `snapshot` (null
+    before the first commit) and `artifacts`.
 
     Examples:
 
@@ -98,10 +98,16 @@ def status(
 
 def status_document(view: WorkView) -> dict[str, Any]:
     """What `status --json` prints; a stable format."""
+    from roost.journal import family
+
     snapshot = None if view.snapshot is None else view.snapshot.model_dump(mode="json")
     return {
         "item": view.item.model_dump(mode="json"),
         "control": {name: plain(getattr(view.control, name)) for name in CONTROL_FIELDS},
+        "children": {
+            "total": family.total(view.control.family),
+            "open": family.open_count(view.control.family),
+        },
         "snapshot": snapshot,
         "artifacts": [artifact.model_dump(mode="json") for artifact in view.artifacts],
     }
@@ -130,6 +136,9 @@ def _print_status(view: WorkView, now: float) -> None:
         lines.append(
             ("this step", f"{control.failures} failed attempts, {control.interruptions} interruptions")
         )
+    if control.family is not None:
+        document = status_document(view)["children"]
+        lines.append(("children", f"{document['total']}, {document['open']} open (roost tree)"))
     if view.row is not None and view.row.progress is not None:
         lines.append(("progress", f"{view.row.progress[0]:.0%} {view.row.progress[1]}"))
     lines.append(("payload", _short_json(item.payload)))

@@ -23,6 +23,7 @@ from roost.cli import (
     options,
     resources,
     schedules,
+    talk,
     ui,
     worker,
     workspaces,
@@ -58,6 +59,11 @@ app.command()(control.budget)
 app.command()(control.purge)
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(artifacts.app, name="artifacts")
+app.command()(talk.signal)
+app.command()(talk.signals)
+app.command()(talk.approvals)
+app.command()(talk.approve)
+app.command()(talk.tree)
 app.command()(ui.ui)
 app.add_typer(resources.app, name="resources")
 app.add_typer(schedules.app, name="schedules")

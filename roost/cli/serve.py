@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ _COLLECT_AFTER = 20_000  # new containers; Python itself begins at 700
 
 
 async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int:
-    """Run a worker until it is told to stop; with `until_idle`, until all work has ended or is on hold."""
+    """Run a worker until it is told to stop; with `until_idle`, until all has ended, waits or is on hold."""
     _calm_the_collector()
     executor = ThreadPoolExecutor(settings.worker.concurrency, thread_name_prefix=_THREADS)
     worker = runtime.worker(executor=executor)
@@ -154,16 +154,27 @@ def _is_at_rest(state: State) -> bool:
     return state.is_terminal or state is State.PAUSED
 
 
+async def _is_schedules(runtime: Runtime, left: Mapping[State, int]) -> bool:
+    """Whether all that is left are schedules between two ticks."""
+    if not left.keys() <= {State.SCHEDULED, State.WAITING}:
+        return False
+    asleep: int = await schedules.asleep_count(runtime.client)
+    return sum(left.values()) == asleep
+
+
 async def _drain_when_idle(runtime: Runtime, worker: Worker, namespace: str) -> None:
+    """Drain once all work has ended, or is seen twice in a row to wait for somebody outside."""
+    was_at_rest = False
     while True:
         try:
             counts = await runtime.backend.index.counts(namespace)
         except StorageError as error:  # the worker itself goes on, too
             log.warning("can't count what is left: %s", error, extra={"event": "worker.count_failed"})
         else:
-            left = sum(count for state, count in counts.items() if not _is_at_rest(state))
-            asleep = sum(counts.get(state, 0) for state in (State.SCHEDULED, State.WAITING))
-            if not left or (left == asleep and left == await schedules.asleep_count(runtime.client)):
+            left = {state: count for state, count in counts.items() if count and not _is_at_rest(state)}
+            is_at_rest = left.keys() <= {State.WAITING} and not worker.sessions
+            if not left or (is_at_rest and was_at_rest) or await _is_schedules(runtime, left):
                 worker.drain()
                 return
+            was_at_rest = is_at_rest
         await runtime.parts.clock.sleep(_IDLE_LOOK_SECONDS)

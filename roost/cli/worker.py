@@ -50,7 +50,7 @@ def worker(
         ),
     ] = None,
     until_idle: Annotated[
-        bool, typer.Option("--until-idle", help="Stop once every work item has ended or is paused.")
+        bool, typer.Option("--until-idle", help="Stop once all work has ended, waits or is paused.")
     ] = False,
     storage: options.Storage = None,
     home: options.Home = None,

@@ -16,8 +16,10 @@ from typing import Any, Protocol, TypeVar
 
 from roost import jsonio
 from roost.clock import Clock
+from roost.core import asking
 from roost.core.inbox import Given
 from roost.core.redact import describe
+from roost.core.tokens import Signer
 from roost.core.workspaces import StepWorkspace
 from roost.engine import EngineSpec, enter_step
 from roost.errors import (
@@ -31,6 +33,7 @@ from roost.errors import (
 )
 from roost.journal.entries import ErrorInfo
 from roost.models import (
+    Approval,
     Artifact,
     Child,
     ChildResult,
@@ -181,6 +184,7 @@ class Context:
         recorder: Recorder,
         given: Given,
         spent: dict[str, float],
+        signer: Signer,
         interruption: Interruption,
         is_cancelled: Callable[[], bool],
         report: Callable[[float, str], None],
@@ -199,6 +203,7 @@ class Context:
         self._recorder = recorder
         self._given = given
         self._spent = spent
+        self._signer = signer
         self._interruption = interruption
         self._is_cancelled = is_cancelled
         self._report = report
@@ -240,6 +245,9 @@ class Context:
     @property
     def timed_out(self) -> bool:
         return self._given.timed_out
+
+    def ask(self, name: str = "approval", *, reply: asking.Reply = None) -> Approval:
+        return asking.ask(self._signer, self.work_id, self._version + 1, name, reply)
 
     def spend(self, **amounts: float) -> None:
         for name, amount in amounts.items():

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from roost.core import bodies, claims, conversations, keys, new_work, outside, signals, versions
+from roost.core import bodies, claims, conversations, keys, new_work, outside, versions
 from roost.core.new_work import NewWork
-from roost.core.operations import Operations
 from roost.core.parts import Parts
 from roost.core.switches import Switches
+from roost.core.talking import Talking
 from roost.engine import EngineRegistry
 from roost.errors import (
     EnqueueConflict,
@@ -75,7 +75,7 @@ class Version:
     duration_seconds: float
 
 
-class Client(Operations):
+class Client(Talking):
     """Talks to a backend on behalf of people and programs.
 
     Args:
@@ -344,24 +344,6 @@ class Client(Operations):
         return snapshot
 
     # --- acting --------------------------------------------------------------
-
-    async def signal(
-        self, work_id: str, name: str, data: Any = None, *, signal_id: str | None = None
-    ) -> signals.Sent:
-        """Tell a work item something; durable on return, seen by exactly one committed step.
-
-        Args:
-            data: JSON of at most 256 KiB.
-            signal_id: the same signal sent again under it is one; by default unique.
-
-        Raises:
-            InputError: name, id or data can't be taken.
-            WorkNotFound: there is no such work item.
-            ConflictError: it has ended, or has too many signals that no step has seen.
-        """
-        return await signals.send(
-            self._parts, self._whole(work_id), name, data, signal_id=signal_id, actor=self._actor
-        )
 
     # --- resources -----------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from roost.core import children
+from roost.core.replies import check_replies
 from roost.engine import EngineRegistry
 from roost.errors import EngineContractError, PayloadError
 from roost.journal import entries, family
@@ -77,6 +78,7 @@ def _wait(wait_for: WaitFor, after: Family, now: float) -> entries.Wait:
         raise EngineContractError(
             "a wait names neither a signal nor children", hint="For a pause use `delay`."
         )
+    check_replies(wait_for)
     return entries.Wait(
         names=wait_for.signals,
         until=None if timeout is None else now + timeout,

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from roost.clock import Clock, Ids
 from roost.core.observe import Observer
+from roost.core.tokens import Signer
 from roost.core.workspaces import HostWorkspaces
 from roost.errors import StorageCorrupt, StorageError
 from roost.models import Lane
@@ -38,6 +39,7 @@ class CoreSettings:
         retention_seconds: how long work is kept after it ended; None: for ever.
         lanes: the priority lanes that a worker serves.
         triggers: what follows when work ends, by name.
+        approvals: signs the tokens of approvals.
     """
 
     lease_seconds: float = 30.0
@@ -50,6 +52,7 @@ class CoreSettings:
     retention_seconds: float | None = None
     lanes: tuple[Lane, ...] = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
+    approvals: Signer = field(default_factory=Signer)
 
 
 @dataclass(frozen=True, slots=True)

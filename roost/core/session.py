@@ -498,6 +498,7 @@ class Session:
             recorder=self,
             given=self._given,
             spent=self._spent,
+            signer=self._parts.settings.approvals,
             interruption=self.interruption,
             is_cancelled=lambda: self._control.cancel_requested or self._is_draining(),
             report=self._report,

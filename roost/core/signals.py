@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from roost import jsonio
 from roost.core import bodies, outside
+from roost.core.inbox import read_news
 from roost.core.parts import Parts
 from roost.errors import ConflictError, StorageCorrupt, WorkNotFound
-from roost.journal.entries import RECENT_MAX, Entry, Signaled
-from roost.models import check_id, check_name
+from roost.journal.entries import RECENT_MAX, Committed, Entry, Signaled
+from roost.models import Signal, check_id, check_name
 
 DATA_MAX_BYTES = 1 << 18  # 256 KiB
 PENDING_MAX = 1000  # signals that no step has seen yet; bounds what each entry carries
 PENDING_NAMES_MAX_BYTES = 1 << 15  # of their names, for the same reason
+_PAGE = 200  # entries of one read
 _TRIES = 50
 _RACE_PAUSE_SECONDS = 0.02
 
@@ -29,10 +32,29 @@ class Sent:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A signal in its journal; `seen_by_version` is that of the step which consumed it, if any has."""
+
+    signal: Signal
+    position: int
+    seen_by_version: int | None
+
+
 async def send(
-    parts: Parts, work_id: str, name: str, data: Any, *, signal_id: str | None, actor: str
+    parts: Parts,
+    work_id: str,
+    name: str,
+    data: Any,
+    *,
+    signal_id: str | None,
+    actor: str,
+    check: Callable[[Entry], Awaitable[None]] | None = None,
 ) -> Sent:
     """Append a signal, unless one of that id is there, and wake the work if it waits for it.
+
+    Args:
+        check: raises if a new signal can't be taken after the tail that it is given.
 
     Raises:
         InputError: name, id or data can't be taken.
@@ -52,12 +74,44 @@ async def send(
         if known is not None:
             return Sent(signal_id, known, is_new=False)
         _check_takes_signals(tail)
+        if check is not None:
+            await check(tail)
         event = Signaled(signal_id, name, _recent(last))
         entry = await outside.append(parts, tail, event, actor=actor, body=body)
         if entry is not None:
             return Sent(signal_id, entry.position, is_new=True)
         await parts.clock.sleep(parts.ids.uniform(0.0, _RACE_PAUSE_SECONDS))
     raise ConflictError(f"work item {work_id!r} moves too fast to be signaled", hint="Try again.")
+
+
+async def read_one(parts: Parts, work_id: str, position: int) -> Signal:
+    """The signal at a position."""
+    found = await read_news(parts, await _get(parts, work_id, position))
+    assert isinstance(found, Signal)
+    return found
+
+
+async def read_all(parts: Parts, work_id: str) -> Sequence[Received]:
+    """All signals of a work item, in the order in which they came.
+
+    Raises:
+        WorkNotFound: there is no such work item.
+    """
+    found: dict[int, Signal] = {}
+    seen_by: dict[int, int] = {}
+    after = -1
+    while page := await parts.backend.journal.read(work_id, after=after, limit=_PAGE):
+        for entry in page:
+            if isinstance(entry.event, Signaled):
+                news = await read_news(parts, entry)
+                assert isinstance(news, Signal)
+                found[entry.position] = news
+            elif isinstance(entry.event, Committed):
+                seen_by |= dict.fromkeys(entry.event.consumed, entry.event.version)
+        after = page[-1].position
+    if after < 0:
+        raise WorkNotFound(work_id)
+    return [Received(signal, position, seen_by.get(position)) for position, signal in found.items()]
 
 
 def _check_takes_signals(tail: Entry) -> None:

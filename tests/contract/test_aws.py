@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from roost.testing.contract import (
+    ApprovalsContract,
     ArtifactsContract,
     AttemptsContract,
     BackendContract,
@@ -99,6 +100,11 @@ class TestControl(ControlContract):
 
 @pytest.mark.slow
 class TestSignals(SignalsContract):
+    pass
+
+
+@pytest.mark.slow
+class TestApprovals(ApprovalsContract):
     pass
 
 

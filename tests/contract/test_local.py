@@ -9,6 +9,7 @@ import pytest
 from roost.storage.local import open_local
 from roost.storage.ports import Backend
 from roost.testing.contract import (
+    ApprovalsContract,
     ArtifactsContract,
     AttemptsContract,
     BackendContract,
@@ -103,6 +104,10 @@ class TestControl(ControlContract):
 
 class TestSignals(SignalsContract):
     """See `SignalsContract`."""
+
+
+class TestApprovals(ApprovalsContract):
+    """See `ApprovalsContract`."""
 
 
 class TestChildren(ChildrenContract):

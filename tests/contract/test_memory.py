@@ -7,6 +7,7 @@ import pytest
 from roost.storage.memory import MemoryBackend
 from roost.storage.ports import Backend
 from roost.testing.contract import (
+    ApprovalsContract,
     ArtifactsContract,
     AttemptsContract,
     BackendContract,
@@ -93,6 +94,10 @@ class TestControl(ControlContract):
 
 class TestSignals(SignalsContract):
     """See `SignalsContract`."""
+
+
+class TestApprovals(ApprovalsContract):
+    """See `ApprovalsContract`."""
 
 
 class TestChildren(ChildrenContract):

@@ -55,16 +55,18 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(
-    "page_name",
-    [
-        "README.md",
-        "examples/aws.md",
-        "examples/guides/resources.md",
-        "examples/guides/flows.md",
-        "examples/guides/observability.md",
-    ],
-)
+PAGES = [
+    "README.md",
+    "examples/aws.md",
+    "examples/guides/children.md",
+    "examples/guides/flows.md",
+    "examples/guides/observability.md",
+    "examples/guides/resources.md",
+    "examples/guides/signals.md",
+]
+
+
+@pytest.mark.parametrize("page_name", PAGES)
 def test_every_shell_block_runs(tmp_path: Path, environ: dict[str, str], page: str, page_name: str) -> None:
     """All blocks of a page in order, in one shell, as a reader would type them."""
     with socket.socket() as free:

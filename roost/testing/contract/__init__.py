@@ -15,6 +15,7 @@ A backend is done when this suite is green on it. Bind it in a test module of yo
     class TestArtifacts(ArtifactsContract): ...
     class TestBackend(BackendContract): ...
     class TestSignals(SignalsContract): ...
+    class TestApprovals(ApprovalsContract): ...
     class TestChildren(ChildrenContract): ...
     class TestEnds(EndsContract): ...
     class TestModel(ModelContract): ...
@@ -37,6 +38,7 @@ _MODULES = (
     "backend",
     "control",
     "directives",
+    "approvals",
     "signals",
     "children",
     "ends",
@@ -50,6 +52,7 @@ _MODULES = (
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _MODULES))
 
 from roost.testing.clock import ManualClock  # noqa: E402  after the line that shows asserts in full
+from roost.testing.contract.approvals import ApprovalsContract  # noqa: E402
 from roost.testing.contract.artifacts import ArtifactsContract  # noqa: E402
 from roost.testing.contract.attempts import AttemptsContract  # noqa: E402
 from roost.testing.contract.backend import BackendContract  # noqa: E402
@@ -69,6 +72,7 @@ from roost.testing.contract.queue import QueueContract  # noqa: E402
 from roost.testing.contract.signals import SignalsContract  # noqa: E402
 
 __all__ = [
+    "ApprovalsContract",
     "ArtifactsContract",
     "AttemptsContract",
     "BackendContract",

@@ -14,6 +14,7 @@ from roost.core.parts import CoreSettings, Parts
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
 from roost.core.switches import Switches
+from roost.core.tokens import Signer
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, RetryPolicy
 from roost.errors import StorageUnavailable
@@ -95,7 +96,11 @@ class Process:
     ) -> None:
         clock = Shifted(harness.clock, ahead_seconds) if ahead_seconds else harness.clock
         self.lease_seconds = 4 * harness.time_step_seconds
-        settings = CoreSettings(lease_seconds=self.lease_seconds, wait_seconds=harness.time_step_seconds * 10)
+        settings = CoreSettings(
+            lease_seconds=self.lease_seconds,
+            wait_seconds=harness.time_step_seconds * 10,
+            approvals=Signer(("the secret of the tests",)),
+        )
         self.name = name
         self.backend = backend
         self.parts = Parts(backend, clock, SystemIds(), settings)

@@ -1,0 +1,147 @@
+"""Approvals: an ask with a signed token, answered once, by a reply of the shape that was asked for.
+
+An ask is a wait for a signal whose name nobody else may use, and the answer is that signal:
+durable before it is acknowledged, seen by one step, with who and when. The id of the signal
+follows from the ask, so a second answer is known as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from roost import jsonio
+from roost.core import bodies, replies, signals
+from roost.core.parts import Parts
+from roost.core.tokens import Asked
+from roost.errors import ConflictError
+from roost.journal.entries import Control, Entry
+from roost.models import Signal
+from roost.names import APPROVAL_MARK
+
+
+@dataclass(frozen=True, slots=True)
+class OpenApproval:
+    """An ask that can be answered now.
+
+    Attributes:
+        name: what the engine calls it.
+        token, link: what answers it; the link is the token where no URL is set.
+        schema: JSON Schema of the reply; empty: any JSON.
+        until: epoch seconds at which it expires; None: never.
+        fails: the work fails then; else the engine decides.
+    """
+
+    work_id: str
+    version: int
+    name: str
+    token: str
+    link: str
+    schema: Mapping[str, Any]
+    until: float | None
+    fails: bool
+
+
+async def open_approvals(parts: Parts, tail: Entry) -> Sequence[OpenApproval]:
+    """All that can be answered now, in the order in which the wait names them."""
+    control, signer = tail.control, parts.settings.approvals
+    asked = [name for name in _asked_names(control) if _fault(control, name, parts.clock.now()) is None]
+    if not asked or control.waits is None:
+        return ()
+    schemas = await _schemas(parts, tail)
+    found = []
+    for name in asked:
+        token = signer.sign(Asked(tail.work_id, control.version, name))
+        found.append(
+            OpenApproval(
+                work_id=tail.work_id,
+                version=control.version,
+                name=name,
+                token=token,
+                link=signer.link(token),
+                schema=schemas.get(f"{APPROVAL_MARK}{name}", {}),
+                until=control.waits.until,
+                fails=control.waits.fails,
+            )
+        )
+    return found
+
+
+async def answer(parts: Parts, token: str, data: Any, *, actor: str) -> signals.Sent:
+    """Answer an ask. The same answer by the same actor, given again, is one.
+
+    Raises:
+        InputError: the token is not ours, or the reply is not of the shape that was asked for.
+        WorkNotFound: the work item is gone.
+        ConflictError: it was answered before, or is not asked yet, or no longer.
+    """
+    asked = parts.settings.approvals.read(token)
+
+    async def check(tail: Entry) -> None:
+        _check_open(tail, asked, parts.clock.now())
+        schema = (await _schemas(parts, tail)).get(f"{APPROVAL_MARK}{asked.name}")
+        if schema:
+            replies.check(schema, data)
+
+    sent = await signals.send(
+        parts,
+        asked.work_id,
+        f"{APPROVAL_MARK}{asked.name}",
+        data,
+        signal_id=asked.signal_id,
+        actor=actor,
+        check=check,
+    )
+    if not sent.is_new:
+        _check_same(await signals.read_one(parts, asked.work_id, sent.position), data, actor)
+    return sent
+
+
+def _check_same(stands: Signal, data: Any, actor: str) -> None:
+    if stands.data != data or stands.actor != actor:
+        raise ConflictError(
+            f"this was answered before, by {stands.actor}", hint="`roost signals` shows what was answered."
+        )
+
+
+def _asked_names(control: Control) -> list[str]:
+    names = control.waits.names if control.waits is not None else ()
+    return [name.removeprefix(APPROVAL_MARK) for name in names if name.startswith(APPROVAL_MARK)]
+
+
+def _fault(control: Control, name: str, now: float) -> str | None:
+    """Why an ask of the last commit can't be answered."""
+    waits = control.waits
+    is_answered = any(pending == f"{APPROVAL_MARK}{name}" for _, pending in control.signals)
+    if control.state.is_terminal or waits is None or name not in _asked_names(control):
+        return "is no longer asked for"
+    if is_answered:
+        return "was answered"
+    return "has expired" if waits.until is not None and waits.until <= now else None
+
+
+def _check_open(tail: Entry, asked: Asked, now: float) -> None:
+    control = tail.control
+    if control.version < asked.version:
+        raise ConflictError(
+            f"approval {asked.name!r} of {tail.work_id} is not asked for yet", hint="Try again in a moment."
+        )
+    is_newer = control.version > asked.version
+    fault = "is no longer asked for" if is_newer else _fault(control, asked.name, now)
+    if fault is not None:
+        raise ConflictError(
+            f"approval {asked.name!r} of {tail.work_id} {fault}",
+            hint=f"`roost status {tail.work_id}` shows how things stand.",
+        )
+
+
+async def _schemas(parts: Parts, tail: Entry) -> Mapping[str, Any]:
+    """The shapes of the replies that the last commit asked for."""
+    position = tail.control.snapshot_position
+    entry = None if position is None else await parts.backend.journal.get(tail.work_id, position)
+    if entry is None:
+        return {}
+    fields = jsonio.load(await bodies.load(parts.backend, entry))
+    found: Mapping[str, Any] = (fields.get("wait_for") or {}).get("replies", {})
+    return found
