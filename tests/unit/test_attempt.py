@@ -30,6 +30,7 @@ from roost.core.attempt import (
     run_step,
 )
 from roost.core.inbox import Given
+from roost.core.tokens import Signer
 from roost.core.workspaces import StepWorkspace
 from roost.engine import EngineSpec, current_step
 from roost.errors import EngineContractError, FailWork, IdentifierError, LeaseLost, PayloadError, RetryLater
@@ -80,6 +81,7 @@ class Fixture:
             recorder=self.recorder,
             given=self.given,
             spent=self.spent,
+            signer=Signer(),
             interruption=self.interruption,
             is_cancelled=lambda: self.is_cancelled,
             report=lambda fraction, text: self.reports.append((fraction, text)),
