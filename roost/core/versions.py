@@ -42,10 +42,10 @@ def _kept(entry: Entry) -> Entry:
 def waits_again(origin: Entry | None, now: float) -> Wait | None:
     """What work that goes on from an earlier version waits for: what that version waited for.
 
-    A timeout begins anew. Children have reported long since, so a wait for them is over.
+    A timeout begins anew. Children are not spawned again, so a wait for them is over at once.
     """
     waits = origin.event.waits if origin is not None and isinstance(origin.event, Committed) else None
-    if origin is None or waits is None or not waits.names:
+    if origin is None or waits is None or waits.join is not None:
         return None
     until = None if waits.until is None else now + waits.until - origin.at
-    return replace(waits, until=until, join=None)
+    return replace(waits, until=until)

@@ -16,6 +16,7 @@ import random
 from dataclasses import replace
 
 from .limits import with_limits
+from .operators import with_operators
 from .plan import (
     CHILDREN_MAX,
     Operation,
@@ -42,7 +43,8 @@ Script = tuple[tuple[Operation, ...], ...]
 def draw(seed: int) -> Plan:
     """The plan of a seed."""
     plan = with_limits(draw_alone(seed), seed)
-    return plan if seed % 2 else _with_families(plan, random.Random(f"family {seed}"))
+    plan = plan if seed % 2 else _with_families(plan, random.Random(f"family {seed}"))
+    return with_operators(plan, seed)
 
 
 def _with_families(plan: Plan, source: random.Random) -> Plan:

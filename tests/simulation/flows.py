@@ -32,7 +32,7 @@ from roost.models import Snapshot, WorkItem
 from roost.names import IfBusy, State
 from roost.rules import Missed, Schedule, Trigger
 
-from . import invariants
+from . import invariants, operator_invariants
 from .invariants import Appended, Began, Record, Violation
 from .plan import Faults, Operation, Plan, PlannedWork, Strike, draw_alone
 from .world import EXPECTED_ERRORS, Process, Report, SimEngine, World, simulate
@@ -108,8 +108,6 @@ class Versioned(SimEngine):
 
     async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
         assert snapshot.data["made_by"] == self.engine_version, "17: a snapshot of another version"
-        if snapshot.version == 0:
-            snapshot.data["trail"] = []  # a fork begins with that of its origin
         return await super().step(snapshot, item)
 
 
@@ -134,13 +132,13 @@ class FlowProcess(Process):
     async def keep_schedule(self) -> None:
         """Have the schedule run, and remove it once the faults have stopped."""
         for _ in range(5):
-            if not await self._try(lambda: schedules.keep(self._client, {"tick": RULE})):
+            if not await self.attempt(lambda: schedules.keep(self._client, {"tick": RULE})):
                 break
             await asyncio.sleep(1.0)
         while self.world.is_chaos:
             await asyncio.sleep(self.world.plan.lease_seconds)
         await asyncio.sleep(700.0)
-        while await self._try(lambda: self._client.cancel(TICK, "enough")):
+        while await self.attempt(lambda: self._client.cancel(TICK, "enough")):
             await asyncio.sleep(1.0)
 
 
@@ -177,7 +175,8 @@ class FlowWorld(World):
             *invariants.check_done(work, self.step_counts),
             *invariants.check_index(tails, self._rows()),
             *invariants.check_snapshots(
-                {key: data["trail"] for key, data in snapshots.items() if "trail" in data}
+                {key: data["trail"] for key, data in snapshots.items() if "trail" in data},
+                operator_invariants.bases(of_work),
             ),
             *invariants.check_reasons(self.history, EXPECTED_ERRORS),
             *check_turns(self.history, self.report.seed),

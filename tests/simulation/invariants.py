@@ -148,7 +148,7 @@ def journals(history: Iterable[Record]) -> dict[str, list[Entry]]:
 def check_positions(entries: Sequence[Entry]) -> list[Violation]:
     """1: positions are 0, 1, 2, …; no two entries share one."""
     return [
-        Violation(1, _at(entry), f"is number {number} of its journal, in order of writing")
+        Violation(1, at_entry(entry), f"is number {number} of its journal, in order of writing")
         for number, entry in enumerate(entries)
         if entry.position != number or entry.control.position != number
     ]
@@ -158,30 +158,40 @@ def check_versions(entries: Sequence[Entry]) -> list[Violation]:
     """2: versions are 1, 2, 3, …; each is committed exactly once."""
     commits = [(entry, entry.event) for entry in entries if isinstance(entry.event, Committed)]
     return [
-        Violation(2, _at(entry), f"commits version {event.version}, but {number} comes next")
+        Violation(2, at_entry(entry), f"commits version {event.version}, but {number} comes next")
         for number, (entry, event) in enumerate(commits, start=1)
         if event.version != number or entry.control.version != number
     ]
 
 
-def check_snapshots(trails: Mapping[tuple[str, int], Sequence[int]]) -> list[Violation]:
-    """2: each version was made from the one before it.
+def check_snapshots(
+    trails: Mapping[tuple[str, int], Sequence[int]],
+    bases: Mapping[tuple[str, int], tuple[str, int] | None] | None = None,
+) -> list[Violation]:
+    """2: each version was made from the one that it was to be made from.
 
     Args:
         trails: per work id and version, the versions that led to it, as the engine wrote
             them down: it adds one to what it is given at each step.
+        bases: per work id and version, the one that it was to be made from (None: the
+            beginning); by default the one before it.
     """
-    return [
-        Violation(2, f"{work_id} version {version}", f"came about by {list(trail)}")
-        for (work_id, version), trail in trails.items()
-        if list(trail) != list(range(1, version + 1))
-    ]
+    found = []
+    for (work_id, version), trail in trails.items():
+        if bases is None:
+            before = list(range(1, version))
+        else:
+            base = bases[work_id, version]
+            before = [] if base is None else list(trails[base])
+        if list(trail) != [*before, version]:
+            found.append(Violation(2, f"{work_id} version {version}", f"came about by {list(trail)}"))
+    return found
 
 
 def check_done(tails: Iterable[Entry], step_counts: Mapping[str, int]) -> list[Violation]:
     """2: work that is done has committed every one of its steps."""
     return [
-        Violation(2, _at(tail), f"is done at version {tail.control.version}")
+        Violation(2, at_entry(tail), f"is done at version {tail.control.version}")
         for tail in tails
         if tail.control.state is State.DONE and tail.control.version < step_counts[tail.work_id]
     ]
@@ -196,11 +206,11 @@ def check_fencing(entries: Sequence[Entry]) -> list[Violation]:
         try:
             expected = apply(before, entry.event, position=entry.position, at=entry.at)
         except InvalidTransition as error:
-            found.append(Violation(3, _at(entry), str(error)))
+            found.append(Violation(3, at_entry(entry), str(error)))
         else:
             if entry.control != expected:
                 found.append(
-                    Violation(3, _at(entry), "its control state does not follow from the entry before")
+                    Violation(3, at_entry(entry), "its control state does not follow from the entry before")
                 )
         before = entry.control
     return found
@@ -210,11 +220,13 @@ def _check_holder(entry: Entry, lease: Lease | None) -> list[Violation]:
     kind = entry.event.kind
     if kind in HOLDER_KINDS and (lease is None or lease.worker_id != entry.actor):
         holder = f"{lease.worker_id} under {lease.token}" if lease else "nobody"
-        return [Violation(3, _at(entry), f"written by {entry.actor}, while {holder} holds the lease")]
+        return [Violation(3, at_entry(entry), f"written by {entry.actor}, while {holder} holds the lease")]
     if lease is None:
         return []
     if isinstance(entry.event, Evicted) and entry.event.token != lease.token:
-        return [Violation(3, _at(entry), f"evicts {entry.event.token}, while {lease.token} is the holder")]
+        return [
+            Violation(3, at_entry(entry), f"evicts {entry.event.token}, while {lease.token} is the holder")
+        ]
     return []
 
 
@@ -224,7 +236,7 @@ def check_leases(entries: Sequence[Entry]) -> list[Violation]:
     Safety does not rest on it, so no number; but nobody would get anything done without.
     """
     return [
-        Violation(0, _at(after), f"takes a lease that lasts for {lease.until - after.at} s more")
+        Violation(0, at_entry(after), f"takes a lease that lasts for {lease.until - after.at} s more")
         for before, after in pairwise(entries)
         if (lease := before.control.lease) and after.event.kind in TAKING_KINDS and after.at < lease.until
     ]
@@ -284,7 +296,7 @@ def _held(began: Began) -> list[str]:
 def check_ended(tails: Iterable[Entry]) -> list[Violation]:
     """5: every enqueued work item has reached a terminal state."""
     return [
-        Violation(5, _at(tail), f"is still {tail.control.state}")
+        Violation(5, at_entry(tail), f"is still {tail.control.state}")
         for tail in tails
         if not tail.control.state.is_terminal
     ]
@@ -297,7 +309,7 @@ def check_final(entries: Sequence[Entry]) -> list[Violation]:
     neither state nor version.
     """
     return [
-        Violation(6, _at(after), f"{after.event.kind} follows a state that is {before.control.state}")
+        Violation(6, at_entry(after), f"{after.event.kind} follows a state that is {before.control.state}")
         for before, after in pairwise(entries)
         if before.control.state.is_terminal
         and after.event.kind is not Kind.RETRIED
@@ -317,7 +329,7 @@ def check_once(history: Iterable[Record]) -> list[Violation]:
             case Appended(entry):
                 before = controls.get(entry.work_id)
                 if isinstance(entry.event, Recorded) and before and entry.event.key in dict(before.once):
-                    found.append(Violation(8, _at(entry), f"records {entry.event.key} again"))
+                    found.append(Violation(8, at_entry(entry), f"records {entry.event.key} again"))
                 controls[entry.work_id] = entry.control
             case Effect(work_id, token, key):
                 control = controls[work_id]
@@ -336,10 +348,10 @@ def check_index(tails: Iterable[Entry], rows: Mapping[str, IndexRow]) -> list[Vi
     for tail in tails:
         row = rows.get(tail.work_id)
         if row is None:
-            found.append(Violation(9, _at(tail), "has no index row"))
+            found.append(Violation(9, at_entry(tail), "has no index row"))
         elif _plain(row) != _plain(_finally(project(tail))):
             text = f"the index row shows {row.state} at {row.position}, due at {row.due_at}"
-            found.append(Violation(9, _at(tail), text))
+            found.append(Violation(9, at_entry(tail), text))
     return found
 
 
@@ -371,7 +383,7 @@ def check_artifacts(put: Mapping[str, bytes], read: Mapping[str, bytes | Excepti
 def check_reasons(history: Iterable[Record], expected: Collection[str]) -> list[Violation]:
     """No attempt failed, and no work, of anything but what the run had in store for it."""
     return [
-        Violation(0, _at(record.entry), f"failed of {event.error.type}: {event.error.message}")
+        Violation(0, at_entry(record.entry), f"failed of {event.error.type}: {event.error.message}")
         for record in history
         if isinstance(record, Appended)
         and isinstance(event := record.entry.event, AttemptFailed | Failed)
@@ -390,5 +402,6 @@ def check_history(history: Sequence[Record], *, are_clocks_steady: bool = True) 
     return found + check_owners(history) + check_once(history)
 
 
-def _at(entry: Entry) -> str:
+def at_entry(entry: Entry) -> str:
+    """Where an entry is, and what it is."""
     return f"{entry.work_id}@{entry.position} ({entry.event.kind} by {entry.actor})"

@@ -45,6 +45,16 @@ class PlannedSignal:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedDeed:
+    """Something that an operator does to a work item of the plan; see `operators`."""
+
+    what: str
+    work_id: str
+    after_seconds: float
+    number: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Strike:
     """A heavy fault that strikes the worker which makes a certain call, and when it makes it.
 
@@ -136,6 +146,7 @@ class Plan:
     faults: Faults = field(default_factory=Faults)
     scripts: tuple[tuple[tuple[Operation, ...], ...], ...] = ()
     signals: tuple[PlannedSignal, ...] = ()
+    deeds: tuple[PlannedDeed, ...] = ()
     limits: tuple[tuple[float, str, Change], ...] = ()
 
     @property

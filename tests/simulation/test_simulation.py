@@ -15,15 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from roost.core.attempt import DEADLINE
 from roost.core.sweeper import Sweeper
-from roost.journal.entries import Entry, Kind
+from roost.journal.entries import Entry, Failed, Kind
 from roost.models import State
 
 from .__main__ import main
 from .families import Script, draw
 from .families import smooth as smooth_script
 from .invariants import Appended, journals
-from .plan import Faults, Plan, PlannedSignal, PlannedWork, Strike
+from .operator_invariants import check_deadlines
+from .plan import Faults, Plan, PlannedDeed, PlannedSignal, PlannedWork, Strike
 from .world import Report, simulate
 
 SEED_COUNT = int(os.environ.get("ROOST_SIM_SEEDS", "2000"))
@@ -65,11 +67,7 @@ def test_every_fault_strikes_and_every_kind_of_entry_is_written() -> None:
     assert not (faults | kinds) - set(counts)
 
 
-NOT_DRAWN_YET = {
-    Kind.PAUSED,
-    Kind.RESUMED,
-    Kind.BUDGET_SET,
-}
+NOT_DRAWN_YET = {Kind.TURN_TAKEN, Kind.TURN_GIVEN, Kind.TURN_ENDED, Kind.KEY_BOUND}
 
 
 # --- a seed is a run -----------------------------------------------------------
@@ -113,6 +111,7 @@ def smooth(seed: int, *, resource_count: int) -> Plan:
         skew_seconds=0.0,
         drift=0.0,
         chaos_seconds=1.0,
+        deeds=(),
         faults=Faults(yields=plan.faults.yields),
         limits=(),
         works=tuple(_smooth_work(work, resource_count) for work in plan.works),
@@ -272,3 +271,23 @@ def test_signals_and_families_survive_a_fault_at_any_single_call(fault: str, whe
         assert report.is_good, f"{fault} {when} call {number}: {report}"
         is_struck = report.counts[fault] > 0
     assert number > 100
+
+
+@pytest.mark.slow
+def test_without_faults_nothing_outlives_its_deadline() -> None:
+    """Whatever it waits for, and be it on hold: a delivery or the sweeper comes for it on time."""
+    ended = 0
+    for seed in range(40):
+        plan = smooth(seed, resource_count=0)
+        works = [
+            replace(work, deadline_after_seconds=20.0 + 40.0 * number)
+            for number, work in enumerate(plan.works)
+        ]
+        pauses = [PlannedDeed("pause", work.work_id, 5.0) for work in works[::2]]
+        plan = replace(plan, works=tuple(works), deeds=tuple(pauses), chaos_seconds=300.0)
+        report = simulate(seed, plan=plan)
+        assert report.is_good, str(report)
+        for entries in journals(report.history).values():
+            assert not check_deadlines(entries, slack_seconds=1.0), f"seed {seed}"
+            ended += isinstance(entries[-1].event, Failed) and entries[-1].event.error.type == DEADLINE
+    assert ended > 20

@@ -36,18 +36,19 @@ from roost.errors import (
 )
 from roost.journal.claims import Change, Open, Owner
 from roost.journal.entries import Committed, Entry, IndexRow, Kind
+from roost.journal.lines import SWITCH_ENGINE
 from roost.models import Child, Join, OnTimeout, Signal, Snapshot, WaitFor, WorkItem
 from roost.names import Scope
 from roost.storage.instrument import InstrumentedBackend
 from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, run
 
 from . import family_invariants as families
-from . import invariants
+from . import invariants, operator_invariants, operators
 from .families import draw
 from .faulty import SharedBackend
 from .invariants import Appended, Began, Effect, Ended, Record, Sent, Stepped, Violation
 from .lines import LineRecord, Over, check_lines
-from .plan import RESOURCES, Operation, Plan, PlannedSignal, PlannedWork, Strike
+from .plan import RESOURCES, Operation, Plan, PlannedDeed, PlannedSignal, PlannedWork, Strike
 
 EXPECTED_ERRORS = frozenset(
     {
@@ -152,6 +153,7 @@ class World:
         self._allowed: Counter[str] = Counter()  # by operators, so far
         self._group: asyncio.TaskGroup
         self.shared: SharedBackend
+        self.outsider: Process
         self.now: Callable[[], float]
 
     # --- the run -------------------------------------------------------------
@@ -184,7 +186,7 @@ class World:
 
     def _start_outsiders(self) -> list[asyncio.Task[None]]:
         outsider = self.process_class(self, -1, 0)
-        actions: list[Coroutine[Any, Any, None]] = []
+        actions: list[Coroutine[Any, Any, None]] = [outsider.do(deed) for deed in self.plan.deeds]
         for work in self.plan.works:
             actions.append(outsider.enqueue(work))
             if work.cancel_after_seconds is not None:
@@ -213,9 +215,10 @@ class World:
 
     async def _open(self) -> None:
         """Let nothing stay closed for ever: an operator opens it in the end, and dies no more."""
-        outsider = self.process_class(self, -1, 1)
+        self.outsider = self.process_class(self, -1, 1)
         for resource in RESOURCES:
-            await outsider.change(0.0, resource, Open())
+            await self.outsider.change(0.0, resource, Open())
+        await self.outsider.let_go()
 
     async def _settle(self) -> None:
         """Wait until all has ended and the index shows it, or the time for it is over."""
@@ -238,7 +241,8 @@ class World:
             *invariants.check_done(tails, self.step_counts),
             *families.check_families(self.history, are_clocks_steady=self.plan.are_clocks_steady),
             *invariants.check_index(tails, self._rows()),
-            *invariants.check_snapshots(await self._trails()),
+            *invariants.check_snapshots(await self._trails(), operator_invariants.bases(self.history)),
+            *operator_invariants.check_operators(self.history, are_clocks_right=self.are_clocks_right),
             *invariants.check_artifacts(self.put, await self._read_artifacts()),
             *invariants.check_reasons(self.history, EXPECTED_ERRORS),
             *self._check_lines(),
@@ -246,10 +250,15 @@ class World:
         report.ended_seconds = self.now()
         report.digest = _digest(self.history)
 
+    @property
+    def are_clocks_right(self) -> bool:
+        """Whether all clocks say the same, all the time."""
+        return self.plan.are_clocks_steady and not self.plan.skew_seconds and not self.plan.drift
+
     def _check_lines(self) -> list[Violation]:
-        plan = self.plan
-        are_clocks_right = plan.are_clocks_steady and not plan.skew_seconds and not plan.drift
-        flaws = check_lines(self.lines, lease_seconds=plan.lease_seconds, are_clocks_right=are_clocks_right)
+        flaws = check_lines(
+            self.lines, lease_seconds=self.plan.lease_seconds, are_clocks_right=self.are_clocks_right
+        )
         return [Violation(flaw.invariant, flaw.where, flaw.what) for flaw in flaws]
 
     async def _trails(self) -> dict[tuple[str, int], list[int]]:
@@ -324,6 +333,9 @@ class World:
     # --- what happened -------------------------------------------------------
 
     def _appended(self, entry: Entry) -> None:
+        if entry.control.engine == SWITCH_ENGINE:  # no work
+            self.report.counts[entry.event.kind] += 1
+            return
         before = self.tails.get(entry.work_id)
         if before and before.control.lease and entry.event.kind is Kind.CLAIMED:
             self.report.counts["took over"] += 1
@@ -545,7 +557,7 @@ class Process:
         await asyncio.sleep(work.enqueue_after_seconds)
         deadline = work.deadline_after_seconds
         for _ in range(_ENQUEUE_TRIES):
-            if not await self._try(
+            if not await self.attempt(
                 lambda: self._client.enqueue(
                     work.engine,
                     {"work": work.work_id},
@@ -565,19 +577,19 @@ class Process:
     async def cancel(self, work_id: str, after_seconds: float) -> None:
         """Ask for a work item to end, some time into the run."""
         await asyncio.sleep(after_seconds)
-        await self._try(lambda: self._client.cancel(work_id, "enough"))
+        await self.attempt(lambda: self._client.cancel(work_id, "enough"))
 
     async def retry(self, work_id: str, after_seconds: float) -> None:
         """Put a work item back to life, if it has ended by then."""
         await asyncio.sleep(after_seconds)
-        await self._try(lambda: self._client.retry(work_id, "once more"))
+        await self.attempt(lambda: self._client.retry(work_id, "once more"))
 
     async def signal(self, planned: PlannedSignal) -> None:
         """Send a signal until it is acknowledged, and some more times, as if the reply was lost."""
         await asyncio.sleep(planned.after_seconds)
         for _ in range(1 + planned.again_count):
             for _ in range(_ENQUEUE_TRIES):
-                if not await self._try(lambda: self._send(planned)):
+                if not await self.attempt(lambda: self._send(planned)):
                     break
                 await asyncio.sleep(1.0)
 
@@ -590,9 +602,17 @@ class Process:
     async def change(self, after_seconds: float, resource: str, change: Change) -> None:
         """Change the limits of a resource, as an operator does."""
         await asyncio.sleep(after_seconds)
-        await self._try(lambda: self._client.change_resource(resource, change))
+        await self.attempt(lambda: self._client.change_resource(resource, change))
 
-    async def _try(self, act: Callable[[], Awaitable[object]]) -> bool:
+    async def do(self, deed: PlannedDeed) -> None:
+        """What an operator does."""
+        await operators.do(self.world, self._client, self.attempt, deed)
+
+    async def let_go(self) -> None:
+        """Let all go on that is on hold."""
+        await operators.let_go(self.world, self._client)
+
+    async def attempt(self, act: Callable[[], Awaitable[object]]) -> bool:
         """Act; whether it is worth to try again."""
         try:
             await act()
