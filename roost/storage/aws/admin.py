@@ -88,9 +88,8 @@ async def default_bucket(clients: Clients, stack: str) -> str:
 def table_arguments(names: Names, which: str) -> dict[str, Any]:
     """The arguments of `CreateTable` for `journal`, `index` or `claims`."""
     table = definition()["tables"][which]
-    types = dict(table["key"])
-    for index in table["indexes"].values():
-        types |= index["key"]
+    keys = [table["key"], *(index["key"] for index in table["indexes"].values())]
+    types = {part["name"]: part["type"] for key in keys for part in key}
     arguments: dict[str, Any] = {
         "TableName": getattr(names, which),
         "BillingMode": "PAY_PER_REQUEST",
@@ -108,15 +107,14 @@ def table_arguments(names: Names, which: str) -> dict[str, Any]:
             }
             for name, index in table["indexes"].items()
         ]
-    if stream := table.get("stream"):
+    if stream := table["stream"]:
         arguments["StreamSpecification"] = {"StreamEnabled": True, "StreamViewType": stream}
     return arguments
 
 
-def _key_schema(key: dict[str, str]) -> list[dict[str, str]]:
-    return [
-        {"AttributeName": name, "KeyType": kind} for name, kind in zip(key, ("HASH", "RANGE"), strict=False)
-    ]
+def _key_schema(key: list[dict[str, str]]) -> list[dict[str, str]]:
+    kinds = ("HASH", "RANGE")
+    return [{"AttributeName": part["name"], "KeyType": kind} for part, kind in zip(key, kinds, strict=False)]
 
 
 def queue_attributes(dead_letter_arn: str | None) -> dict[str, str]:

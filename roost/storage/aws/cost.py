@@ -45,6 +45,9 @@ Part = Literal[
     "wake-up",
 ]
 
+Key = Sequence[Mapping[str, str]]
+"""A key in the stack's definition: `name` and `type` of each of its attributes."""
+
 # DynamoDB Developer Guide, "DynamoDB read and write operations": a write unit is 1 kB, a
 # strongly consistent read unit 4 kB; "Amazon DynamoDB Transactions": two units a kB.
 WRITE_UNIT_BYTES = 1024
@@ -299,22 +302,27 @@ def put_units(table: str, before: Item | None, after: Item, *, times: int = 1) -
     )
 
 
-def _index_units(table_key: Mapping[str, str], index: Mapping[str, Any], before: Item, after: Item) -> int:
+def _index_units(table_key: Key, index: Mapping[str, Any], before: Item, after: Item) -> int:
     old, new = _projected(table_key, index, before), _projected(table_key, index, after)
     if old == new:
         return 0
-    if old and new and all(old[name] == new[name] for name in index["key"]):
+    if old and new and all(old[name] == new[name] for name in _names(index["key"])):
         return max(write_units(old), write_units(new))
     return sum(write_units(item) for item in (old, new) if item)
 
 
-def _projected(table_key: Mapping[str, str], index: Mapping[str, Any], item: Item) -> Item:
+def _projected(table_key: Key, index: Mapping[str, Any], item: Item) -> Item:
     """What an index holds of an item; nothing, where it lacks a key of the index."""
-    if not all(name in item for name in index["key"]):
+    if not all(name in item for name in _names(index["key"])):
         return {}
     if index["projection"] == "ALL":
         return item
-    return {name: item[name] for name in (*table_key, *index["key"])}
+    return {name: item[name] for name in _names([*table_key, *index["key"]])}
+
+
+def _names(key: Key) -> list[str]:
+    """Of the attributes of a key, as the stack's definition lists them."""
+    return [part["name"] for part in key]
 
 
 def write_units(item: Item) -> int:

@@ -164,11 +164,16 @@ async def _queue(aws: Aws, lane: Lane) -> Sequence[Finding]:
     url = (await sqs.get_queue_url(QueueName=queue))["QueueUrl"]
     found = (await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"]))["Attributes"]
     arn = json.loads(found.get("RedrivePolicy", "{}")).get("deadLetterTargetArn", "")
+    wanted = queue_attributes(arn)
     faults = [
         f"{name} is {found.get(name)}, not {value}"
-        for name, value in queue_attributes(arn).items()
-        if name != "RedrivePolicy" and found.get(name) != value
+        for name, value in wanted.items()
+        if name not in ("RedrivePolicy", "VisibilityTimeout") and found.get(name) != value
     ]
+    if int(found["VisibilityTimeout"]) < int(wanted["VisibilityTimeout"]):  # Lambda needs a longer one
+        faults.append(
+            f"VisibilityTimeout is {found['VisibilityTimeout']}, below {wanted['VisibilityTimeout']}"
+        )
     faults += _redrive_faults(json.loads(found.get("RedrivePolicy", "{}")), aws.names.dead_letters)
     waiting = found.get("ApproximateNumberOfMessages", "0")
     return [
