@@ -17,7 +17,16 @@ from typing import Any
 
 from roost.models import NAMESPACE_MARK, Lane, State, namespace_of
 
-__all__ = ["NAMESPACE_MARK", "Names", "definition", "due_key", "namespace_of", "shard_of", "state_key"]
+__all__ = [
+    "NAMESPACE_MARK",
+    "Names",
+    "definition",
+    "due_key",
+    "namespace_of",
+    "roles",
+    "shard_of",
+    "state_key",
+]
 
 _SHARD_MARK = "#"
 
@@ -26,6 +35,14 @@ _SHARD_MARK = "#"
 def definition() -> dict[str, Any]:
     """The stack's definition: tables, queues and bucket, as Terraform reads it, too."""
     text = resources.files("roost.storage.aws").joinpath("stack.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+@cache
+def roles() -> dict[str, Any]:
+    """What each role may do on which part of a stack, as Terraform grants it."""
+    text = resources.files("roost.storage.aws").joinpath("roles.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
 

@@ -1,0 +1,122 @@
+"""Which IAM actions the SDK's calls need, and on which part of a stack.
+
+From the Service Authorization Reference. A call is not always an action of the same name:
+a transaction needs those of its items, a batch of messages that of one message, PartiQL an
+action of its own, and the steps of a multipart upload that of the whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from roost.models import Lane
+from roost.storage.aws.clients import Clients
+from roost.storage.aws.names import Names, definition
+
+Use = tuple[str, str]
+"""A part of a stack, as `roles.json` calls it, and an IAM action on it."""
+
+_TRANSACTED = {
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+    "Delete": "DeleteItem",
+    "ConditionCheck": "ConditionCheckItem",
+}
+_ITEM_CALLS = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Scan", "DescribeTable")
+_STREAM_CALLS = ("DescribeStream", "GetShardIterator", "GetRecords")
+_SQS_CALLS = {
+    "SendMessage": "SendMessage",
+    "SendMessageBatch": "SendMessage",
+    "DeleteMessage": "DeleteMessage",
+    "DeleteMessageBatch": "DeleteMessage",
+    "ChangeMessageVisibility": "ChangeMessageVisibility",
+    "ChangeMessageVisibilityBatch": "ChangeMessageVisibility",
+    "ReceiveMessage": "ReceiveMessage",
+    "GetQueueAttributes": "GetQueueAttributes",
+    "GetQueueUrl": "GetQueueUrl",
+}
+_S3_CALLS = {
+    "PutObject": ["PutObject"],
+    "CreateMultipartUpload": ["PutObject"],
+    "UploadPart": ["PutObject"],
+    "CompleteMultipartUpload": ["PutObject"],
+    "AbortMultipartUpload": ["AbortMultipartUpload"],
+    "GetObject": ["GetObject"],
+    "HeadObject": ["GetObject"],
+    "CopyObject": ["GetObject", "PutObject"],
+}
+_PARTIQL = {"INSERT": "PartiQLInsert", "SELECT": "PartiQLSelect"}
+_STATEMENT = re.compile(r'(INSERT) INTO "([^"]+)"|(SELECT) .* FROM "([^"]+)"')
+
+
+class UnknownCall(AssertionError):
+    """A call of which nothing is known here: look it up in the Service Authorization Reference."""
+
+
+class Recorder:
+    """Takes note of what the calls of this process need.
+
+    Attributes:
+        used: what was needed so far.
+    """
+
+    def __init__(self, names: Names) -> None:
+        self.used: set[Use] = set()
+        self._tables = {names.journal: "journal", names.index: "index", names.claims: "claims"}
+        self._queues = {names.queue(lane): "lanes" for lane in Lane} | {names.dead_letters: "dead_letters"}
+
+    def record(self, params: Mapping[str, Any], model: Any, **_: Any) -> None:
+        """One call of the SDK; a handler of its event `provide-client-params`."""
+        service, call = model.service_model.service_name, model.name
+        self.used.update(self._uses(service, call, params))
+
+    def _uses(self, service: str, call: str, params: Mapping[str, Any]) -> Iterator[Use]:
+        match service, call:
+            case "sts", "GetCallerIdentity":
+                return  # needs no permission
+            case "dynamodb", "TransactWriteItems":
+                for action in params["TransactItems"]:
+                    for kind, item in action.items():
+                        yield self._tables[item["TableName"]], f"dynamodb:{_TRANSACTED[kind]}"
+            case "dynamodb", "BatchExecuteStatement" | "ExecuteStatement":
+                for one in params.get("Statements", [params]):
+                    yield self._partiql(one["Statement"])
+            case "dynamodb", "BatchGetItem" | "BatchWriteItem":
+                for table in params["RequestItems"]:
+                    yield self._tables[table], f"dynamodb:{call}"
+            case "dynamodb", _ if call in _ITEM_CALLS:
+                index = f"/{params['IndexName']}" if "IndexName" in params else ""
+                yield self._tables[params["TableName"]] + index, f"dynamodb:{call}"
+            case "dynamodbstreams", _ if call in _STREAM_CALLS:
+                yield "journal/stream", f"dynamodb:{call}"
+            case "sqs", _ if call in _SQS_CALLS:
+                queue = params.get("QueueName") or params["QueueUrl"].rpartition("/")[2]
+                yield self._queues[queue], f"sqs:{_SQS_CALLS[call]}"
+            case "s3", _ if call in _S3_CALLS:
+                assert params["Key"].startswith(definition()["bucket"]["blob_prefix"])
+                for action in _S3_CALLS[call]:
+                    yield "blobs", f"s3:{action}"
+            case _:
+                raise UnknownCall(f"{service} {call}")
+
+    def _partiql(self, statement: str) -> Use:
+        found = _STATEMENT.match(statement)
+        assert found is not None, statement
+        kind, table = found[1] or found[3], found[2] or found[4]
+        return self._tables[table], f"dynamodb:{_PARTIQL[kind]}"
+
+
+def record(clients: Clients, recorder: Recorder) -> None:
+    """Have a recorder take note of all calls that these clients make from here."""
+    get, seen = clients.get, set[int]()
+
+    async def watched(service: Any) -> Any:
+        client = await get(service)
+        if id(client) not in seen:
+            seen.add(id(client))
+            client.meta.events.register(f"provide-client-params.{service}", recorder.record)
+        return client
+
+    clients.get = watched  # type: ignore[method-assign]
