@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 from roost.config import Settings
 from roost.console import problems, urls
 from roost.console.api import operations
-from roost.console.desk import Desk, Streams, desk_of
+from roost.console.desk import Desk, Link, Streams, desk_of
 from roost.console.guard import Guard, known_hosts
 from roost.console.html import Pages
 from roost.console.pages import (
@@ -58,6 +58,7 @@ def create_app(
     root_path: str = "",
     authorize: Authorize | None = None,
     authenticator: Authenticator | None = None,
+    link: Link | None = None,
 ) -> Guard:
     """Make the console.
 
@@ -69,11 +70,13 @@ def create_app(
             or the mount does not say so itself.
         authorize: says who sent a request, instead of `settings.console.auth`.
         authenticator: one made before, by who needs its codes.
+        link: where the host can't send large answers: leads downloads of artifacts elsewhere.
 
     Raises:
         SettingsError: anybody could act, or what signing in needs is missing.
     """
-    desk = _desk(runtime, settings, authenticator or _authenticator(runtime, settings, authorize))
+    known = authenticator or Authenticator(settings.console, runtime.parts.clock, authorize)
+    desk = _desk(runtime, settings, known, link)
     app = Starlette(routes=_routes(), exception_handlers=_HANDLERS)
     app.state.desk = desk
     console = settings.console
@@ -87,11 +90,7 @@ def create_app(
     )
 
 
-def _authenticator(runtime: Runtime, settings: Settings, authorize: Authorize | None) -> Authenticator:
-    return Authenticator(settings.console, runtime.parts.clock, authorize)
-
-
-def _desk(runtime: Runtime, settings: Settings, authenticator: Authenticator) -> Desk:
+def _desk(runtime: Runtime, settings: Settings, authenticator: Authenticator, link: Link | None) -> Desk:
     clock = runtime.parts.clock
     shared = Shared(clock)
     return Desk(
@@ -104,6 +103,7 @@ def _desk(runtime: Runtime, settings: Settings, authenticator: Authenticator) ->
         authenticator=authenticator,
         redaction=Redaction(settings.console.redact),
         streams=Streams(),
+        link=link,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -23,7 +23,7 @@ from roost.console.redaction import Redaction
 from roost.console.shared import Shared
 from roost.core.client import Client, WorkView
 from roost.journal.explain import Explanation, Facts, explain
-from roost.models import State
+from roost.models import Artifact, State
 from roost.wiring import Runtime
 
 THEME_COOKIE = "roost_theme"
@@ -38,9 +38,17 @@ class Streams:
     count: int = 0
 
 
+Link = Callable[[Artifact], Awaitable[str]]
+"""Gives an address under which a browser finds an artifact's bytes for a while."""
+
+
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What handlers share; one for each app."""
+    """What handlers share; one for each app.
+
+    Attributes:
+        link: where the host can't send large answers; then downloads are led there.
+    """
 
     runtime: Runtime
     settings: Settings
@@ -51,6 +59,7 @@ class Desk:
     authenticator: Authenticator
     redaction: Redaction
     streams: Streams
+    link: Link | None = None
 
     @property
     def now(self) -> float:

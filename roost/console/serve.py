@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,26 +11,12 @@ from pydantic import SecretStr
 from roost import clock
 from roost.config import ConsoleSettings, Settings
 from roost.console.app import create_app
+from roost.console.installed import engines_here
 from roost.console.principal import Authenticator
-from roost.engine import EngineRegistry, installed_engines, load_engines
-from roost.errors import RoostError, SettingsError
+from roost.errors import SettingsError
 from roost.wiring import open_runtime
 
-log = logging.getLogger("roost.console")
-
 _GRACE_SECONDS = 2  # streams are cut after it
-
-
-def engines_here(settings: Settings) -> EngineRegistry:
-    """The installed engines that can be loaded; a broken one is left out and named in the log."""
-    registry = EngineRegistry()
-    for name in installed_engines():
-        try:
-            for spec in load_engines(name, settings.engines):
-                registry.add(spec.engine)
-        except RoostError as error:
-            log.warning("engine %s is left out: %s", name, error, extra={"event": "console.engine"})
-    return registry
 
 
 def with_token(console: ConsoleSettings) -> ConsoleSettings:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp
 
 from roost.config import ConsoleSettings, Settings
 from roost.console.app import create_app
@@ -21,6 +22,7 @@ from roost.models import Snapshot, WorkItem
 from roost.wiring import Runtime, open_runtime
 
 T = TypeVar("T")
+Front = Callable[[Guard], ASGIApp]
 
 
 class Scripted:
@@ -60,6 +62,7 @@ class Desk:
     """A console with what is behind it; everything runs on one event loop.
 
     Attributes:
+        front: what stands before the app.
         web: a browser of sorts; by default an operator on this machine.
     """
 
@@ -67,6 +70,7 @@ class Desk:
     app: Guard
     loop: asyncio.AbstractEventLoop
     settings: Settings
+    front: Front
     web: TestClient = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,7 +79,7 @@ class Desk:
     def browser(self, **headers: str) -> TestClient:
         """Another browser, with headers of its own."""
         return TestClient(
-            self.app,
+            self.front(self.app),
             base_url="http://127.0.0.1:8319",
             headers={"Accept": "text/html", **headers},
             client=("127.0.0.1", 5000),
@@ -125,7 +129,13 @@ Make = Callable[..., Desk]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
+def front() -> Front:
+    """Nothing; `tests/hosting/test_console.py` puts API Gateway before the app."""
+    return lambda app: app
+
+
+@pytest.fixture
+def make(tmp_path: Path, front: Front) -> Iterator[Make]:
     """Makes consoles; `console` are fields of the settings' table of that name."""
     loop = asyncio.new_event_loop()
     stack: list[Any] = []
@@ -137,7 +147,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
         context = opened(settings)
         runtime = loop.run_until_complete(context.__aenter__())
         stack.append(context)
-        return Desk(runtime, create_app(runtime, settings, root_path=root_path), loop, settings)
+        app = create_app(runtime, settings, root_path=root_path)
+        return Desk(runtime, app, loop, settings, front)
 
     yield build
     for context in stack:

@@ -13,7 +13,7 @@ import nh3
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from roost.console.desk import Desk, desk_of
 from roost.console.pretty import pretty
@@ -84,9 +84,15 @@ async def preview(request: Request) -> Response:
 
 
 async def download(request: Request) -> Response:
-    """`GET …/download`: the bytes, verified while they are sent, as a file and nothing else."""
+    """`GET …/download`: the bytes, verified while they are sent, as a file and nothing else.
+
+    Or an address that has them, where the host can't send them itself.
+    """
     desk = desk_of(request)
     _, artifact = await _find(desk, request)
+    if desk.link is not None:
+        headers = {"Cache-Control": "no-store", "X-Artifact-SHA256": artifact.digest}
+        return RedirectResponse(await desk.link(artifact), status_code=302, headers=headers)
     name = quote(artifact.name.rpartition("/")[2] or "artifact", safe="")
     headers = {
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",

@@ -1,0 +1,88 @@
+"""The console as a function behind an HTTP API: `roost.hosting.lambda_console.handler`.
+
+Pages are refreshed by polling, since nothing can be streamed; artifacts are downloaded from S3
+itself by links that are good for some minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import cache, lru_cache
+from typing import Any, Protocol, runtime_checkable
+
+from roost.config import Settings, load_settings
+from roost.console.app import create_app
+from roost.console.installed import engines_here
+from roost.hosting.container import Container, LambdaContext
+from roost.hosting.gateway import Gateway
+from roost.models import Artifact
+from roost.storage.aws import backend as _preloaded  # noqa: F401  while a cold start has a whole CPU
+from roost.wiring import Runtime
+
+LINK_SECONDS = 300
+_DOMAINS_MAX = 8  # the API's own name, and those of domains that are mapped to it
+_DEFAULT_STAGE = "$default"
+
+
+@runtime_checkable
+class Links(Protocol):
+    """An artifact store that gives links to its blobs."""
+
+    def link(self, digest: str, *, seconds: int, file_name: str = "") -> Awaitable[str]:
+        """See `storage.aws.artifacts`."""
+
+
+@cache
+def container() -> Container:
+    """That of this process."""
+    return Container(actor="lambda-console", has_engines=False)
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Answer one request.
+
+    Args:
+        event: payload format 2.0 of an HTTP API. Its stage should be `$default`; a named one
+            stands before all paths.
+    """
+
+    async def use(runtime: Runtime) -> dict[str, Any]:
+        request = event["requestContext"]
+        return await _gateway(runtime, request["domainName"], request["stage"]).answer(event, context)
+
+    return container().run(use)
+
+
+@lru_cache(_DOMAINS_MAX)
+def _gateway(runtime: Runtime, domain: str, stage: str) -> Gateway:
+    """The console under one name. API Gateway lets no request in that is for another."""
+    settings = load_settings()
+    console = settings.console
+    known = console.model_copy(update={"hosts": (*console.hosts, domain.lower())})
+    return console_of(runtime, settings.model_copy(update={"console": known}), stage)
+
+
+def console_of(runtime: Runtime, settings: Settings, stage: str = _DEFAULT_STAGE) -> Gateway:
+    """The console behind API Gateway.
+
+    Raises:
+        SettingsError: what signing in needs is missing.
+    """
+    base_path = "" if stage == _DEFAULT_STAGE else f"/{stage}"
+    runtime = replace(runtime, engines=engines_here(settings))
+    return Gateway(create_app(runtime, settings, link=_link(runtime)), base_path=base_path)
+
+
+def _link(runtime: Runtime) -> Callable[[Artifact], Awaitable[str]] | None:
+    """Links to artifacts, where their store gives some."""
+    store = runtime.backend.artifacts
+    if not isinstance(store, Links):
+        return None
+    links = store
+
+    async def link(artifact: Artifact) -> str:
+        name = artifact.name.rpartition("/")[2]
+        return await links.link(artifact.digest, seconds=LINK_SECONDS, file_name=name)
+
+    return link
