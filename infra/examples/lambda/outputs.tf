@@ -1,0 +1,18 @@
+output "environment" {
+  description = "What clients need, beside credentials with the policy `enqueuer`."
+  value = {
+    AWS_REGION        = var.region
+    ROOST_STORAGE     = "aws:${var.stack}"
+    ROOST_AWS__BUCKET = module.artifacts.bucket
+  }
+}
+
+output "policy_arns" {
+  description = "ARN of the policy of each role."
+  value       = module.iam.policy_arns
+}
+
+output "console_url" {
+  description = "Where the console is."
+  value       = module.console.url
+}

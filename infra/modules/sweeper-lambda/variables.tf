@@ -1,0 +1,118 @@
+variable "stack" {
+  description = "Prefix of all names, as in `ROOST_STORAGE=aws:STACK`."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{0,39}$", var.stack))
+    error_message = "A stack's name has 1 to 40 of the characters a-z 0-9 -, and does not begin with -."
+  }
+}
+
+variable "bucket" {
+  description = "The output `bucket` of the module `artifacts`."
+  type        = string
+}
+
+variable "package" {
+  description = "The code: a container image, a local zip file, or one in S3. `infra/package.sh` makes the zip."
+  type = object({
+    image_uri         = optional(string)
+    filename          = optional(string)
+    s3_bucket         = optional(string)
+    s3_key            = optional(string)
+    s3_object_version = optional(string)
+    source_code_hash  = optional(string)
+  })
+
+  validation {
+    condition     = (var.package.s3_bucket == null) == (var.package.s3_key == null)
+    error_message = "s3_bucket and s3_key go together."
+  }
+}
+
+variable "policy_arn" {
+  description = "What it may do: an ARN of the output `policy_arns` of the module `iam`."
+  type        = string
+}
+
+variable "environment" {
+  description = "Further environment variables, such as `ROOST_ENGINES__RESEARCHER__MODEL`."
+  type        = map(string)
+  default     = {}
+}
+
+variable "retention_days" {
+  description = "For how long work is kept after it ended; 0: for ever."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.retention_days >= 0
+    error_message = "Not below 0, which is for ever."
+  }
+}
+
+variable "memory_mb" {
+  description = "Memory, and with it CPU: a whole one at 1,769 MB."
+  type        = number
+  default     = 512
+}
+
+variable "runtime" {
+  description = "Python runtime of a zip."
+  type        = string
+  default     = "python3.13"
+
+  validation {
+    condition     = can(regex("^python3\\.(1[1-9])$", var.runtime))
+    error_message = "Roost needs Python 3.11 or newer."
+  }
+}
+
+variable "architecture" {
+  description = "`arm64` or `x86_64`; the package must be made for it."
+  type        = string
+  default     = "arm64"
+
+  validation {
+    condition     = contains(["arm64", "x86_64"], var.architecture)
+    error_message = "Lambda has arm64 and x86_64."
+  }
+}
+
+variable "log_retention_days" {
+  description = "For how long logs are kept."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = contains([1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653], var.log_retention_days)
+    error_message = "CloudWatch Logs keeps logs for 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288 or 3653 days."
+  }
+}
+
+variable "log_kms_key_arn" {
+  description = "ARN of a KMS key of your own for the logs; null: one that AWS owns."
+  type        = string
+  default     = null
+}
+
+variable "environment_kms_key_arn" {
+  description = "ARN of a KMS key of your own for the environment; null: one that AWS manages."
+  type        = string
+  default     = null
+}
+
+variable "vpc" {
+  description = "Subnets and security groups, where engines need a private network; it must reach DynamoDB, SQS and S3. null: none."
+  type        = object({ subnet_ids = list(string), security_group_ids = list(string) })
+  default     = null
+}
+
+
+variable "tags" {
+  description = "Tags of every resource."
+  type        = map(string)
+  default     = {}
+}
+

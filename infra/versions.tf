@@ -1,0 +1,12 @@
+# The root of `terraform test`; there is nothing to apply here. Use a module or an example.
+
+terraform {
+  required_version = ">= 1.9"
+
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.100, < 7.0"
+    }
+  }
+}
