@@ -11,14 +11,13 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from roost.config import load_settings
 from roost.wiring import Runtime, open_runtime
 
 T = TypeVar("T")
-
-Use = Callable[[Runtime], Awaitable[T]]
+Kept = TypeVar("Kept")
 
 
 class LambdaContext(Protocol):
@@ -30,34 +29,38 @@ class LambdaContext(Protocol):
         """How long the invocation may go on, in milliseconds."""
 
 
-class Container:
+class Container(Generic[Kept]):
     """Runs invocations one after the other, as Lambda does.
 
     Args:
+        make: makes of the runtime what invocations work with, and what is kept between them.
         actor: written into entries that the runtime's client appends.
         has_engines: load those that `worker.engines` names.
     """
 
-    def __init__(self, *, actor: str, has_engines: bool) -> None:
+    def __init__(self, make: Callable[[Runtime], Kept], *, actor: str, has_engines: bool) -> None:
+        self._make = make
         self._actor = actor
         self._has_engines = has_engines
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
         self._runtime: Runtime | None = None
+        self._kept: Kept | None = None
 
-    def run(self, use: Use[T]) -> T:
-        """Do one invocation's work on the runtime, which the first one opens.
+    def run(self, use: Callable[[Kept], Awaitable[T]]) -> T:
+        """Do one invocation's work; the first one opens the runtime.
 
         Raises:
             RoostError: it can't be opened; the next invocation tries again.
         """
         return self._runner.run(self._use(use))
 
-    async def _use(self, use: Use[T]) -> T:
-        if self._runtime is None:
+    async def _use(self, use: Callable[[Kept], Awaitable[T]]) -> T:
+        if self._runtime is None or self._kept is None:
             self._runtime = await self._open()
+            self._kept = self._make(self._runtime)
         try:
-            return await use(self._runtime)
+            return await use(self._kept)
         finally:
             if self._runtime.watching is not None and self._runtime.watching.emf is not None:
                 self._runtime.watching.emf.flush(_to_log)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, Protocol, runtime_checkable
 
 from roost.config import Settings, load_settings
@@ -21,7 +21,7 @@ from roost.storage.aws import backend as _preloaded  # noqa: F401  while a cold 
 from roost.wiring import Runtime
 
 LINK_SECONDS = 300
-_DOMAINS_MAX = 8  # the API's own name, and those of domains that are mapped to it
+_NAMES_MAX = 8  # of one API
 _DEFAULT_STAGE = "$default"
 
 
@@ -33,10 +33,31 @@ class Links(Protocol):
         """See `storage.aws.artifacts`."""
 
 
+class Consoles:
+    """The console under each name that the API has: its own, and those of mapped domains."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._made: dict[tuple[str, str], Gateway] = {}
+
+    def under(self, domain: str, stage: str) -> Gateway:
+        """The one for a name and stage. API Gateway lets no request in that is for another."""
+        known = self._made.get((domain, stage))
+        if known is None:
+            settings = load_settings()
+            console = settings.console
+            named = console.model_copy(update={"hosts": (*console.hosts, domain.lower())})
+            known = console_of(self._runtime, settings.model_copy(update={"console": named}), stage)
+            self._made[domain, stage] = known
+            if len(self._made) > _NAMES_MAX:
+                del self._made[next(iter(self._made))]
+        return known
+
+
 @cache
-def container() -> Container:
+def container() -> Container[Consoles]:
     """That of this process."""
-    return Container(actor="lambda-console", has_engines=False)
+    return Container(Consoles, actor="lambda-console", has_engines=False)
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -47,20 +68,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             stands before all paths.
     """
 
-    async def use(runtime: Runtime) -> dict[str, Any]:
+    async def use(consoles: Consoles) -> dict[str, Any]:
         request = event["requestContext"]
-        return await _gateway(runtime, request["domainName"], request["stage"]).answer(event, context)
+        return await consoles.under(request["domainName"], request["stage"]).answer(event, context)
 
     return container().run(use)
-
-
-@lru_cache(_DOMAINS_MAX)
-def _gateway(runtime: Runtime, domain: str, stage: str) -> Gateway:
-    """The console under one name. API Gateway lets no request in that is for another."""
-    settings = load_settings()
-    console = settings.console
-    known = console.model_copy(update={"hosts": (*console.hosts, domain.lower())})
-    return console_of(runtime, settings.model_copy(update={"console": known}), stage)
 
 
 def console_of(runtime: Runtime, settings: Settings, stage: str = _DEFAULT_STAGE) -> Gateway:

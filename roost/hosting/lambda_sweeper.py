@@ -14,21 +14,16 @@ from typing import Any
 from roost.core.sweeper import SWEEP_ROWS_MAX, Sweeper
 from roost.hosting.container import Container, LambdaContext, remaining_seconds
 from roost.storage.aws import backend as _preloaded  # noqa: F401  while a cold start has a whole CPU
-from roost.wiring import Runtime
 
 REPLY_SECONDS = 2.0  # kept back at the end; what is left is for the next invocation
 
 
 @cache
-def container() -> Container:
-    """That of this process."""
-    return Container(actor="lambda-sweeper", has_engines=False)
-
-
-@cache
-def _sweeper(runtime: Runtime) -> Sweeper:
-    """One for each container, since it remembers when it looked for expired work."""
-    return Sweeper(runtime.parts, "sweeper:lambda")
+def container() -> Container[Sweeper]:
+    """That of this process; its sweeper remembers when it looked for expired work."""
+    return Container(
+        lambda runtime: Sweeper(runtime.parts, "sweeper:lambda"), actor="lambda-sweeper", has_engines=False
+    )
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
@@ -45,10 +40,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """
     counts = {"swept": 0, "expired": 0}
 
-    async def use(runtime: Runtime) -> dict[str, int]:
+    async def use(sweeper: Sweeper) -> dict[str, int]:
         try:
             async with asyncio.timeout(max(0.0, remaining_seconds(context) - REPLY_SECONDS)):
-                await _sweep(_sweeper(runtime), counts)
+                await _sweep(sweeper, counts)
         except TimeoutError:  # each row is done by itself, so the next invocation goes on
             pass
         return counts

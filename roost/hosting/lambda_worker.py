@@ -48,9 +48,9 @@ class Handed:
 
 
 @cache
-def container() -> Container:
+def container() -> Container[Runtime]:
     """That of this process."""
-    return Container(actor="lambda-worker", has_engines=True)
+    return Container(lambda runtime: runtime, actor="lambda-worker", has_engines=True)
 
 
 @cache

@@ -105,7 +105,6 @@ def settings(ministack: StandIn, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
     monkeypatch.setenv("ROOST_AWS__SHARDS", str(SHARDS))
     monkeypatch.setenv("ROOST_CONSOLE__AUTH", "gateway")
     lambda_console.container.cache_clear()
-    lambda_console._gateway.cache_clear()
     yield Settings(
         storage=f"aws:{made.stack}",
         aws=AwsSettings(stack=made.stack, bucket=made.bucket, shards=SHARDS),
