@@ -60,16 +60,20 @@ class Recorder:
 
     Attributes:
         used: what was needed so far.
+        is_paused: whether calls go unnoticed.
     """
 
     def __init__(self, names: Names) -> None:
         self.used: set[Use] = set()
+        self.is_paused = False
         self._tables = {names.journal: "journal", names.index: "index", names.claims: "claims"}
         self._queues = {names.queue(lane): "lanes" for lane in Lane} | {names.dead_letters: "dead_letters"}
 
     def record(self, params: Mapping[str, Any], model: Any, **_: Any) -> None:
         """One call of the SDK; a handler of its event `provide-client-params`."""
         service, call = model.service_model.service_name, model.name
+        if self.is_paused:
+            return
         self.used.update(self._uses(service, call, params))
 
     def _uses(self, service: str, call: str, params: Mapping[str, Any]) -> Iterator[Use]:

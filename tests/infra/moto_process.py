@@ -13,7 +13,10 @@ for it in vain, or a second plan would never be empty:
 
 from __future__ import annotations
 
+import io
 import json
+import time
+from collections import Counter
 from typing import Any
 
 from moto.applicationautoscaling.responses import ApplicationAutoScalingResponse
@@ -30,6 +33,40 @@ _SERVICE = {
     "availabilityZoneRebalancing": "availability_zone_rebalancing",
     "enableECSManagedTags": "enable_ecs_managed_tags",
 }
+
+
+class PurgeEndsPolls(standin_process.OneAtATime):
+    """A queue that is purged is asked by nobody any more.
+
+    A long poll goes on here when its client is gone, and would swallow the first message of
+    the next test.
+    """
+
+    def __init__(self, application: standin_process.Application) -> None:
+        super().__init__(application)
+        self._purges: Counter[str] = Counter()
+
+    def answer(self, environ: standin_process.Environ) -> standin_process.Answer:
+        body = standin_process._body_of(environ)
+        if environ.get("HTTP_X_AMZ_TARGET") == "AmazonSQS.PurgeQueue":
+            self._purges[json.loads(body)["QueueUrl"]] += 1
+        again = {"wsgi.input": io.BytesIO(body), "wsgi.input_terminated": False}
+        return super().answer({**environ, **again, "CONTENT_LENGTH": str(len(body))})
+
+    def _receive(self, environ: standin_process.Environ, request: dict[str, Any]) -> standin_process.Answer:
+        url, seconds = request["QueueUrl"], request.get("WaitTimeSeconds", 0)
+        purges, end = self._purges[url], time.monotonic() + seconds
+        short = {**request, "WaitTimeSeconds": 0}
+        answer = super()._receive(environ, short)
+        while b'"Messages"' not in answer[2] and answer[0].startswith("200"):
+            left = end - time.monotonic()
+            with standin_process._changed:
+                if left <= 0 or self._purges[url] != purges:
+                    return answer
+                standin_process._changed.wait(min(left, self.look_seconds))
+            if self._purges[url] == purges:
+                answer = super()._receive(environ, short)
+        return answer
 
 
 def _patch_queues() -> None:
@@ -119,4 +156,5 @@ if __name__ == "__main__":
     _patch_functions()
     _patch_streams()
     _patch_services()
+    standin_process.OneAtATime = PurgeEndsPolls  # type: ignore[misc]  # what its server is made of
     standin_process.main()
