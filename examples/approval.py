@@ -6,7 +6,11 @@ within three days, nothing is paid.
 
     roost worker --engines approval:Refunds
     roost enqueue --any-engine --engine refunds --payload '{"order": "17", "cents": 90000}'
-    roost signal WORK_ID decide --data '{"approved": true, "cents": 45000}'
+
+The decision is a signal, sent by the console's button or through its API:
+
+    curl -H 'Content-Type: application/json' http://127.0.0.1:8319/api/v1/work/WORK_ID/signals \
+      -d '{"name": "decide", "data": {"approved": true, "cents": 45000}}'
 """
 
 from __future__ import annotations
