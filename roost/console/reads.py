@@ -134,12 +134,13 @@ class Reads:
         return {state: found.get(state, 0) for state in State}
 
     async def rows(self, where: Where, *, cursor: str | None = None, limit: int = 50) -> Rows:
-        """A page of the work that a filter matches, newest first."""
+        """A page of the work that a filter matches, in the order that its query says."""
 
         async def ask() -> Rows:
             return await self._scan(where, cursor, limit)
 
-        return await self._shared.get(("rows", where.text, cursor, limit), ask, for_seconds=LIST_SECONDS)
+        key = ("rows", where.text, where.query.oldest_first, cursor, limit)
+        return await self._shared.get(key, ask, for_seconds=LIST_SECONDS)
 
     async def _scan(self, where: Where, cursor: str | None, limit: int) -> Rows:
         """Go through the index until the page is full, or enough was looked at."""

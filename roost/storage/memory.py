@@ -192,9 +192,10 @@ class MemoryIndex:
         return True
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
-        before = _number(cursor) if cursor is not None else float("inf")
-        newest_first = sorted(self._rows.values(), key=lambda row: -self._order[row.work_id])
-        rows = [row for row in newest_first if self._order[row.work_id] < before and _matches(row, query)]
+        sign = 1 if query.oldest_first else -1
+        after = sign * _number(cursor) if cursor is not None else float("-inf")
+        ordered = sorted(self._rows.values(), key=lambda row: sign * self._order[row.work_id])
+        rows = [row for row in ordered if sign * self._order[row.work_id] > after and _matches(row, query)]
         page = rows[:limit]
         return IndexPage(page, str(self._order[page[-1].work_id]) if len(rows) > limit else None)
 

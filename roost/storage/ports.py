@@ -112,7 +112,8 @@ class FeedPage:
 class IndexQuery:
     """Which rows of one namespace to list; None matches all of it.
 
-    Rows come newest first. `id_prefix` matches the start of the whole work id, `label` a
+    Rows come newest first, or with `oldest_first` the other way round; a cursor is good for
+    one of the two. `id_prefix` matches the start of the whole work id, `label` a
     name with its value.
     """
 
@@ -123,6 +124,7 @@ class IndexQuery:
     namespace: str = ""
     label: tuple[str, str] | None = None
     parent_id: str | None = None
+    oldest_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ class WorkIndex(Protocol):
         """
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
-        """Rows that match, newest work first."""
+        """Rows that match, newest work first (or oldest, as the query says)."""
 
     async def counts(self, namespace: str = "") -> dict[State, int]:
         """How many work items of a namespace are in each state; states with none may be left out."""

@@ -53,16 +53,17 @@ def test_the_list_shows_work_of_every_state(desk: Desk) -> None:
     assert done not in only.split('id="bulk"')[1]
 
 
-def test_pages_of_a_list_go_on_by_cursor_and_miss_nothing(desk: Desk) -> None:
-    ids = {desk.enqueue({}, delay_seconds=1000) for _ in range(25)}
-    seen: set[str] = set()
-    path: str | None = "/work?limit=10"
+@pytest.mark.parametrize("sort", ["", "&sort=oldest"])
+def test_pages_of_a_list_go_on_by_cursor_and_miss_nothing(desk: Desk, sort: str) -> None:
+    ids = [desk.enqueue({}, delay_seconds=1000) for _ in range(25)]
+    seen: list[str] = []
+    path: str | None = f"/work?limit=10{sort}"
     while path is not None:
         page = desk.web.get(path).text
-        seen |= set(re.findall(r'name="id" value="([^"]+)"', page))
+        seen += re.findall(r'name="id" value="([^"]+)"', page)
         found = re.search(r'rel="next" href="([^"]+)"', page)
         path = html.unescape(found[1]) if found else None
-    assert seen == ids
+    assert seen == (ids if sort else ids[::-1])
 
 
 def test_a_filter_that_is_not_understood_says_so(desk: Desk) -> None:

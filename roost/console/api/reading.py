@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from msgspec import structs, to_builtins
@@ -27,6 +28,7 @@ GROUP_IDS_MAX = 50
 async def list_work(call: Call) -> Answer:
     query = call.query(shapes.ListQuery)
     where = filters.parse(query.where, call.desk.now)
+    where = replace(where, query=replace(where.query, oldest_first=query.sort == "oldest"))
     page = await call.desk.reads.rows(where, cursor=query.cursor, limit=query.limit)
     rows = [row_out(row) for row in page.rows]
     return Answer(shapes.Page(rows=rows, next=page.cursor, looked_at=page.looked_at, as_of=page.as_of))

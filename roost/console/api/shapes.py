@@ -39,6 +39,7 @@ class ListQuery(In):
     where: Annotated[str, Field(max_length=500, description="Such as `state:failed engine:demo`.")] = ""
     cursor: Annotated[str | None, Field(max_length=2000, description="The `next` of a page.")] = None
     limit: Limit = 50
+    sort: Annotated[str, Field(pattern="^(newest|oldest)$", description="Which work first.")] = "newest"
 
 
 class JournalQuery(In):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -44,8 +45,10 @@ async def work(request: Request) -> Response:
     desk = desk_of(request)
     text, cursor = request.query_params.get("q", ""), request.query_params.get("cursor") or None
     limit = int_of(request, "limit", LIMIT, low=1, high=LIMIT_MAX)
+    oldest_first = request.query_params.get("sort") == "oldest"
     try:
         where, problem = filters.parse(text, desk.now), ""
+        where = replace(where, query=replace(where.query, oldest_first=oldest_first))
         page = await desk.reads.rows(where, cursor=cursor, limit=limit)
     except InputError as error:
         where, problem = Where(text[: filters.TEXT_MAX_CHARS]), f"{error}. {error.hint}"
@@ -65,10 +68,10 @@ async def work(request: Request) -> Response:
         facets=facets(sample.rows),
         sampled=len(sample.rows),
         lease_seconds=desk.runtime.parts.settings.lease_seconds,
-        oldest_first=False,
-        sort_query=_query(where, limit),
-        first_query=_query(where, limit),
-        next_query=_query(where, limit, cursor=page.cursor),
+        oldest_first=oldest_first,
+        sort_query=_query(where, limit, sort=None if oldest_first else "oldest"),
+        first_query=_query(where, limit, sort="oldest" if oldest_first else None),
+        next_query=_query(where, limit, cursor=page.cursor, sort="oldest" if oldest_first else None),
     )
 
 

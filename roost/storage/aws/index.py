@@ -178,7 +178,7 @@ class AwsIndex:
             [Partition(self._table, _of_state(key, arguments)) for key in keys],
             limit,
             order=lambda item: item["created"]["S"],
-            newest_first=True,
+            newest_first=not query.oldest_first,
         )
         rows: dict[str, IndexRow] = {}
         for row in map(row_of, items):  # one whose state changed between two queries comes twice
@@ -257,10 +257,12 @@ def _list_arguments(query: IndexQuery, before: str | None) -> Item:
     """The arguments of a query on the index `state`, save for the partition.
 
     Args:
-        before: `created` of the row that the page before ended with.
+        before: `created` of the row that the page before ended with, whichever way.
     """
     start = _BEFORE_ALL if query.created_after is None else _instant(query.created_after)
-    end = _AFTER_ALL if before is None else max(before, start)
+    end = _AFTER_ALL
+    if before is not None:
+        start, end = (max(before, start), end) if query.oldest_first else (start, max(before, start))
     clauses: list[tuple[str, str, str | float]] = []
     if before is not None:  # `created` is a key and so can't be filtered, and BETWEEN includes its ends
         clauses.append(("#work <> :last", "work", before.partition("#")[2]))
@@ -277,7 +279,7 @@ def _list_arguments(query: IndexQuery, before: str | None) -> Item:
     values = {clause.partition(":")[2].rstrip(")"): value for clause, _, value in clauses}
     arguments: Item = {
         "IndexName": "state",
-        "ScanIndexForward": False,
+        "ScanIndexForward": query.oldest_first,
         "KeyConditionExpression": "#state_key = :state_key AND #created BETWEEN :start AND :end",
         "ExpressionAttributeNames": _names("state_key", "created", *(name for _, name, _ in clauses)),
         "ExpressionAttributeValues": _values({"start": start, "end": end, **values}),

@@ -65,9 +65,10 @@ class LocalIndex:
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         where, values = _where(query)
         if cursor is not None:
-            where.append("id < ?")
+            where.append("id > ?" if query.oldest_first else "id < ?")
             values.append(cursor_of(cursor))
-        sql = f"SELECT id, {ROW_COLUMNS} FROM works WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?"  # noqa: S608  constant text
+        order = "ASC" if query.oldest_first else "DESC"
+        sql = f"SELECT id, {ROW_COLUMNS} FROM works WHERE {' AND '.join(where)} ORDER BY id {order} LIMIT ?"  # noqa: S608  constant text
         with storage_errors(self._path):
             found = self._reader.execute(sql, (*values, limit + 1)).fetchall()
         page = found[:limit]

@@ -258,6 +258,24 @@ class IndexContract(Contract):
         assert [found.work_id for found in page.rows] == ["w4", "w3", "w2", "w1", "w0"]
         assert page.cursor is None
 
+    async def test_list_gives_the_oldest_work_first_where_asked(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """Page by page, with none left out and none twice; a filter changes nothing of that."""
+        states = [State.DONE, State.QUEUED, State.FAILED]
+        await _fill(backend, harness, [row(f"w{n}", number=n, state=states[n % 3]) for n in range(9)])
+        for state, expected in ((None, range(9)), (State.QUEUED, (1, 4, 7))):
+            seen: list[str] = []
+            cursor: str | None = None
+            while True:
+                query = IndexQuery(state=state, oldest_first=True)
+                page = await backend.index.list(query, cursor=cursor, limit=2)
+                seen += [found.work_id for found in page.rows]
+                cursor = page.cursor
+                if cursor is None:
+                    break
+            assert seen == [f"w{n}" for n in expected]
+
     async def test_list_filters_by_each_field_and_by_all(
         self, backend: Backend, harness: BackendHarness
     ) -> None:
