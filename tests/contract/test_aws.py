@@ -15,6 +15,7 @@ from roost.testing.contract import (
     ControlContract,
     DirectivesContract,
     EndsContract,
+    FlowsContract,
     IndexContract,
     JournalContract,
     LimitsContract,
@@ -124,6 +125,10 @@ class TestDirectives(DirectivesContract):
 
 
 @pytest.mark.slow
+class TestFlows(FlowsContract):
+    """See `FlowsContract`."""
+
+
 class TestEnds(EndsContract):
     pass
 

@@ -19,6 +19,7 @@ from roost.testing.contract import (
     ControlContract,
     DirectivesContract,
     EndsContract,
+    FlowsContract,
     IndexContract,
     JournalContract,
     LimitsContract,
@@ -120,6 +121,10 @@ class TestOperations(OperationsContract):
 
 class TestDirectives(DirectivesContract):
     """See `DirectivesContract`."""
+
+
+class TestFlows(FlowsContract):
+    """See `FlowsContract`."""
 
 
 class TestEnds(EndsContract):

@@ -17,6 +17,7 @@ from roost.testing.contract import (
     ControlContract,
     DirectivesContract,
     EndsContract,
+    FlowsContract,
     IndexContract,
     JournalContract,
     LimitsContract,
@@ -110,6 +111,10 @@ class TestOperations(OperationsContract):
 
 class TestDirectives(DirectivesContract):
     """See `DirectivesContract`."""
+
+
+class TestFlows(FlowsContract):
+    """See `FlowsContract`."""
 
 
 class TestEnds(EndsContract):

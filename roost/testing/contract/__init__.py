@@ -41,6 +41,7 @@ _MODULES = (
     "approvals",
     "signals",
     "children",
+    "flows",
     "ends",
     "machine",
     "claims_model",
@@ -61,6 +62,7 @@ from roost.testing.contract.claims import ClaimsContract  # noqa: E402
 from roost.testing.contract.control import ControlContract  # noqa: E402
 from roost.testing.contract.directives import DirectivesContract  # noqa: E402
 from roost.testing.contract.ends import EndsContract  # noqa: E402
+from roost.testing.contract.flows import FlowsContract  # noqa: E402
 from roost.testing.contract.harness import BackendHarness, ManualHarness  # noqa: E402
 from roost.testing.contract.index import IndexContract  # noqa: E402
 from roost.testing.contract.journal import JournalContract  # noqa: E402
@@ -82,6 +84,7 @@ __all__ = [
     "ControlContract",
     "DirectivesContract",
     "EndsContract",
+    "FlowsContract",
     "IndexContract",
     "JournalContract",
     "LimitsContract",
