@@ -12,7 +12,7 @@ if TYPE_CHECKING:
         StepContext,
         current_step,
     )
-    from roost.errors import FailWork, RetryLater, RoostError
+    from roost.errors import FailWork, OutcomeUnknown, RetryLater, RoostError
     from roost.models import (
         Approval,
         Artifact,
@@ -41,6 +41,7 @@ __all__ = [
     "Go",
     "Join",
     "OnTimeout",
+    "OutcomeUnknown",
     "RetryLater",
     "RetryPolicy",
     "RoostError",
@@ -64,6 +65,7 @@ _HOMES = {
     "Go": "roost.typed",
     "Join": "roost.models",
     "OnTimeout": "roost.models",
+    "OutcomeUnknown": "roost.errors",
     "RetryLater": "roost.errors",
     "RoostError": "roost.errors",
     "Signal": "roost.models",

@@ -288,15 +288,25 @@ class StepContext(Protocol):
             InputError: an amount is no number, or negative.
         """
 
-    async def once(self, key: str, fn: Callable[[], Awaitable[Any] | Any]) -> Any:
+    async def once(
+        self, key: str, fn: Callable[[], Awaitable[Any] | Any], *, at_most_once: bool = False
+    ) -> Any:
         """Do a side effect whose result is recorded, so that a retry of the step skips it.
 
-        The result is durable when `once` returns. A crash between the effect and its
-        record repeats the effect: pass `idempotency_key` on where that matters.
+        The result is durable when `once` returns; it costs one append. A crash between the
+        effect and its record repeats the effect: pass `idempotency_key` on where that matters,
+        or use `at_most_once`.
 
         Args:
-            key: names the effect within this step; up to 1 kB.
-            fn: does the effect; returns JSON; may be a coroutine function.
+            key: names the effect within this step; up to 1 kB. At most 1,000 in one step.
+            fn: does the effect; returns JSON of at most 1 MiB; may be a coroutine function.
+            at_most_once: it is never begun twice. That costs one append more, before it.
+
+        Raises:
+            OutcomeUnknown: with `at_most_once`, it began before and has no result; the engine
+                asks the service itself. Uncaught, it fails the work.
+            EngineContractError: the result is no JSON that can be recorded, or there are too
+                many; uncaught, it fails the work, for trying again would repeat the effect.
         """
 
     async def close_key(self, resource: str, seconds: float) -> None:

@@ -19,6 +19,7 @@
     │   ├── SchemaTooNew           written by a newer Roost
     │   └── StorageCorrupt         stored bytes are not what was written
     ├── ArtifactNotFound           no blob with that digest
+    ├── OutcomeUnknown             an effect began, and nobody knows whether it was done
     ├── WorkspaceError             git could not make, keep or restore a workspace
     └── StepSignal                 raised by an engine inside a step
         ├── RetryLater             not now: try this step again later
@@ -157,6 +158,24 @@ class ArtifactNotFound(RoostError):
 
 class WorkspaceError(RoostError):
     """A workspace could not be made, kept, restored or removed; the step is tried again."""
+
+
+class OutcomeUnknown(RoostError):
+    """An effect that is to happen at most once began before, and no result was recorded.
+
+    Its worker died in it, or it failed. Catch it, ask the service, and go on; a step that
+    does not catch it fails the work, since trying again can't help.
+
+    Attributes:
+        key: of the effect.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"effect {key!r} began before, and nobody knows whether it was done",
+            hint="Ask the service whether it was done, by the idempotency key.",
+        )
+        self.key = key
 
 
 class StepSignal(RoostError):

@@ -27,6 +27,7 @@ from roost.errors import (
     FailWork,
     InputError,
     LeaseLost,
+    OutcomeUnknown,
     PayloadError,
     RetryLater,
     RoostError,
@@ -99,7 +100,14 @@ class Recorder(Protocol):
     """How a step context reaches the journal."""
 
     async def recorded(self, key: str) -> tuple[bool, Any]:
-        """Whether the running step has a result under `key`, and the result."""
+        """Whether the running step has a result under `key`, and the result.
+
+        Raises:
+            OutcomeUnknown: the effect began, and has no result.
+        """
+
+    async def begin(self, key: str) -> None:
+        """Append that an effect is about to be done."""
 
     async def record(self, key: str, result: Any) -> Any:
         """Append a result; returns it as it will be read back."""
@@ -203,6 +211,7 @@ class Context:
         self._recorder = recorder
         self._given = given
         self._spent = spent
+        self._doing: dict[str, asyncio.Lock] = {}  # effects by key, so that none runs beside itself
         self._signer = signer
         self._interruption = interruption
         self._is_cancelled = is_cancelled
@@ -259,15 +268,20 @@ class Context:
         for name, amount in amounts.items():
             self._spent[name] = self._spent.get(name, 0.0) + amount
 
-    async def once(self, key: str, fn: Callable[[], Awaitable[Any] | Any]) -> Any:
+    async def once(
+        self, key: str, fn: Callable[[], Awaitable[Any] | Any], *, at_most_once: bool = False
+    ) -> Any:
         check_name(key, "once key")
-        is_known, result = await self._recorder.recorded(key)
-        if is_known:
-            return result
-        result = fn()
-        if inspect.isawaitable(result):
-            result = await result
-        return await self._recorder.record(key, result)
+        async with self._doing.setdefault(key, asyncio.Lock()):
+            is_known, result = await self._recorder.recorded(key)
+            if is_known:
+                return result
+            if at_most_once:
+                await self._recorder.begin(key)
+            result = fn()
+            if inspect.isawaitable(result):
+                result = await result
+            return await self._recorder.record(key, result)
 
     async def close_key(self, resource: str, seconds: float) -> None:
         check_name(resource, "resource")
@@ -421,7 +435,7 @@ def _outcome_of(error: BaseException) -> Outcome:
             return Interrupted(str(error))
         case RetryLater():
             return Later(min(error.after_seconds, DELAY_MAX_SECONDS), describe(error).message)
-        case FailWork():
+        case FailWork() | OutcomeUnknown():
             return Refused(describe(error))
         case EngineContractError():
             return Refused(describe_contract(error))

@@ -144,10 +144,13 @@ async def after(parts: Parts, entry: Entry, *, has_row: bool = False) -> None:
     is due soon as long as `Control.outbox` has something in it.
 
     Args:
-        has_row: the row was written with the entry.
+        has_row: the row was written with the entry. What earlier entries owe is then left to
+            who is doing it: children report while their siblings are still being spawned. If
+            nobody is, that row is due soon.
     """
     control = entry.control
-    if control.outbox:
+    is_another_s = has_row and entry.position not in control.outbox
+    if control.outbox and not is_another_s:
         await carry_out(parts, entry)
         if control.state.is_terminal and control.family is None and control.engine not in lines.ENGINES:
             await parts.backend.index.put(replace(project(entry), due_at=None))

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from roost import jsonio
-from roost.core import bodies, claims, directives, migration, outbox, outside
+from roost.core import bodies, claims, directives, migration, outbox, outside, records
 from roost.core.attempt import (
     DEADLINE,
     Artifacts,
@@ -45,6 +45,7 @@ from roost.errors import (
     EngineContractError,
     InputError,
     LeaseLost,
+    OutcomeUnknown,
     PayloadError,
     StorageCorrupt,
     StorageError,
@@ -634,10 +635,17 @@ class Session:
             if self._told is not None:
                 self._told.once_began(key)
             return False, None
+        if position < 0:
+            raise OutcomeUnknown(key)
         return True, jsonio.load(await bodies.load(self._parts.backend, await self._get(position)))
 
+    async def begin(self, key: str) -> None:
+        records.check_room(self._control.once, key)
+        await self._append(Recorded(key, is_begun=True))
+
     async def record(self, key: str, result: Any) -> Any:
-        raw = jsonio.dump(result, what=f"the result of once({key!r})", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
+        records.check_room(self._control.once, key)
+        raw = records.dump(key, result)
         body = await self._patiently(lambda: bodies.store(self._parts.backend, raw))
         entry = await self._append(Recorded(key), body)
         if self._told is not None:

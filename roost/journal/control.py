@@ -225,7 +225,9 @@ def _attempt_failed(control: Control, event: AttemptFailed, position: int, at: f
 
 
 def _recorded(control: Control, event: Recorded, position: int, at: float) -> Control:
-    return replace(control, position=position, once=(*control.once, (event.key, position)))
+    others = tuple(pair for pair in control.once if pair[0] != event.key)
+    known = (event.key, -position if event.is_begun else position)
+    return replace(control, position=position, once=(*others, known))
 
 
 def _deferred(control: Control, event: Deferred, position: int, at: float) -> Control:

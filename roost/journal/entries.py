@@ -246,10 +246,14 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Recorded(Struct, frozen=True, omit_defaults=True):
-    """A side effect inside a step was done once. Its body is the result."""
+    """A side effect inside a step was done once. Its body is the result.
+
+    With `is_begun` it is about to be done, and must not be done again; there is no body.
+    """
 
     kind: ClassVar = Kind.RECORDED
     key: str
+    is_begun: bool = False
 
 
 class AttemptFailed(Struct, frozen=True, omit_defaults=True):
@@ -557,7 +561,8 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
         sent_position: the last entry that had a delivery sent.
         signals: (position, name) of signals that no committed step has seen.
         last_signal: position of the newest signal, seen or not.
-        once: results recorded in the current step: (key, position).
+        once: results recorded in the current step: (key, position); the position is
+            negative while the effect began, and has no result.
         cancel_requested: it ends as soon as nobody runs it; a step that runs at
             `cancel_by` is interrupted.
         paused: why it is on hold; empty: it is not.

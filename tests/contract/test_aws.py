@@ -12,6 +12,7 @@ from roost.testing.contract import (
     BackendHarness,
     ChildrenContract,
     ClaimsContract,
+    ConformanceContract,
     ControlContract,
     DirectivesContract,
     EndsContract,
@@ -106,6 +107,11 @@ class TestSignals(SignalsContract):
 
 @pytest.mark.slow
 class TestApprovals(ApprovalsContract):
+    pass
+
+
+@pytest.mark.slow
+class TestConformance(ConformanceContract):
     pass
 
 

@@ -16,6 +16,7 @@ from roost.testing.contract import (
     BackendHarness,
     ChildrenContract,
     ClaimsContract,
+    ConformanceContract,
     ControlContract,
     DirectivesContract,
     EndsContract,
@@ -109,6 +110,10 @@ class TestSignals(SignalsContract):
 
 class TestApprovals(ApprovalsContract):
     """See `ApprovalsContract`."""
+
+
+class TestConformance(ConformanceContract):
+    """See `ConformanceContract`."""
 
 
 class TestChildren(ChildrenContract):

@@ -14,6 +14,7 @@ from roost.testing.contract import (
     BackendHarness,
     ChildrenContract,
     ClaimsContract,
+    ConformanceContract,
     ControlContract,
     DirectivesContract,
     EndsContract,
@@ -99,6 +100,10 @@ class TestSignals(SignalsContract):
 
 class TestApprovals(ApprovalsContract):
     """See `ApprovalsContract`."""
+
+
+class TestConformance(ConformanceContract):
+    """See `ConformanceContract`."""
 
 
 class TestChildren(ChildrenContract):

@@ -15,6 +15,7 @@ A backend is done when this suite is green on it. Bind it in a test module of yo
     class TestArtifacts(ArtifactsContract): ...
     class TestBackend(BackendContract): ...
     class TestSignals(SignalsContract): ...
+    class TestConformance(ConformanceContract): ...
     class TestApprovals(ApprovalsContract): ...
     class TestChildren(ChildrenContract): ...
     class TestEnds(EndsContract): ...
@@ -31,6 +32,7 @@ _MODULES = (
     "journal",
     "index",
     "claims",
+    "conformance",
     "limits",
     "queue",
     "artifacts",
@@ -59,6 +61,7 @@ from roost.testing.contract.attempts import AttemptsContract  # noqa: E402
 from roost.testing.contract.backend import BackendContract  # noqa: E402
 from roost.testing.contract.children import ChildrenContract  # noqa: E402
 from roost.testing.contract.claims import ClaimsContract  # noqa: E402
+from roost.testing.contract.conformance import ConformanceContract  # noqa: E402
 from roost.testing.contract.control import ControlContract  # noqa: E402
 from roost.testing.contract.directives import DirectivesContract  # noqa: E402
 from roost.testing.contract.ends import EndsContract  # noqa: E402
@@ -81,6 +84,7 @@ __all__ = [
     "BackendHarness",
     "ChildrenContract",
     "ClaimsContract",
+    "ConformanceContract",
     "ControlContract",
     "DirectivesContract",
     "EndsContract",
