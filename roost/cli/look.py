@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost import times
-from roost.cli import options
+from roost.cli import options, spent
 from roost.cli.output import (
     OK,
     TIMED_OUT,
@@ -71,7 +71,9 @@ def status(
     """Show one work item: its state and why, its snapshot and artifacts.
 
     With --json: an object with `item`, `control`, `children` (`total`, `open`), `snapshot` (null
-    before the first commit) and `artifacts`.
+    before the first commit), `artifacts` and `cost`: what the journal takes (`entries`, `bytes`),
+    and under `aws` what it cost there (`calls`, `write_units`, `read_units`, `usd`, …; null on
+    other storage). With --watch the cost comes when the work has ended.
 
     Examples:
 
@@ -83,11 +85,13 @@ def status(
     async def use(runtime: Runtime) -> int:
         while True:
             view = await runtime.client.status(work_id)
+            is_last = not watch or view.control.state.is_terminal
+            cost = await spent.cost_of(runtime, work_id) if is_last else None
             if as_json:
-                (print_json_line if watch else print_json)(status_document(view))
+                (print_json_line if watch else print_json)({**status_document(view), "cost": cost})
             else:
-                _print_status(view, runtime.parts.clock.now())
-            if not watch or view.control.state.is_terminal:
+                _print_status(view, runtime.parts.clock.now(), cost)
+            if is_last:
                 return OK
             await _change(runtime, work_id, view.control.position)
             if not as_json:
@@ -121,7 +125,7 @@ async def _change(runtime: Runtime, work_id: str, position: int) -> None:
             return
 
 
-def _print_status(view: WorkView, now: float) -> None:
+def _print_status(view: WorkView, now: float, cost: dict[str, Any] | None) -> None:
     control, item = view.control, view.item
     lines: list[tuple[str, str]] = [
         ("work id", item.work_id),
@@ -145,6 +149,8 @@ def _print_status(view: WorkView, now: float) -> None:
     if view.snapshot is not None:
         lines.append(("data", _short_json(view.snapshot.data)))
     lines += [("artifact", f"{a.name}  {a.size_bytes} bytes  {a.digest}") for a in view.artifacts]
+    if cost is not None:
+        lines.append(("cost", spent.in_words(cost)))
     for name, text in lines:
         print(f"{name + ':':11} {text if name == 'state' else safe(text, keep_lines=True)}")
     if is_terminal():

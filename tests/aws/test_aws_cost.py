@@ -145,6 +145,8 @@ async def test_the_bill_of_a_journal_is_that_of_its_calls(
     bill = await shop.bill([work_id])
     calls = shop.meter.taken()
     shop.meter.units["dynamodb_read_unit"] -= calls.get("Query index", 0) / 2  # a sweep's; of nobody's work
+    sweeps = len(pauses_seconds)  # each reads what is paused
+    shop.meter.units["dynamodb_read_unit"] -= sweeps
     counted = ("dynamodb_write_unit", "dynamodb_read_unit", "s3_put", "s3_get")
     assert {unit: bill.count(unit) for unit in counted} == {unit: shop.meter.units[unit] for unit in counted}
     requests = {name: count for name, count in calls.items() if name.endswith("normal")}
@@ -153,6 +155,9 @@ async def test_the_bill_of_a_journal_is_that_of_its_calls(
     claims = sum(entry.event.kind.value == "claimed" for entry in await shop.journal(work_id))
     assert looks >= claims
     assert bill.count("sqs_request") == sum(requests.values()) + claims
+    queues = (" high", " normal", " low")
+    others = sum(n for name, n in calls.items() if not name.endswith(queues) and name != "Query index")
+    assert bill.calls == others - sweeps + bill.count("sqs_request")
 
 
 def test_the_first_beat_is_charged_when_it_comes() -> None:

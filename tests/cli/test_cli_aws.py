@@ -169,3 +169,16 @@ def test_without_credentials_or_a_region_the_error_says_what_to_do(
     refused = roost("aws", "describe")
     assert refused.code == 1
     assert "AWS_PROFILE" in refused.err
+
+
+def test_status_says_what_work_cost(aws: StandIn, roost: Roost) -> None:
+    roost("aws", "create").ok()
+    work_id = (
+        roost("enqueue", "--engine", "demo", "--payload", '{"count": 2}', "--storage", "aws").ok().out.strip()
+    )
+    cost = roost("status", work_id, "--json", "--storage", "aws").ok().document["cost"]
+    # Two tables, an entry and a row, in one transaction: 2 units each, and the row's indexes; one send.
+    assert (cost["entries"], cost["aws"]["calls"], cost["aws"]["sqs_requests"]) == (1, 2, 1)
+    assert cost["aws"]["write_units"] >= 4
+    assert 0 < cost["aws"]["usd"] < 1e-4
+    assert "write units" in roost("status", work_id, "--storage", "aws").ok().out

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from roost.cli import spent
 from tests.cli.conftest import Roost, read_until
 
 CONTROL_KEYS = {
@@ -21,7 +22,7 @@ CONTROL_KEYS = {
 def test_status_json_before_and_after_the_work(roost: Roost) -> None:
     work_id = roost.enqueue({"count": 2})
     before = roost("status", work_id, "--json").ok().document
-    assert set(before) == {"item", "control", "snapshot", "artifacts"}
+    assert set(before) == {"item", "control", "snapshot", "artifacts", "cost"}
     assert set(before["control"]) == CONTROL_KEYS
     assert before["item"]["payload"] == {"count": 2}
     assert before["control"]["state"] == "queued"
@@ -32,6 +33,21 @@ def test_status_json_before_and_after_the_work(roost: Roost) -> None:
     assert after["control"]["state"] == "done"
     assert after["control"]["version"] == after["snapshot"]["version"] == 2
     assert after["snapshot"]["data"] == {"count": 2, "of": 2}
+    assert after["cost"]["entries"] == after["control"]["position"] + 1
+    assert before["cost"]["bytes"] < after["cost"]["bytes"] < 20_000
+    assert after["cost"]["is_whole"]
+    assert after["cost"]["aws"] is None
+
+
+def test_the_cost_of_a_long_journal_is_that_of_its_beginning(
+    roost: Roost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spent, "ENTRIES_MAX", 3)
+    work_id = roost.enqueue({"count": 4})
+    roost.work()
+    cost = roost("status", work_id, "--json").ok().document["cost"]
+    assert (cost["entries"], cost["is_whole"]) == (3, False)
+    assert "of the first 3 entries" in roost("status", work_id).ok().out
 
 
 def test_status_for_people_says_state_and_why(roost: Roost) -> None:

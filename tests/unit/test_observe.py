@@ -8,6 +8,7 @@ import json
 import logging
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class World:
         )
         self.memory = MemoryBackend(self.clock)
         self.failing: tuple[str, ...] = ()
+        self.calls: Counter[str] = Counter()
         watching = self.watching if is_watched else None
         backend = InstrumentedBackend(InstrumentedBackend(self.memory, self._fail), None, watching)
         self.parts = Parts(backend, self.clock, SeededIds(random.Random(1)), SETTINGS, observer=watching)
@@ -76,6 +78,7 @@ class World:
         self.client = Client(self.parts)
 
     async def _fail(self, when: str, call: str, detail: str) -> None:
+        self.calls[call] += when == "before"
         if when == "before" and call in self.failing:
             raise StorageUnavailable("away")
 
@@ -263,6 +266,18 @@ def test_outcomes_are_counted(everything: World) -> None:
     assert {s.attributes[names.SESSION_END] for s in world.found("session") if s.attributes} <= set(
         SESSION_ENDS
     )
+
+
+@in_virtual_time
+async def test_who_is_watched_makes_not_one_call_more() -> None:
+    calls = []
+    for is_watched in (False, True):
+        world = World(Life(), is_watched=is_watched)
+        for do in ("", "fail", "parent"):
+            await world.client.enqueue("demo", {"do": do})
+        await world.works(20)
+        calls.append(world.calls)
+    assert calls[0] == calls[1]
 
 
 @in_virtual_time

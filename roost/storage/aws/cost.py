@@ -69,15 +69,19 @@ class Bill:
         works, steps: what it was for: work items, and committed steps.
         burst_steps: those of the steps after which the lease was kept.
         units: how many of each unit by part; a fraction of a request where a batch shares it.
+        calls: how many calls to AWS; a transaction or a batch is one.
     """
 
     works: int = 0
     steps: int = 0
     burst_steps: int = 0
     units: dict[tuple[Part, Unit], float] = field(default_factory=dict)
+    calls: float = 0.0
 
     def add(self, part: Part, unit: Unit, count: float) -> None:
-        """Charge for `count` of a unit."""
+        """Charge for `count` of a unit; each of these is a call, but of DynamoDB, which counts sizes."""
+        if unit not in ("dynamodb_write_unit", "dynamodb_read_unit"):
+            self.calls += count
         if count:
             self.units[part, unit] = self.units.get((part, unit), 0) + count
 
@@ -171,13 +175,13 @@ class _Journal:
     def _claim(self, before: Entry, entry: Entry) -> None:
         self._bill.add("claim", "sqs_request", self._request)  # the receive
         self._put("claim", entry)
-        self._bill.add("claim", "dynamodb_read_unit", read_units(entry_item(before)))
+        self._read("claim", entry_item(before))
         for read in self._bodies_of_a_claim(before):
-            self._bill.add("claim", "dynamodb_read_unit", read_units(entry_item(read)))
+            self._read("claim", entry_item(read))
             if is_spilled(read):
                 self._bill.add("claim", "s3_get", 1)
         if before.control.lease is not None:  # the holder went silent: its row says until when it held
-            self._bill.add("claim", "dynamodb_read_unit", read_units(self._row or {}))
+            self._read("claim", self._row or {})
         self._claimed = entry
         self._resource_units("acquire")
 
@@ -201,7 +205,12 @@ class _Journal:
             self._put_row("other entries", project(entry), times=IN_TRANSACTION)
         self._send("settle" if is_held else "other entries", entry)
 
+    def _read(self, part: Part, item: Item) -> None:
+        self._bill.calls += 1
+        self._bill.add(part, "dynamodb_read_unit", read_units(item))
+
     def _put(self, part: Part, entry: Entry, *, times: int = 1) -> None:
+        self._bill.calls += 1  # with its row, if that is in the same transaction
         self._bill.add(
             part, "dynamodb_write_unit", put_units("journal", None, entry_item(entry), times=times)
         )
@@ -209,6 +218,7 @@ class _Journal:
             self._bill.add(part, "s3_put", 1)
 
     def _put_row(self, part: Part, row: IndexRow, *, times: int = 1, taken: str | None = None) -> None:
+        self._bill.calls += times == 1
         item = row_item(row, _SHARDS) | ({} if taken is None else {"taken": {"S": taken}})
         self._bill.add(part, "dynamodb_write_unit", put_units("index", self._row, item, times=times))
         self._row = item
@@ -223,7 +233,7 @@ class _Journal:
 
     def _wake_up(self, entry: Entry) -> None:
         """A sweeper takes the due row, reads the tail, says when to look next, and sends."""
-        self._bill.add("wake-up", "dynamodb_read_unit", read_units(entry_item(entry)))
+        self._read("wake-up", entry_item(entry))
         row = replace(project(entry), due_at=(entry.control.wake_at or 0.0) + LOST_DELIVERY_SECONDS)
         for taken in _TAKEN:
             self._put_row("wake-up", row, taken=taken)
@@ -263,6 +273,7 @@ class _Journal:
         having = sum(len(name.encode()) for name in self._resources) + _CLAIM_ITEM_BYTES
         written = sum(ceil(size / WRITE_UNIT_BYTES) for size in [*heads, having])
         self._bill.add("resources", "dynamodb_write_unit", written * IN_TRANSACTION)
+        self._bill.calls += 2 if what == "acquire" else 3  # as `claims` has them, where nobody waits
         reads = len(heads) + 1
         self._bill.add("resources", "dynamodb_read_unit", reads)
 

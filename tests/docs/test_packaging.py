@@ -1,0 +1,136 @@
+"""The distribution: built, installed into an environment of its own, and run with the extras asked for.
+
+Needs a package index, so it has a marker of its own: `pytest -m packaging`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXTRAS = {
+    "prometheus": ["prometheus_client"],
+    "otel": ["opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"],
+    "console": ["starlette", "uvicorn", "jinja2", "sse_starlette", "markdown_it", "nh3"],
+    "aws": ["aioboto3"],
+    "lambda": ["aioboto3", "mangum"],
+}
+"""What each extra brings; none of it but `markdown_it` (of rich) is there without it."""
+
+pytestmark = pytest.mark.packaging
+
+
+class Place:
+    """A virtual environment that holds what was installed into it, and nothing of this one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("ROOST_", "PYTHON"))
+        }
+        kept.pop("VIRTUAL_ENV", None)
+        self.environ = {**kept, "ROOST_HOME": str(folder / "home")}
+        self.did([sys.executable, "-m", "venv", str(folder / "venv")])
+
+    def run(self, command: Sequence[str], **environ: str) -> subprocess.CompletedProcess[str]:
+        """A command of the environment, or one by its path."""
+        name = command[0] if os.sep in command[0] else str(self.folder / "venv/bin" / command[0])
+        return subprocess.run(
+            [name, *command[1:]],
+            cwd=self.folder,
+            env={**self.environ, **environ},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    def did(self, command: Sequence[str], **environ: str) -> str:
+        """The same; what it printed, if it succeeded."""
+        done = self.run(command, **environ)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def has(self, module: str) -> bool:
+        return self.run(["python", "-c", f"import {module}"]).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture(scope="module")
+def built(place: Place) -> Path:
+    """The sdist, and the wheel that is made of it."""
+    place.did(["pip", "install", "-q", "build"])
+    out = place.folder / "dist"
+    place.did(["python", "-m", "build", "--outdir", str(out), str(ROOT)])
+    place.did(["pip", "uninstall", "-q", "-y", "build", "pyproject_hooks"])
+    return out
+
+
+def test_the_archives_hold_what_they_should(built: Path) -> None:
+    [wheel], [sdist] = built.glob("*.whl"), built.glob("*.tar.gz")
+    in_wheel = set(zipfile.ZipFile(wheel).namelist())
+    stored = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "roost").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert {name for name in in_wheel if name.startswith("roost/")} == stored
+    assert "roost/py.typed" in in_wheel
+    assert not {name for name in in_wheel if not name.startswith(("roost/", "roost_runtime-"))}
+    with tarfile.open(sdist) as archive:
+        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"README.md", "CHANGELOG.md", "pyproject.toml", "tests/conftest.py", "roost/py.typed"} <= in_sdist
+    assert stored <= in_sdist
+
+
+def test_it_runs_bare_and_gains_with_each_extra(place: Place, built: Path) -> None:
+    """One environment that grows, since to make one takes longer than all the rest."""
+    [wheel] = built.glob("*.whl")
+    place.did(["pip", "install", "-q", str(wheel)])
+    assert "each step committed once, nothing lost" in place.did(["roost", "demo"])
+    assert not any(place.has(name) for names in EXTRAS.values() for name in names if name != "markdown_it")
+    for command, extra in (
+        (["roost", "ui"], "console"),
+        (["roost", "aws", "describe"], "aws"),
+        (["roost", "worker", "--metrics-port", "0"], "prometheus"),
+    ):
+        told = place.run(command)
+        assert told.returncode == 2
+        assert f"pip install 'roost-runtime[{extra}]'" in told.stderr
+    told = place.run(["roost", "enqueue", "--engine", "demo"], ROOST_OBSERVE__OTEL="1")
+    assert "pip install 'roost-runtime[otel]'" in told.stderr
+    for extra, modules in EXTRAS.items():
+        place.did(["pip", "install", "-q", f"{wheel}[{extra}]"])
+        assert all(place.has(module) for module in modules), extra
+    told = place.run(
+        ["roost", "enqueue", "--engine", "demo"],
+        ROOST_OBSERVE__OTEL="1",
+        OTEL_TRACES_EXPORTER="console",
+        OTEL_METRICS_EXPORTER="none",
+    )
+    assert '"name": "enqueue demo"' in told.stderr
+    place.did(["roost", "worker", "--engines", "demo", "--until-idle", "--metrics-port", "0"])
+    place.did(["python", "-c", "import roost.hosting.lambda_worker, roost.console.app"])
+
+
+def test_completion_works_in_the_shells(place: Place, built: Path) -> None:
+    """As `roost --install-completion` sets it up."""
+    place.did(["pip", "install", "-q", *map(str, built.glob("*.whl"))])
+    script = place.did(
+        ["roost", "--show-completion", "bash"], _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
+    )
+    lines = [script, 'COMP_WORDS=(roost stat) COMP_CWORD=1; _roost_completion; echo "${COMPREPLY[@]}"']
+    (place.folder / "complete.sh").write_text("\n".join(lines))
+    path = f"{place.folder / 'venv/bin'}{os.pathsep}{os.environ['PATH']}"
+    assert "status" in place.did(["/bin/bash", "complete.sh"], PATH=path).split()
