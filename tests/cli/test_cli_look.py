@@ -22,7 +22,7 @@ CONTROL_KEYS = {
 def test_status_json_before_and_after_the_work(roost: Roost) -> None:
     work_id = roost.enqueue({"count": 2})
     before = roost("status", work_id, "--json").ok().document
-    assert set(before) == {"item", "control", "snapshot", "artifacts", "cost"}
+    assert set(before) == {"item", "control", "children", "snapshot", "artifacts", "cost"}
     assert set(before["control"]) == CONTROL_KEYS
     assert before["item"]["payload"] == {"count": 2}
     assert before["control"]["state"] == "queued"

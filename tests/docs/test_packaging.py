@@ -122,15 +122,3 @@ def test_it_runs_bare_and_gains_with_each_extra(place: Place, built: Path) -> No
     assert '"name": "enqueue demo"' in told.stderr
     place.did(["roost", "worker", "--engines", "demo", "--until-idle", "--metrics-port", "0"])
     place.did(["python", "-c", "import roost.hosting.lambda_worker, roost.console.app"])
-
-
-def test_completion_works_in_the_shells(place: Place, built: Path) -> None:
-    """As `roost --install-completion` sets it up."""
-    place.did(["pip", "install", "-q", *map(str, built.glob("*.whl"))])
-    script = place.did(
-        ["roost", "--show-completion", "bash"], _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1"
-    )
-    lines = [script, 'COMP_WORDS=(roost stat) COMP_CWORD=1; _roost_completion; echo "${COMPREPLY[@]}"']
-    (place.folder / "complete.sh").write_text("\n".join(lines))
-    path = f"{place.folder / 'venv/bin'}{os.pathsep}{os.environ['PATH']}"
-    assert "status" in place.did(["/bin/bash", "complete.sh"], PATH=path).split()
