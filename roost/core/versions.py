@@ -9,6 +9,7 @@ from roost.errors import InputError
 from roost.journal.entries import Committed, Entry, Wait
 
 _PAGE = 200
+_POSITION_MAX = 1 << 53  # no journal is as long; a storage may take no larger number
 
 
 async def find(parts: Parts, work_id: str, version: int) -> Entry:
@@ -17,7 +18,7 @@ async def find(parts: Parts, work_id: str, version: int) -> Entry:
     Raises:
         InputError: there is no such version.
     """
-    after = max(-1, version)  # an enqueueing and a claim come before the first
+    after = min(max(-1, version), _POSITION_MAX)  # an enqueueing and a claim come before the first
     while page := await parts.backend.journal.read(work_id, after=after, limit=_PAGE):
         for entry in page:
             if isinstance(entry.event, Committed) and entry.event.version == version:
