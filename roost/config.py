@@ -194,6 +194,8 @@ class Settings(BaseSettings):
         home: where `local` keeps its files.
         lease_seconds: how long a lease lasts without a heartbeat.
         retention_seconds: how long work is kept after it ended; 0: for ever.
+        keep_versions: how many of the newest snapshots of a work item are kept, besides those
+            that waited, spawned or finished, and up to 15 that they are deltas of; 0: all.
         worker: see `WorkerSettings`.
         aws: see `AwsSettings`.
         approvals: see `ApprovalSettings`.
@@ -218,6 +220,7 @@ class Settings(BaseSettings):
     actor: Annotated[str, Field(max_length=200)] = ""
     home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("roost")))
     lease_seconds: Annotated[Seconds, Field(ge=0.2, le=43200)] = 30.0
+    keep_versions: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     retention_seconds: Annotated[Seconds, Field(ge=0, allow_inf_nan=False)] = 30 * 86400.0
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     aws: AwsSettings = Field(default_factory=AwsSettings)

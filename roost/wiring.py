@@ -141,6 +141,7 @@ def _core_settings(settings: Settings, backend: Backend) -> CoreSettings:
         sweep_seconds=worker.sweep_seconds or backend.sweep_seconds,
         grace_seconds=worker.grace_seconds,
         retention_seconds=settings.retention_seconds or None,
+        keep_versions=settings.keep_versions or None,
         triggers=settings.triggers,
         approvals=_signer(settings),
     )

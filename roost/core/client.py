@@ -65,7 +65,7 @@ class WorkView:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One committed snapshot: when, by whom, and where in the journal."""
+    """One committed snapshot: when, by whom, where in the journal, and whether it is kept."""
 
     version: int
     position: int
@@ -73,6 +73,7 @@ class Version:
     at: float
     actor: str
     duration_seconds: float
+    is_kept: bool = True
 
 
 class Client(Talking):
@@ -313,6 +314,7 @@ class Client(Talking):
                 at=entry.at,
                 actor=entry.actor,
                 duration_seconds=entry.event.duration_seconds,
+                is_kept=entry.body is not None,
             )
             async for entry in self.events(work_id)
             if isinstance(entry.event, Committed)

@@ -37,6 +37,8 @@ class CoreSettings:
         grace_seconds: how long a running step may go on after the worker is told to stop.
         wait_seconds: how long one receive waits for a delivery.
         retention_seconds: how long work is kept after it ended; None: for ever.
+        keep_versions: how many of the newest snapshots of a work item are kept, besides
+            milestones (`journal/retention.py`); None: all.
         lanes: the priority lanes that a worker serves.
         triggers: what follows when work ends, by name.
         approvals: signs the tokens of approvals.
@@ -50,6 +52,7 @@ class CoreSettings:
     grace_seconds: float = 20.0
     wait_seconds: float = 20.0
     retention_seconds: float | None = None
+    keep_versions: int | None = None
     lanes: tuple[Lane, ...] = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     approvals: Signer = field(default_factory=Signer)

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from roost import jsonio
-from roost.core import bodies, claims, directives, migration, outbox, outside, records
+from roost.core import bodies, claims, directives, migration, outbox, outside, records, versions
 from roost.core.attempt import (
     DEADLINE,
     Artifacts,
@@ -376,6 +376,7 @@ class Session:
         while self._control.lease is not None:
             if await self._stops_between_steps():
                 return
+            await self._prune()
             if self._must_ask and steps and not await self._take_claims():
                 return
             began = self._parts.clock.monotonic()
@@ -608,6 +609,12 @@ class Session:
         self._base = Base(entry.position, dumped.raw, body.depth)
         self._progress, self.has_progress = None, False
         return entry
+
+    async def _prune(self) -> None:
+        """Now and then drop snapshots that need not be kept; costs nothing where all are."""
+        keep, version = self._parts.settings.keep_versions, self._control.version
+        if keep is not None and version and version % keep == 0:
+            await self._patiently(lambda: versions.prune(self._parts, self._last, keep))
 
     def _warn(self, before: Control, after: Control) -> None:
         """Say it once when a budget is nearly used up, and when it is."""

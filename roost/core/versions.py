@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from roost.core.parts import Parts
 from roost.errors import InputError
 from roost.journal.entries import Committed, Entry, Wait
+from roost.journal.retention import Pruning
 
 _PAGE = 200
 _POSITION_MAX = 1 << 53  # no journal is as long; a storage may take no larger number
@@ -50,3 +51,24 @@ def waits_again(origin: Entry | None, now: float) -> Wait | None:
         return None
     until = None if waits.until is None else now + waits.until - origin.at
     return replace(waits, until=until)
+
+
+async def prune(parts: Parts, tail: Entry, keep: int) -> int:
+    """Drop snapshots that need not be kept; returns how many. Only while the lease is held: nobody
+    goes back to an earlier version then.
+
+    Goes back until a page has nothing that can go: what is older was dropped before.
+    """
+    pruning, before, total = Pruning(keep, tail.control.snapshot_position), -1, 0
+    while page := await parts.backend.journal.read(
+        tail.work_id, after=before, limit=_PAGE, newest_first=True
+    ):
+        found = [entry.position for entry in page if pruning.takes(entry)]
+        if found:
+            await parts.backend.journal.prune(tail.work_id, found)
+        elif pruning.seen > keep:
+            break
+        total, before = total + len(found), page[-1].position
+        if before == 0:
+            break
+    return total

@@ -59,6 +59,7 @@ PAGES = [
     "README.md",
     "examples/aws.md",
     "examples/guides/children.md",
+    "examples/guides/control.md",
     "examples/guides/flows.md",
     "examples/guides/observability.md",
     "examples/guides/resources.md",

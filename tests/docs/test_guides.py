@@ -60,3 +60,18 @@ def test_the_chat_brings_the_snapshots_of_its_first_version_along() -> None:
     chat = guide("flows").Chat()
     old = Snapshot(work_id="w", engine="chat", engine_version="1", data={"said": "you: owls\nme: hm"})
     assert chat.migrate(old).data["said"] == ["you: owls", "me: hm"]
+
+
+def test_a_looping_agent_parks_at_its_budget_and_goes_on_when_it_is_raised() -> None:
+    with EngineHarness(guide("control").Looper()) as harness:
+        work = harness.enqueue("looper", {}, budget={"usd": 3})
+        harness.advance(seconds=1.0)
+        assert (work.row.state, work.row.reason) == ("paused", "budget used up: usd 3 of 3")
+        client = harness.driver.client
+        harness.do(client.set_budget(work.work_id, {"usd": 100}, "worth it"))
+        harness.advance(seconds=1.0)
+        assert work.state == "done"
+        fork = harness.do(client.fork(work.work_id, 2, "cheaper", changes={"data.model": "small"}))
+        harness.advance(seconds=1.0)
+        words = harness.do(client.status(fork)).snapshot.data["words"]
+        assert words == ["large-1", "large-2", "small-3", "small-4", "small-5", "small-6"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from roost.engine import RetryPolicy, current_step
 from roost.errors import ConflictError, EnqueueConflict, FailWork, InputError, WorkNotFound
 from roost.journal.entries import Committed, Enqueued, Fork
 from roost.models import Lane, Snapshot, State, WorkItem
+from roost.storage.codec import DELTA_DEPTH_MAX
 from roost.storage.ports import Backend, IndexQuery, Message
 from roost.testing.contract.harness import BackendHarness, Contract
 from roost.testing.contract.process import Process, Scripted, check_done, check_sound, counts_to, finishes
@@ -255,6 +257,39 @@ class OperationsContract(Contract):
         assert (await process.client.snapshot(work_id, 3)).data == {"n": 3}
         await backend.journal.prune("nobody", [1])
         assert await backend.journal.tail("nobody") is None
+
+    async def test_old_versions_go_and_milestones_and_what_they_need_stay(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        text = "".join(f"line {n}: {n * n % 97}; " for n in range(300))  # so that later ones are deltas
+
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            number = snapshot.data.get("n", 0) + 1
+            data = {"n": number, "text": text}
+            if number == 40:
+                return snapshot.finish(data=data)
+            return snapshot.next(data=data, wait_for="go" if number == 3 else None)
+
+        process = Process(harness, backend, Scripted(step))
+        settings = replace(process.parts.settings, keep_versions=4)
+        process.parts = replace(process.parts, settings=settings)
+        work_id = await process.client.enqueue("demo")
+        await process.client.signal(work_id, "go")
+        await process.work()
+        check_done(await process.client.status(work_id), version=40)
+        kept = [one.version for one in await process.client.history(work_id) if one.is_kept]
+        assert {3, 36, 37, 38, 39, 40} <= set(kept)
+        assert len(kept) <= 4 + 4 + 2 * DELTA_DEPTH_MAX
+        for version in kept:
+            snapshot = await process.client.snapshot(work_id, version)
+            assert (snapshot.data["n"], snapshot.data["text"]) == (version, text)
+        gone = next(version for version in range(1, 40) if version not in kept)
+        with pytest.raises(InputError, match="not kept"):
+            await process.client.retry(work_id, "too old", version=gone)
+        check_sound(await process.entries(work_id))
+        await process.client.retry(work_id, "again", version=kept[-2])
+        await process.work()
+        check_done(await process.client.status(work_id), version=41)
 
     # --- dead letters --------------------------------------------------------
 
