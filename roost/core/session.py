@@ -618,10 +618,11 @@ class Session:
 
     def _warn(self, before: Control, after: Control) -> None:
         """Say it once when a budget is nearly used up, and when it is."""
-        for event, words in (("budget.low", budget.warning), ("budget.used_up", budget.breach)):
+        for event, words in (("budget.used_up", budget.breach), ("budget.low", budget.warning)):
             if after.budget and words(after) and not words(before):
                 extra = {"event": event, "work_id": self.work_id}
                 log.warning("%s: %s", self.work_id, words(after), extra=extra)
+                return
 
     async def _check_artifacts(self, snapshot: Snapshot) -> None:
         """Refuse a snapshot that names an artifact which isn't stored."""

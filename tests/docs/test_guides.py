@@ -66,7 +66,9 @@ def test_a_looping_agent_parks_at_its_budget_and_goes_on_when_it_is_raised() -> 
     with EngineHarness(guide("control").Looper()) as harness:
         work = harness.enqueue("looper", {}, budget={"usd": 3})
         harness.advance(seconds=1.0)
-        assert (work.row.state, work.row.reason) == ("paused", "budget used up: usd 3 of 3")
+        row = work.view.row
+        assert row is not None
+        assert (row.state, row.reason) == ("paused", "budget used up: usd 3 of 3")
         client = harness.driver.client
         harness.do(client.set_budget(work.work_id, {"usd": 100}, "worth it"))
         harness.advance(seconds=1.0)
