@@ -36,6 +36,7 @@ from roost.console.pages import (
     overview,
     resources,
     schedules,
+    switches,
     work,
 )
 from roost.console.pages import settings as settings_page
@@ -143,6 +144,8 @@ def _routes() -> list[BaseRoute]:
         Route("/workers", fleet.workers),
         Route("/schedules", schedules.schedules),
         Route("/engines", fleet.engines),
+        Route("/switches", switches.ask, methods=["GET"]),
+        Route("/switches", switches.do, methods=["POST"]),
         Route("/settings", settings_page.settings),
         Route("/work/{work_id:work}", detail.detail),
         Route("/work/{work_id:work}/artifacts/{place:int}", artifacts.preview),

@@ -23,6 +23,7 @@ from roost.console.redaction import Redaction
 from roost.console.shared import Shared
 from roost.core.client import Client, WorkView
 from roost.journal.explain import Explanation, Facts, explain
+from roost.journal.lines import engine_target, lane_target
 from roost.models import Artifact, State
 from roost.wiring import Runtime
 
@@ -75,6 +76,10 @@ class Desk:
             namespace=self.settings.namespace,
         )
 
+    def engine_target(self, engine: str) -> str:
+        """How switches name an engine of the console's namespace."""
+        return engine_target(engine, self.settings.namespace)
+
     async def explain(self, view: WorkView) -> Explanation:
         """Why a work item is where it is."""
         control = view.control
@@ -84,6 +89,10 @@ class Desk:
             facts = replace(facts, views=[found for some in views for found in some])
         elif control.state is State.QUEUED:
             facts = replace(facts, backlog=await self.reads.backlog())
+        if not control.state.is_terminal and control.lease is None:
+            paused = await self.reads.switches()
+            targets = (self.engine_target(control.engine), lane_target(control.lane))
+            facts = replace(facts, switch=next((paused[one] for one in targets if one in paused), ""))
         return explain(facts)
 
     async def page(self, request: Request, template: str, **context: Any) -> Response:
@@ -135,6 +144,7 @@ FLASHES: Mapping[str, str] = {
     "evict": "Taken away; whoever is first in line is next.",
     "fork": "Forked; this is the new work.",
     "messages": "Done with the messages that were there.",
+    "switch": "Switched; workers see it at their next sweep.",
     "limits": "The limits are set; what is held stays held.",
 }
 """What a page says after an action."""

@@ -224,6 +224,14 @@ class Reads:
 
         return await self._shared.get(("children", work_id), ask, for_seconds=LIST_SECONDS)
 
+    async def switches(self) -> dict[str, str]:
+        """Engines and lanes that are paused: why, by target."""
+
+        async def ask() -> dict[str, str]:
+            return {one.target: one.reason or "paused" for one in await self._client.switches()}
+
+        return await self._shared.get("switches", ask, for_seconds=COUNT_SECONDS)
+
     async def backlog(self) -> int:
         """About how many deliveries nobody took yet."""
         return await self._shared.get("backlog", self._backend.queue.backlog, for_seconds=COUNT_SECONDS)

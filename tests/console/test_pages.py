@@ -437,3 +437,18 @@ def test_messages_that_were_set_aside_are_shown_and_sent_again(desk: Desk) -> No
     assert desk.web.post("/failed/messages/do", data={"action": "send"}).status_code == 303
     desk.work()
     assert desk.run(desk.runtime.client.control(work_id)).state == "done"
+
+
+def test_an_engine_and_a_lane_are_paused_for_all_their_work(desk: Desk) -> None:
+    work_id = desk.enqueue({})
+    ask = desk.web.get("/switches?kind=engine&name=scripted&to=pause").text
+    assert "Pause engine scripted?" in ask
+    body = {"kind": "engine", "name": "scripted", "to": "pause", "reason": "deploying"}
+    assert desk.web.post("/switches", data=body).status_code == 303
+    assert 'title="deploying"' in desk.web.get("/engines").text
+    assert "is paused (deploying)" in desk.web.get(f"/work/{work_id}").text
+    desk.web.post("/switches", data={**body, "to": "resume"})
+    assert 'title="deploying"' not in desk.web.get("/engines").text
+    desk.web.post("/switches", data={"kind": "lane", "name": "low", "to": "pause", "reason": "night"})
+    assert 'title="night"' in desk.web.get("/").text
+    assert desk.web.get("/switches?kind=lane&name=nowhere&to=pause").status_code == 400

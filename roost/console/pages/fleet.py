@@ -89,7 +89,10 @@ async def engines(request: Request) -> Response:
     """`GET /engines`."""
     desk = desk_of(request)
     await desk.pulse.refresh()
-    return await desk.page(request, "engines.html", engines=all_engines(desk))
+    engines = all_engines(desk)
+    paused = await desk.reads.switches()
+    reasons = {engine.engine_id: paused.get(desk.engine_target(engine.engine_id), "") for engine in engines}
+    return await desk.page(request, "engines.html", engines=engines, paused=reasons)
 
 
 def all_engines(desk: Desk) -> list[Engine]:

@@ -18,6 +18,7 @@ from roost.console.pulse import Pulse
 from roost.console.where import Where
 from roost.journal.claims import ResourceView
 from roost.journal.entries import IndexRow
+from roost.journal.lines import lane_target
 from roost.models import Lane, State
 
 RECENT_MINUTES = 15
@@ -57,6 +58,7 @@ async def overview(request: Request) -> Response:
     resources = await desk.reads.resources()
     queued = await desk.reads.some(State.QUEUED, QUEUED_MAX)
     pulse = desk.pulse
+    switches = await desk.reads.switches()
     steps = work.steps(pulse)
     return await desk.page(
         request,
@@ -70,6 +72,7 @@ async def overview(request: Request) -> Response:
         ],
         engines=_engines(pulse),
         lanes=depths(queued),
+        paused_lanes={lane: paused for lane in Lane if (paused := switches.get(lane_target(lane), ""))},
         queued_max=QUEUED_MAX,
         backlog=await desk.reads.backlog(),
         workers=workers,
