@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from itertools import count
@@ -32,7 +32,7 @@ from roost.storage.aws.artifacts import MULTIPART_BYTES
 from roost.storage.aws.backend import AwsBackend
 from roost.storage.aws.limits import INLINE_MAX_BYTES
 from roost.storage.aws.names import Names, roles
-from roost.storage.ports import IndexQuery, Message
+from roost.storage.ports import DeadLetter, IndexQuery, Message
 from roost.testing.contract.harness import first, follow
 from roost.testing.contract.process import Scripted
 from roost.testing.standins import StandIn
@@ -91,8 +91,9 @@ def check(role: str, used: set[Use]) -> None:
     """Compare what a role uses with what it is given; a message says what to change."""
     given = {(part, action) for part, actions in roles()["roles"][role].items() for action in actions}
     unseen = {(part, action) for part, action in given if f"{action} on {part}" in roles()["unseen"]}
-    assert sorted(used - given) == [], f"{role} lacks these"
-    assert sorted(given - used - unseen) == [], f"{role} has these in vain"
+    lacking, in_vain = sorted(used - given), sorted(given - used - unseen)
+    assert not lacking, f"{role} lacks {lacking}"
+    assert not in_vain, f"{role} has in vain {in_vain}"
 
 
 # --- enqueuer ----------------------------------------------------------------
@@ -249,6 +250,9 @@ async def look(runtime: Runtime, work_id: str) -> None:
     await client.feed(page.cursor)
     await backend.claims.show()
     await backend.claims.show(resource="printer")
+    await client.explain(work_id)
+    await client.switches()
+    await client.dead_letters()
     await backend.queue.backlog()
     await backend.index.due(runtime.parts.clock.now())
     digest = view.artifacts[0].digest
@@ -262,6 +266,7 @@ async def done_work(world: World) -> str:
     """The id of a work item that ended, with versions and artifacts."""
     async with world.runtime() as outside:
         work_id = await outside.client.enqueue("demo", {}, resources=("printer",))
+        await outside.backend.queue.send([Message("unknown", 0), Message("unknown", 1)])
 
         async def is_done() -> bool:
             return (await outside.client.status(work_id)).control.state is State.DONE
@@ -281,7 +286,7 @@ async def test_a_console_that_only_looks_has_what_it_needs(world: World) -> None
     check("console_viewer", await world.uses(lambda runtime: look(runtime, work_id)))
 
 
-async def act(runtime: Runtime, work_id: str) -> None:
+async def act(runtime: Runtime, work_id: str, ended: str, letters: Sequence[DeadLetter]) -> None:
     """What operators do, and programs that signal."""
     client = runtime.client
     await client.retry(work_id, "again")
@@ -297,15 +302,27 @@ async def act(runtime: Runtime, work_id: str) -> None:
         await claims.acquire(ask, now=at, overtake_before=0.0)
     await client.evict("scanner", work_id)
     await client.change_resource("plotter", SetCapacity(None))
+    await client.set_budget(work_id, {"steps": 100}, "enough for today")
+    forked = await client.fork(work_id, 1, "another way")
+    await client.pause_engine("demo", "wait")
+    await client.resume_engine("demo", "go on")
+    await client.pause_lane(Lane.LOW, "wait")
+    await client.resume_lane(Lane.LOW, "go on")
+    for number, letter in enumerate(letters):
+        await client.end_dead_letter(letter, is_sent_again=number == 0)
+    await client.cancel(forked, "enough")
     await client.cancel(work_id, "enough")
+    await client.purge(ended)
 
 
 async def test_a_console_that_acts_has_what_it_needs(world: World) -> None:
-    work_id = await done_work(world)
+    ended, work_id = await done_work(world), await done_work(world)
 
     async def operate(runtime: Runtime) -> None:
+        letters = await runtime.client.dead_letters()
+        assert letters
         await look(runtime, work_id)
-        await act(runtime, work_id)
+        await act(runtime, work_id, ended, letters)
         await enqueue(runtime)
 
     check("console_operator", await world.uses(operate))
