@@ -262,6 +262,11 @@ class Reads:
         entry = await self._commit(view.item.work_id, version, control.position)
         if entry is None:
             raise InputError(f"work item {view.item.work_id!r} has no version {version}")
+        if entry.body is None:
+            raise InputError(
+                f"the snapshot of version {version} is not kept any more",
+                hint="The setting keep_versions says how many are.",
+            )
         raw = bodies.Dumped(await bodies.load(self._backend, entry))
         return bodies.load_snapshot(raw, work_id=view.item.work_id, engine=control.engine, version=version)
 

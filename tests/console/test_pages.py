@@ -452,3 +452,17 @@ def test_an_engine_and_a_lane_are_paused_for_all_their_work(desk: Desk) -> None:
     desk.web.post("/switches", data={"kind": "lane", "name": "low", "to": "pause", "reason": "night"})
     assert 'title="night"' in desk.web.get("/").text
     assert desk.web.get("/switches?kind=lane&name=nowhere&to=pause").status_code == 400
+
+
+def test_a_version_that_is_not_kept_any_more_says_so_on_the_page(desk: Desk) -> None:
+    work_id = desk.enqueue({"data": {"a": 1}}, {"data": {"a": 2}}, {"data": {"a": 3}})
+    desk.work()
+    journal = desk.runtime.backend.journal
+    entries = desk.run(journal.read(work_id))
+    gone = next(entry for entry in entries if entry.control.version == 1)
+    desk.run(journal.prune(work_id, [gone.position]))
+    for tab in ("snapshot&v=1", "changes&v=2"):
+        answer = desk.web.get(f"/work/{work_id}?tab={tab}")
+        assert answer.status_code == 200
+        assert "version 1 is not kept any more" in answer.text
+    assert desk.web.get(f"/api/v1/work/{work_id}/snapshots/1").status_code == 400

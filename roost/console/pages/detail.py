@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from roost.console.pretty import Line, Text, compare, pretty
 from roost.console.reads import JOURNAL_MAX
 from roost.console.timeline import draw
 from roost.core.client import WorkView
+from roost.errors import InputError
 from roost.journal import budget, family
 from roost.journal.claims import ResourceView
 from roost.journal.decide import lease_until
@@ -40,6 +41,7 @@ class Shown:
     text: Text | None = None
     lines: Sequence[Line] | None = None
     snapshot: Snapshot | None = None
+    problem: str = ""
 
 
 async def detail(request: Request) -> Response:
@@ -106,6 +108,19 @@ async def _shown(desk: Desk, request: Request, view: WorkView) -> Shown:
         return Shown(tab, version, base, pretty(desk.redaction.apply(view.item.engine, view.item.payload)))
     if tab == "once" or not version:
         return shown
+    try:
+        return await _version(desk, view, shown)
+    except InputError as error:  # dropped, as the settings say
+        return replace(shown, problem=f"{error}. {error.hint}")
+
+
+async def _version(desk: Desk, view: WorkView, shown: Shown) -> Shown:
+    """A version, or what changed up to it.
+
+    Raises:
+        InputError: it is not kept any more.
+    """
+    tab, version, base = shown.tab, shown.version, shown.base
     snapshot = await desk.reads.snapshot(view, version)
     if tab == "snapshot":
         return Shown(tab, version, base, pretty(document(desk, snapshot)), snapshot=snapshot)
