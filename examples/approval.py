@@ -9,7 +9,7 @@ within three days, nothing is paid.
 
 The decision is a signal, sent by the console's button or through its API:
 
-    curl -H 'Content-Type: application/json' http://127.0.0.1:8319/api/v1/work/WORK_ID/signals \
+    curl -H 'Content-Type: application/json' http://127.0.0.1:8319/api/v1/work/WORK_ID/signal \
       -d '{"name": "decide", "data": {"approved": true, "cents": 45000}}'
 """
 

@@ -1,0 +1,746 @@
+"""A complete storage backend in one file: a directory of JSON files, shared by processes of one host.
+
+It is written to be read, beside `guides/backends.md`, and is right rather than fast: one file lock
+around each call, and a list of rows reads them all. Every port is here, and all of
+`roost.testing.contract` is green on it.
+
+    [project.entry-points."roost.backends"]
+    folder = "folder_backend:open_url"        # then: storage = "folder:/var/lib/roost"
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import structs
+
+from roost.clock import Clock
+from roost.errors import ArtifactNotFound, InputError, StorageCorrupt, StorageError
+from roost.journal.claims import (
+    Acquired,
+    Ask,
+    Call,
+    Change,
+    Grant,
+    Holding,
+    Limits,
+    Line,
+    Owner,
+    Refused,
+    ResourceView,
+    Waiter,
+    call,
+    calls,
+    changed,
+    decide,
+    released,
+    voids_turns,
+)
+from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
+from roost.journal.entries import Entry, IndexRow
+from roost.names import Lane, Scope, State, namespace_of
+from roost.storage.codec import StoredEntry, decode_entry, encode_entry
+from roost.storage.ports import (
+    Blob,
+    DeadLetter,
+    Delivery,
+    FeedPage,
+    Finding,
+    IndexPage,
+    IndexQuery,
+    Message,
+    Renewal,
+)
+
+T = TypeVar("T")
+POLL_SECONDS = 0.02  # how often `receive` looks while it waits
+CHUNK_BYTES = 1 << 16
+
+
+def _digest(text: str) -> str:
+    """A file name for any id."""
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+# --- files that change together ------------------------------------------------
+
+
+class Files:
+    """What one transaction sees, and what it will write. Names are paths below the folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.changes: dict[str, Any] = {}  # None: the file goes
+
+    def get(self, name: str, kind: type[T]) -> T | None:
+        """The value of a file."""
+        if name in self.changes:
+            value = self.changes[name]
+            return None if value is None else msgspec.convert(value, kind)
+        try:
+            return msgspec.json.decode((self.root / name).read_bytes(), type=kind)
+        except FileNotFoundError:
+            return None
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise StorageCorrupt(f"{self.root / name} is not what was written: {error}") from error
+
+    def put(self, name: str, value: Any) -> None:
+        """Write a file with the transaction; None removes it."""
+        self.changes[name] = None if value is None else msgspec.to_builtins(value)
+
+    def names(self, folder: str) -> list[str]:
+        """The files of a folder, in order of their names."""
+        try:
+            found = {f"{folder}/{name}" for name in os.listdir(self.root / folder)}
+        except FileNotFoundError:
+            found = set()
+        for name, value in self.changes.items():
+            if name.rpartition("/")[0] == folder:
+                found = found - {name} if value is None else found | {name}
+        return sorted(found)
+
+    def all(self, folder: str, kind: type[T]) -> list[T]:
+        """The values of a folder's files."""
+        return [value for name in self.names(folder) if (value := self.get(name, kind)) is not None]
+
+    def number(self) -> int:
+        """A number that no transaction before got, and larger than all of those."""
+        number = (self.get("number", int) or 0) + 1
+        self.put("number", number)
+        return number
+
+
+class Folder:
+    """A folder in which several files change together, or none.
+
+    A transaction is one file, `redo`: once that is there, it has happened. Who takes the lock
+    next carries out what a process that died in between has left.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Files]:
+        """Files to read and change; written when the block ends without an error."""
+        with (self.root / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # given back by the kernel if the process dies
+            redo = self.root / "redo"
+            if redo.exists():
+                self._carry_out(msgspec.json.decode(redo.read_bytes()))
+            files = Files(self.root)
+            yield files
+            if files.changes:
+                write_whole(redo, msgspec.json.encode(files.changes))
+                self._carry_out(files.changes)
+
+    def _carry_out(self, changes: dict[str, Any]) -> None:
+        """Idempotent: done twice it comes to the same."""
+        for name, value in changes.items():
+            if value is None:
+                (self.root / name).unlink(missing_ok=True)
+            else:
+                write_whole(self.root / name, msgspec.json.encode(value))
+        (self.root / "redo").unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file durably: afterwards it has all of the content, or it is as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+# --- the journal -----------------------------------------------------------------
+
+
+class Placed(msgspec.Struct):
+    """An entry as it is stored, with its place in the feed."""
+
+    number: int
+    entry: StoredEntry
+
+
+class Place(msgspec.Struct):
+    """What the feed holds at a number."""
+
+    work_id: str
+    position: int
+
+
+def _entry_name(work_id: str, position: int) -> str:
+    return f"journal/{_digest(work_id)}/{position:012d}"
+
+
+def _placed(files: Files, work_id: str, position: int) -> Placed | None:
+    return files.get(_entry_name(work_id, position), Placed) if position >= 0 else None
+
+
+def _length(files: Files, work_id: str) -> int:
+    return len(files.names(f"journal/{_digest(work_id)}"))
+
+
+class FolderJournal:
+    """A file for each entry; the lock makes "is it free?" and "take it" one."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
+        with self._folder.transaction() as files:
+            return _append(files, entry, with_row)
+
+    async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        return [await self.append(entry) for entry in entries]
+
+    async def tail(self, work_id: str) -> Entry | None:
+        with self._folder.transaction() as files:
+            return _read(files, work_id, _length(files, work_id) - 1)
+
+    async def read(
+        self, work_id: str, *, after: int = -1, limit: int = 100, newest_first: bool = False
+    ) -> Sequence[Entry]:
+        with self._folder.transaction() as files:
+            length = _length(files, work_id)
+            if newest_first:
+                stop = length if after < 0 else min(after, length)
+                positions = range(stop - 1, max(-1, stop - 1 - limit), -1)
+            else:
+                positions = range(after + 1, min(length, after + 1 + limit))
+            found = (_read(files, work_id, position) for position in positions)
+            return [entry for entry in found if entry is not None]
+
+    async def get(self, work_id: str, position: int) -> Entry | None:
+        with self._folder.transaction() as files:
+            return _read(files, work_id, position)
+
+    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
+        after = 0 if cursor is None else _number(cursor)
+        with self._folder.transaction() as files:
+            names = [name for name in files.names("feed") if int(name[5:]) > after]
+            page = names[-limit:] if cursor is None and newest else names[:limit]
+            entries = []
+            for name in page:
+                place = files.get(name, Place)
+                assert place is not None
+                entry = _read(files, place.work_id, place.position)
+                if entry is not None:
+                    entries.append(entry)
+            return FeedPage(entries, str(int(page[-1][5:]) if page else after))
+
+    async def prune(self, work_id: str, positions: Sequence[int]) -> None:
+        with self._folder.transaction() as files:
+            for position in positions:
+                placed = _placed(files, work_id, position)
+                if position > 0 and placed is not None:
+                    entry = structs.replace(decode_entry(placed.entry), body=None)
+                    files.put(_entry_name(work_id, position), Placed(placed.number, encode_entry(entry)))
+
+    async def purge(self, work_id: str, position: int) -> bool:
+        with self._folder.transaction() as files:
+            tail = _read(files, work_id, position)
+            is_tail = _length(files, work_id) == position + 1
+            if tail is None or not is_tail or not tail.control.state.is_terminal:
+                return False
+            _forget(files, work_id)
+            return True
+
+    async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
+        with self._folder.transaction() as files:
+            gone = []
+            for ranked in files.all("rows", Ranked):
+                work_id = ranked.row.work_id
+                tail = _read(files, work_id, _length(files, work_id) - 1)
+                if tail is None or len(gone) == limit:
+                    continue
+                if tail.control.state.is_terminal and tail.control.since < ended_before:
+                    _forget(files, work_id)
+                    gone.append(work_id)
+            return gone
+
+
+def _append(files: Files, entry: Entry, with_row: bool) -> Entry:
+    standing = _read(files, entry.work_id, entry.position)
+    if standing is not None:
+        return standing  # ours, at an earlier try, or a competitor's: its id says which
+    if entry.position != _length(files, entry.work_id):
+        raise StorageError(f"a gap before position {entry.position} of {entry.work_id}")
+    number = files.number()
+    files.put(_entry_name(entry.work_id, entry.position), Placed(number, encode_entry(entry)))
+    files.put(f"feed/{number:012d}", Place(entry.work_id, entry.position))
+    if with_row or entry.position == 0:
+        _put_row(files, project(entry))
+    return entry
+
+
+def _read(files: Files, work_id: str, position: int) -> Entry | None:
+    placed = _placed(files, work_id, position)
+    return None if placed is None else decode_entry(placed.entry)
+
+
+def _forget(files: Files, work_id: str) -> None:
+    for position in range(_length(files, work_id)):
+        placed = _placed(files, work_id, position)
+        if placed is not None:
+            files.put(f"feed/{placed.number:012d}", None)
+    for name in files.names(f"journal/{_digest(work_id)}"):
+        files.put(name, None)
+    files.put(_row_name(work_id), None)
+
+
+# --- the work index --------------------------------------------------------------
+
+
+class Ranked(msgspec.Struct):
+    """A row, and when its work came."""
+
+    number: int
+    row: IndexRow
+
+
+def _row_name(work_id: str) -> str:
+    return f"rows/{_digest(work_id)}"
+
+
+def _put_row(files: Files, row: IndexRow) -> bool:
+    standing = files.get(_row_name(row.work_id), Ranked)
+    if standing is not None and standing.row.position > row.position:
+        return False
+    files.put(_row_name(row.work_id), Ranked(standing.number if standing else files.number(), row))
+    return True
+
+
+class FolderIndex:
+    """A file for each row."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    async def put(self, row: IndexRow) -> bool:
+        with self._folder.transaction() as files:
+            return _put_row(files, row)
+
+    async def get(self, work_id: str) -> IndexRow | None:
+        with self._folder.transaction() as files:
+            ranked = files.get(_row_name(work_id), Ranked)
+            return None if ranked is None else ranked.row
+
+    async def renew(self, renewals: Sequence[Renewal]) -> Sequence[bool]:
+        with self._folder.transaction() as files:
+            return [_renew(files, renewal) for renewal in renewals]
+
+    async def due(self, now: float, *, limit: int = 100, after: IndexRow | None = None) -> Sequence[IndexRow]:
+        passed = (-1.0, "") if after is None or after.due_at is None else (after.due_at, after.work_id)
+        found = []
+        for ranked in self._all():
+            row = ranked.row
+            if row.due_at is not None and row.due_at <= now and (row.due_at, row.work_id) > passed:
+                found.append((row.due_at, row.work_id, row))
+        return [row for _, _, row in sorted(found, key=lambda one: one[:2])[:limit]]
+
+    def _all(self) -> list[Ranked]:
+        with self._folder.transaction() as files:
+            return files.all("rows", Ranked)
+
+    async def take_due(self, row: IndexRow, due_at: float | None) -> bool:
+        with self._folder.transaction() as files:
+            ranked = files.get(_row_name(row.work_id), Ranked)
+            if ranked is None or (ranked.row.due_at, ranked.row.position) != (row.due_at, row.position):
+                return False
+            taken = structs.replace(ranked.row, due_at=due_at)
+            files.put(_row_name(row.work_id), Ranked(ranked.number, taken))
+            return True
+
+    async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
+        before = float("inf") if cursor is None else _number(cursor)
+        ranked = sorted(self._all(), key=lambda one: -one.number)
+        found = [one for one in ranked if one.number < before and _matches(one.row, query)]
+        rows = [one.row for one in found[:limit]]
+        return IndexPage(rows, str(found[limit - 1].number) if len(found) > limit else None)
+
+    async def counts(self, namespace: str = "") -> dict[State, int]:
+        rows = (ranked.row for ranked in self._all())
+        return dict(Counter(row.state for row in rows if namespace_of(row.work_id) == namespace))
+
+
+def _renew(files: Files, renewal: Renewal) -> bool:
+    ranked = files.get(_row_name(renewal.work_id), Ranked)
+    if ranked is None or ranked.row.token != renewal.token:
+        return False
+    row = structs.replace(
+        ranked.row,
+        lease_until=max(ranked.row.lease_until or 0.0, renewal.lease_until),
+        due_at=max(ranked.row.due_at or 0.0, renewal.due_at),
+        progress=renewal.progress or ranked.row.progress,
+    )
+    files.put(_row_name(row.work_id), Ranked(ranked.number, row))
+    return True
+
+
+def _number(cursor: str) -> int:
+    """The number in a cursor.
+
+    Raises:
+        InputError: no page of this backend gave it out.
+    """
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
+        raise InputError(f"{cursor[:80]!r} is no cursor", hint="Use the one that the page before gave.")
+    return int(cursor)
+
+
+def _matches(row: IndexRow, query: IndexQuery) -> bool:
+    return (
+        namespace_of(row.work_id) == query.namespace
+        and (query.state is None or row.state is query.state)
+        and (query.engine is None or row.engine == query.engine)
+        and (query.id_prefix is None or row.work_id.startswith(query.id_prefix))
+        and (query.created_after is None or row.created_at > query.created_after)
+        and (query.label is None or query.label in row.labels)
+        and (query.parent_id is None or row.parent_id == query.parent_id)
+    )
+
+
+# --- resource claims ---------------------------------------------------------------
+
+
+@dataclass
+class Claimed:
+    """One resource: who holds it, who waits, first come first, and what limits it."""
+
+    namespace: str
+    name: str
+    holdings: list[Holding] = field(default_factory=list)
+    waiters: list[Waiter] = field(default_factory=list)
+    limits: Limits = field(default_factory=Limits)
+    paced_at: float = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to remember."""
+        return not (self.holdings or self.waiters or self.limits.are_set)
+
+    def seen_by(self, work_id: str) -> Line:
+        """The line as one of its waiters sees it."""
+        place = next((n for n, waiter in enumerate(self.waiters) if waiter.work_id == work_id), None)
+        own = None if place is None else self.waiters[place]
+        return Line(self.name, self.holdings, self.waiters[:place], own, self.limits, self.paced_at)
+
+    def replace(self, waiters: Sequence[Waiter]) -> None:
+        """Let waiters stand where they stood, as they are now."""
+        by_id = {waiter.work_id: waiter for waiter in waiters}
+        self.waiters = [by_id.pop(waiter.work_id, waiter) for waiter in self.waiters]
+
+    def stand(self, place: Waiter) -> None:
+        """Let somebody wait, at the end of the line if new."""
+        if any(waiter.work_id == place.work_id for waiter in self.waiters):
+            self.replace([place])
+        else:
+            self.waiters.append(place)
+
+    def call(self, now: float) -> Sequence[Waiter]:
+        """Call those for whom there is room."""
+        called, _ = call(self.holdings, self.waiters, self.limits, now)
+        self.replace(called)
+        return called
+
+
+class FolderClaims:
+    """A file for each resource; `roost.journal.claims` decides."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
+        work_id = ask.owner.work_id
+        with self._folder.transaction() as files:
+            lines = {want.resource: _line(files, namespace_of(work_id), want.resource) for want in ask.wants}
+            seen = [line.seen_by(work_id) for line in lines.values()]
+            decision = decide(ask, seen, now=now, overtake_before=overtake_before)
+            for want in ask.wants:
+                line = lines[want.resource]
+                line.paced_at = decision.paced_at.get(want.resource, line.paced_at)
+                if isinstance(decision, Grant):
+                    others = [one for one in line.holdings if one.owner.work_id != work_id]
+                    line.holdings = [*others, Holding(ask.owner, want.capacity, ask.use)]
+                    line.replace(decision.overtaken.get(want.resource, ()))
+                    line.waiters = [waiter for waiter in line.waiters if waiter.work_id != work_id]
+                else:
+                    line.stand(decision.places[want.resource])
+                _put_line(files, line)
+            return decision.answer
+
+    async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        return self._give_up(owner, now, leaves=False)
+
+    async def leave(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        return self._give_up(replace(owner, scope=Scope.WORK), now, leaves=True)
+
+    def _give_up(self, owner: Owner, now: float, *, leaves: bool) -> Sequence[Call]:
+        called: list[Waiter] = []
+        with self._folder.transaction() as files:
+            for line in files.all("claims", Claimed):
+                before = len(line.holdings), len(line.waiters)
+                line.holdings = list(released(line.holdings, owner))
+                if leaves:
+                    line.waiters = [one for one in line.waiters if one.work_id != owner.work_id]
+                if before != (len(line.holdings), len(line.waiters)):
+                    called += line.call(now)
+                    _put_line(files, line)
+            return calls(called)
+
+    async def is_called(self, work_id: str, *, now: float) -> bool:
+        with self._folder.transaction() as files:
+            waiters = [waiter for line in files.all("claims", Claimed) for waiter in line.waiters]
+            return any(waiter.work_id == work_id and waiter.may_come(now) for waiter in waiters)
+
+    async def change(
+        self, resource: str, change: Change, *, now: float, namespace: str = ""
+    ) -> Sequence[Call]:
+        with self._folder.transaction() as files:
+            line = _line(files, namespace, resource)
+            line.limits = changed(line.limits, change)
+            if voids_turns(change):
+                line.paced_at = 0.0
+                line.waiters = [waiter.without_turn() for waiter in line.waiters]
+            called = calls(line.call(now))
+            _put_line(files, line)
+            return called
+
+    async def show(
+        self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
+    ) -> Sequence[ResourceView]:
+        with self._folder.transaction() as files:
+            lines = sorted(files.all("claims", Claimed), key=lambda line: line.name)
+        return [
+            ResourceView(line.name, _owners(line), list(line.waiters), line.limits)
+            for line in lines
+            if line.namespace == namespace and resource in (None, line.name)
+        ][:limit]
+
+
+def _owners(line: Claimed) -> list[Owner]:
+    return sorted((holding.owner for holding in line.holdings), key=lambda owner: owner.work_id)
+
+
+def _line_name(namespace: str, resource: str) -> str:
+    return f"claims/{_digest(f'{namespace}/{resource}')}"
+
+
+def _line(files: Files, namespace: str, resource: str) -> Claimed:
+    return files.get(_line_name(namespace, resource), Claimed) or Claimed(namespace, resource)
+
+
+def _put_line(files: Files, line: Claimed) -> None:
+    files.put(_line_name(line.namespace, line.name), None if line.is_empty else line)
+
+
+# --- the queue ---------------------------------------------------------------------
+
+
+class Stored(msgspec.Struct):
+    """A message in the queue, or (with a reason) among the dead letters."""
+
+    number: int
+    message: Message
+    visible_at: float
+    receipt: str = ""
+    received_count: int = 0
+    reason: str = ""
+
+    @property
+    def delivery(self) -> Delivery:
+        """What a worker gets."""
+        message = self.message
+        return Delivery(message.work_id, message.cause, message.lane, self.receipt, self.received_count)
+
+
+def _message_name(number: int | str) -> str:
+    return f"queue/{int(number):012d}"
+
+
+class FolderQueue:
+    """A file for each message."""
+
+    def __init__(self, folder: Folder, clock: Clock) -> None:
+        self._folder = folder
+        self._clock = clock
+
+    async def send(self, messages: Sequence[Message]) -> None:
+        now = self._clock.now()
+        with self._folder.transaction() as files:
+            for message in messages:
+                if not 0 <= message.delay_seconds <= MESSAGE_DELAY_MAX_SECONDS:
+                    raise StorageError(f"a message can't be delayed by {message.delay_seconds} s")
+                _put_message(files, Stored(files.number(), message, now + message.delay_seconds))
+
+    async def receive(
+        self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]
+    ) -> Sequence[Delivery]:
+        end = self._clock.monotonic() + wait_seconds
+        while True:
+            taken = self._take(limit, visibility_seconds, lanes)
+            if taken or self._clock.monotonic() >= end:
+                return taken
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _take(self, limit: int, visibility_seconds: float, lanes: Sequence[Lane]) -> list[Delivery]:
+        now = self._clock.now()
+        with self._folder.transaction() as files:
+            messages = files.all("queue", Stored)
+            visible = [one for one in messages if one.visible_at <= now and one.message.lane in lanes]
+            visible.sort(key=lambda one: (lanes.index(one.message.lane), one.visible_at, one.number))
+            for stored in visible[:limit]:
+                stored.visible_at = now + visibility_seconds
+                stored.receipt = f"{stored.number}-{files.number()}"
+                stored.received_count += 1
+                _put_message(files, stored)
+            return [stored.delivery for stored in visible[:limit]]
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        with self._folder.transaction() as files:
+            for delivery in deliveries:
+                if (stored := _in_hand(files, delivery)) is not None:
+                    files.put(_message_name(stored.number), None)
+
+    async def extend(self, deliveries: Sequence[Delivery], visibility_seconds: float) -> Sequence[bool]:
+        until = self._clock.now() + visibility_seconds
+        with self._folder.transaction() as files:
+            found = [_in_hand(files, delivery) for delivery in deliveries]
+            for stored in found:
+                if stored is not None:
+                    stored.visible_at = until
+                    _put_message(files, stored)
+            return [stored is not None for stored in found]
+
+    async def put_back(self, delivery: Delivery, delay_seconds: float) -> None:
+        with self._folder.transaction() as files:
+            if (stored := _in_hand(files, delivery)) is not None:
+                stored.visible_at, stored.receipt = self._clock.now() + delay_seconds, ""
+                _put_message(files, stored)
+
+    async def reject(self, delivery: Delivery, reason: str) -> None:
+        with self._folder.transaction() as files:
+            if (stored := _in_hand(files, delivery)) is not None:
+                files.put(_message_name(stored.number), None)
+                stored.reason = reason
+                files.put(f"dead/{stored.number:012d}", stored)
+
+    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        with self._folder.transaction() as files:
+            dead = files.all("dead", Stored)[:limit]
+        return [
+            DeadLetter(
+                one.message.work_id, one.message.cause, one.message.lane, one.reason, "", str(one.number)
+            )
+            for one in dead
+        ]
+
+    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
+        with self._folder.transaction() as files:
+            name = f"dead/{int(letter.receipt):012d}"
+            stored = files.get(name, Stored)
+            files.put(name, None)
+            if stored is not None and is_sent_again:
+                message = replace(stored.message, delay_seconds=0.0)
+                _put_message(files, Stored(files.number(), message, self._clock.now()))
+
+    async def backlog(self) -> int:
+        now = self._clock.now()
+        with self._folder.transaction() as files:
+            return sum(stored.visible_at <= now for stored in files.all("queue", Stored))
+
+
+def _put_message(files: Files, stored: Stored) -> None:
+    files.put(_message_name(stored.number), stored)
+
+
+def _in_hand(files: Files, delivery: Delivery) -> Stored | None:
+    """The message, if this receipt is its newest."""
+    stored = files.get(_message_name(delivery.receipt.partition("-")[0]), Stored)
+    return stored if stored is not None and stored.receipt == delivery.receipt else None
+
+
+# --- artifacts, and all of it together -----------------------------------------------
+
+
+class FolderArtifacts:
+    """A file for each blob, named by its digest."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
+        parts = [chunk async for chunk in chunks] if isinstance(chunks, AsyncIterator) else list(chunks)
+        content = b"".join(parts)
+        digest = hashlib.sha256(content).hexdigest()
+        write_whole(self._root / digest, content)
+        return Blob(digest, len(content))
+
+    async def read(self, digest: str) -> AsyncIterator[bytes]:
+        if await self.size(digest) is None:
+            raise ArtifactNotFound(f"no artifact {digest!r}")
+        content = (self._root / digest).read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise StorageCorrupt(f"artifact {digest} has other bytes than were stored")
+        for start in range(0, len(content), CHUNK_BYTES):
+            yield content[start : start + CHUNK_BYTES]
+
+    async def size(self, digest: str) -> int | None:
+        path = self._root / digest
+        is_digest = len(digest) == 64 and digest.isalnum()  # never a path
+        return path.stat().st_size if is_digest and path.is_file() else None
+
+
+class FolderBackend:
+    """All ports on one folder.
+
+    Args:
+        root: made if it is not there.
+        clock: decides when messages are visible.
+    """
+
+    projects_on_append = False
+    inline_max_bytes = 1 << 20
+    sweep_seconds = 5.0
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        folder = Folder(root)
+        self.url = f"folder:{root}"
+        self.root = root
+        self.journal = FolderJournal(folder)
+        self.index = FolderIndex(folder)
+        self.claims = FolderClaims(folder)
+        self.queue = FolderQueue(folder, clock)
+        self.artifacts = FolderArtifacts(root / "artifacts")
+
+    async def check(self) -> Sequence[Finding]:
+        is_writable = os.access(self.root, os.W_OK)
+        return [Finding("folder", is_writable, str(self.root), "" if is_writable else "Make it writable.")]
+
+    async def close(self) -> None:
+        """Nothing is held between two calls."""
+
+
+async def open_url(url: str, settings: object, clock: Clock) -> FolderBackend:
+    """The entry point of scheme `folder`."""
+    return FolderBackend(Path(url.partition(":")[2]).expanduser(), clock)
