@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
 from roost import jsonio
-from roost.core import bodies, claims, directives, migration, outbox, outside, records, versions
+from roost.core import bodies, claims, directives, migration, outside, records, versions
 from roost.core.attempt import (
     DEADLINE,
     Artifacts,
     Context,
     Interrupted,
-    Interruption,
     Later,
     Limits,
     Outcome,
@@ -33,8 +32,10 @@ from roost.core.attempt import (
     run_init,
     run_step,
 )
+from roost.core.holder import ABANDONED, CANCELLED
 from roost.core.inbox import Given, Inbox
-from roost.core.observe import STORAGE_FAILED, Held, Told, end_of, log_fields, why_lost
+from roost.core.observe import Held, Told, end_of, log_fields, why_lost
+from roost.core.opening import Opening
 from roost.core.parts import Parts
 from roost.core.redact import describe
 from roost.core.switches import Switches
@@ -48,20 +49,16 @@ from roost.errors import (
     OutcomeUnknown,
     PayloadError,
     StorageCorrupt,
-    StorageError,
 )
-from roost.journal import budget, decide
+from roost.journal import budget
 from roost.journal import claims as rules
 from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Call, Close, Owner
-from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
 from roost.journal.entries import (
     Amounts,
     AttemptFailed,
     Blocked,
-    Body,
     Cancelled,
-    Claimed,
     Committed,
     Control,
     Deferred,
@@ -79,17 +76,12 @@ from roost.storage.ports import Delivery
 
 log = logging.getLogger("roost.session")
 
-PAUSED_LANE_SECONDS = 60.0  # for which a delivery that comes from a paused lane is put back
-CLAIM_TRIES = 5  # lost races for one delivery before it is put back
-_TAKE_IN_MAX = 10_000  # entries by outsiders that one append may meet
-_ABANDONED = "the worker is stopping"
-_CANCELLED = "it was to end by now"
 
 Conclusion = tuple[Event, bodies.Dumped | None]
 """What an attempt comes to: the event, and the snapshot that is its body, if it is a commit."""
 
 
-class Session:
+class Session(Opening):
     """Runs one work item for as long as one lease lasts.
 
     Args:
@@ -111,22 +103,10 @@ class Session:
         executor: Executor | None = None,
         switches: Switches | None = None,
     ) -> None:
-        self.delivery = delivery
-        self.worker_id = worker_id
-        self.interruption = Interruption()
-        self.has_progress = False
+        super().__init__(parts, engines, worker_id, delivery, switches)
         self.step_ends_at: float | None = None  # monotonic; when a limit stops the step that runs
-        self._progress: tuple[float, str] | None = None
-        self.token: int | None = None
-        self.is_row_written = parts.backend.projects_on_append
-        self.held_until = 0.0  # monotonic; moved on by each heartbeat
-        self._parts = parts
-        self._engines = engines
         self._is_draining = is_draining
-        self._switches = switches or Switches(parts)
         self._executor = executor
-        self._last: Entry  # what this session appended last; its control state is what is true
-        self._first: Entry | None = None
         self._item: WorkItem
         self._created_at = 0.0  # of the snapshot
         self._known_digests: set[str] = set()  # artifacts that the snapshot named before the step
@@ -137,7 +117,6 @@ class Session:
         self._spent: dict[str, float] = {}  # what that attempt says it has used up
         self._holds_claims = False
         self._must_ask = False  # each further step: a rate counts it, or a key was closed
-        self._claimed: tuple[Control, Entry] | None = None  # for who watches: the tail, and the claim
         self._told: Told | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -180,15 +159,6 @@ class Session:
         await self._append(self._failure(spec, describe(error), self._parts.clock.now()))
         await self._settle()
 
-    def close(self) -> None:
-        """The lease is no longer held, or left to its end."""
-        self.token = None
-
-    @property
-    def work_id(self) -> str:
-        """The work item that this session is about."""
-        return self.delivery.work_id
-
     def log_fields(self) -> dict[str, object]:
         """What each log line of this session says of it."""
         control = self._control
@@ -205,158 +175,6 @@ class Session:
             "worker_id": self.worker_id,
             "lane": control.lane.value,
         }
-
-    @property
-    def last_entry(self) -> Entry:
-        """The last entry that this session appended."""
-        return self._last
-
-    @property
-    def _control(self) -> Control:
-        return self._last.control
-
-    def take_progress(self) -> tuple[float, str] | None:
-        """What the running step last said of its progress, for a heartbeat to show."""
-        self.has_progress = False
-        return self._progress
-
-    def heard(self, tail: Entry) -> None:
-        """What a heartbeat read of the journal: somebody outside appended while a step runs."""
-        if self.token is not None and tail.position > self._last.position:
-            self._last = tail
-
-    def stop_if_cancelled(self) -> None:
-        """Interrupt the step if somebody wanted the work to have ended by now."""
-        by = self._control.cancel_by
-        if self._control.cancel_requested and by is not None and by <= self._parts.clock.now():
-            self.interruption.stop(_CANCELLED)
-
-    def extended(self, started: float) -> None:
-        """A heartbeat that began at monotonic instant `started` went through."""
-        self.held_until = started + self._parts.settings.lease_seconds
-
-    # --- opening -------------------------------------------------------------
-
-    async def _open(self) -> EngineSpec | None:
-        """Claim the work item, or do what else the delivery asks for (None)."""
-        backend, now = self._parts.backend, self._parts.clock.now
-        self.extended(self._parts.clock.monotonic())
-        for _ in range(CLAIM_TRIES):
-            tail = await backend.journal.tail(self.work_id)
-            if tail is None:
-                await backend.queue.reject(self.delivery, "unknown work id")
-                return None
-            spec = self._spec_for(tail.control)
-            lease = tail.control.lease
-            row = await backend.index.get(self.work_id) if lease and lease.until <= now() else None
-            decision = decide.on_delivery(
-                tail.control, row, cause=self.delivery.cause, now=now(), retry=spec.retry if spec else None
-            )
-            if isinstance(decision, decide.Claim | decide.NoEngine):
-                decision = await self._unless_paused(tail.control, decision)
-            if await self._follow(decision, tail, spec):
-                return spec if isinstance(decision, decide.Claim) else None
-        await backend.queue.put_back(self.delivery, self._parts.ids.uniform(0.05, 0.5))
-        return None
-
-    async def _unless_paused(
-        self, control: Control, decision: decide.Claim | decide.NoEngine
-    ) -> decide.Claim | decide.NoEngine | decide.Discard | decide.PutBack:
-        """The decision, unless the work's engine or its delivery's lane is paused.
-
-        The switches are read anew before work is thrown back: who resumes an engine sends its
-        work new deliveries after that, so none of them is thrown back, too.
-        """
-        switches, lane = self._switches, self.delivery.lane
-        if not (switches.engine_reason(control.engine, self.work_id) or switches.lane_reason(lane)):
-            return decision
-        await switches.read()
-        if why := switches.engine_reason(control.engine, self.work_id):
-            return decide.Discard(f"its engine is paused: {why}")
-        if why := switches.lane_reason(lane):
-            return decide.PutBack(PAUSED_LANE_SECONDS, f"its lane is paused: {why}")
-        return decision
-
-    def _is_switched_off(self) -> bool:
-        """Whether the engine was paused since the work was claimed."""
-        return bool(self._switches.engine_reason(self._control.engine, self.work_id))
-
-    def _spec_for(self, control: Control) -> EngineSpec | None:
-        """Which of the engines here runs it: new work begins with the newest version."""
-        has_begun = control.snapshot_position is not None or control.engine_version is not None
-        if has_begun:
-            return self._engines.get_for(control.engine, control.engine_version)
-        return self._engines.get(control.engine)
-
-    async def _follow(self, decision: object, tail: Entry, spec: EngineSpec | None) -> bool:
-        """Carry a decision out; False if the journal went on meanwhile."""
-        queue = self._parts.backend.queue
-        match decision:
-            case decide.Claim():
-                assert spec is not None
-                return await self._claim(tail, spec)
-            case decide.NoEngine(delay_seconds=delay, why=why):
-                await outbox.show_reason(self._parts, tail, why)
-                await queue.put_back(self.delivery, delay)
-                return True
-            case decide.PutBack(delay_seconds=delay):
-                await self._free_what_was_left(tail)
-                await queue.put_back(self.delivery, min(delay, MESSAGE_DELAY_MAX_SECONDS))
-                return True
-            case decide.Discard():
-                await self._free_what_was_left(tail)
-                await queue.acknowledge([self.delivery])
-                return True
-            case decide.Fail(error=error):
-                return await self._end(tail, Failed(error))
-            case decide.Cancel(reason=reason):
-                return await self._end(tail, Cancelled(reason))
-        raise AssertionError(decision)
-
-    async def _free_what_was_left(self, tail: Entry) -> None:
-        """Do what the holder of a lease that ended may have died before: effects, claims given up.
-
-        Else they wait for due rows, which may look much later.
-        """
-        token = tail.control.last_token
-        if tail.control.outbox and tail.control.lease is None:
-            await outside.after(self._parts, tail)
-        if tail.control.state.is_terminal:
-            await claims.leave(self._parts, tail)
-        elif token is not None:
-            await claims.release(self._parts, Owner(self.work_id, token))
-
-    async def _end(self, tail: Entry, event: Event) -> bool:
-        """End a work item that nobody holds."""
-        entry = await outside.append(self._parts, tail, event, actor=self.worker_id)
-        if entry is None:
-            return False
-        await claims.leave(self._parts, entry)
-        await self._parts.backend.queue.acknowledge([self.delivery])
-        return True
-
-    async def _claim(self, tail: Entry, spec: EngineSpec) -> bool:
-        until = self._parts.clock.now() + self._parts.settings.lease_seconds
-        event = Claimed(self.worker_id, until, spec.engine_version)
-        entry = outside.follow(self._parts, tail, event, actor=self.worker_id)
-        standing = await self._patiently(lambda: self._parts.backend.journal.append(entry))
-        if standing.entry_id != entry.entry_id:
-            return False
-        self._last = entry
-        self.token = entry.position
-        self._first = tail if tail.position == 0 else None
-        if self._parts.observer is not None:
-            self._claimed = (tail.control, entry)
-        if tail.control.lease is not None:
-            if self._parts.observer is not None:
-                self._parts.observer.taken_over("claim")
-            log.warning(
-                "took over %s from %s, which went silent",
-                self.work_id,
-                tail.control.lease.worker_id,
-                extra={"event": "lease.takeover", "work_id": self.work_id, "token": self.token},
-            )
-        return True
 
     # --- the loop ------------------------------------------------------------
 
@@ -544,9 +362,9 @@ class Session:
                 return self._interrupted(why), None
 
     def _interrupted(self, why: str) -> Event:
-        if why == _CANCELLED:
+        if why == CANCELLED:
             return Cancelled(self._control.reason, self._spending())
-        if why == _ABANDONED:
+        if why == ABANDONED:
             return Released(why, self._spending())
         assert self.token is not None
         raise LeaseLost(self.work_id, self.token, why)
@@ -660,54 +478,6 @@ class Session:
             self._told.once_ended(key, entry.position)
         return jsonio.load(raw)
 
-    # --- appending -----------------------------------------------------------
-
-    async def _append(self, event: Event, body: Body | None = None) -> Entry:
-        """Append as the holder, after taking in what outsiders appended meanwhile.
-
-        Raises:
-            LeaseLost: somebody else holds the work item, or it ended.
-        """
-        assert self.token is not None
-        before = self._last
-        for _ in range(_TAKE_IN_MAX):
-            entry = outside.follow(self._parts, before, event, actor=self.worker_id, body=body)
-            standing = await self._patiently(partial(self._parts.backend.journal.append, entry))
-            if standing.entry_id == entry.entry_id:
-                self._last = entry
-                return entry
-            if not decide.can_take_in(standing, self.token):
-                raise LeaseLost(
-                    self.work_id,
-                    self.token,
-                    f"position {entry.position} is {standing.event.kind} by {standing.actor}",
-                )
-            before = standing
-        raise LeaseLost(self.work_id, self.token, "too many signals at once")
-
-    async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """Try again while the lease may still be ours; then it is lost."""
-        try:
-            return await call()
-        except StorageCorrupt:
-            raise
-        except StorageError as error:
-            log.warning("storage failed, trying again: %s", error)
-        try:
-            return await self._parts.patiently(call, until=self.held_until)
-        except StorageCorrupt:
-            raise
-        except StorageError as error:
-            raise LeaseLost(self.work_id, self.token or -1, f"{STORAGE_FAILED}: {error}") from error
-
-    async def _get(self, position: int) -> Entry:
-        entry: Entry | None = await self._patiently(
-            lambda: self._parts.backend.journal.get(self.work_id, position)
-        )
-        if entry is None:
-            raise StorageCorrupt(f"entry {position} of {self.work_id} is missing")
-        return entry
-
     # --- settling ------------------------------------------------------------
 
     async def _settle(self) -> None:
@@ -743,10 +513,6 @@ class Session:
             lambda: claims.change(self._parts, resource, Close(until, self.work_id), namespace=namespace)
         )
         self._must_ask = bool(self._item.resources)
-
-    def abandon(self) -> None:
-        """Stop the running step and give the lease back; no attempt is burned."""
-        self.interruption.stop(_ABANDONED)
 
 
 def _log_step(entry: Entry, seconds: float) -> None:

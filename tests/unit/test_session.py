@@ -14,7 +14,8 @@ from msgspec import structs
 
 from roost.core import claims, outside
 from roost.core.heartbeat import FIRST_BEAT_SECONDS, Heartbeat
-from roost.core.session import CLAIM_TRIES, Session
+from roost.core.opening import CLAIM_TRIES
+from roost.core.session import Session
 from roost.engine import RetryPolicy, current_step
 from roost.errors import StorageUnavailable
 from roost.journal.claims import Ask, Owner, Want
