@@ -22,9 +22,11 @@ from roost.testing.contract import (
     BackendHarness,
     ChildrenContract,
     ClaimsContract,
+    ConformanceContract,
     ControlContract,
     DirectivesContract,
     EndsContract,
+    FlowsContract,
     IndexContract,
     JournalContract,
     LimitsContract,
@@ -114,6 +116,14 @@ class TestSignals(SignalsContract):
 
 class TestApprovals(ApprovalsContract):
     """See `ApprovalsContract`."""
+
+
+class TestConformance(ConformanceContract):
+    """See `ConformanceContract`."""
+
+
+class TestFlows(FlowsContract):
+    """See `FlowsContract`."""
 
 
 class TestChildren(ChildrenContract):
