@@ -1,13 +1,13 @@
 """Invariants of what operators do, of deadlines and of forks, as checkers over plain data.
 
-16. Deadlines. Work that has a deadline D and is not over: nobody claims it at or after D, by
+18. Deadlines. Work that has a deadline D and is not over: nobody claims it at or after D, by
     the clock of who claims; it fails of its deadline at or after D, never before, by the clock
     of who writes that; and where no clock is wrong and nothing fails, no entry but that one
     follows D by more than a stated slack, whatever the work waits for, be it on hold or not.
-17. Forks. A fork begins from a version of its origin that was committed before; it is started
+19. Forks. A fork begins from a version of its origin that was committed before; it is started
     once; the first version that it commits was made from that snapshot (`check_snapshots`);
     and the journal of its origin says nothing of it.
-18. Holds. Work that is on hold is not claimed before its hold is over, by the clock of who
+20. Holds. Work that is on hold is not claimed before its hold is over, by the clock of who
     claims; a lease under which it became so is given up with the next commit. Work ends as
     cancelled only if somebody asked for that since it was last put back to life.
 """
@@ -29,7 +29,7 @@ CLOCK_SLACK_SECONDS = 0.001
 def check_deadlines(
     entries: Sequence[Entry], *, are_clocks_right: bool = True, slack_seconds: float | None = None
 ) -> list[Violation]:
-    """16, for one journal.
+    """18, for one journal.
 
     Args:
         are_clocks_right: no clock runs faster or slower, or is set anew.
@@ -42,19 +42,19 @@ def check_deadlines(
             is_early = deadline_at is None or entry.at < deadline_at - CLOCK_SLACK_SECONDS
             if are_clocks_right and is_early:
                 found.append(
-                    Violation(16, at_entry(entry), f"fails of its deadline {deadline_at} at {entry.at}")
+                    Violation(18, at_entry(entry), f"fails of its deadline {deadline_at} at {entry.at}")
                 )
         if deadline_at is None or before.control.state.is_terminal:
             continue
         if entry.event.kind is Kind.CLAIMED and entry.at >= deadline_at:
-            found.append(Violation(16, at_entry(entry), f"is claimed after its deadline {deadline_at}"))
+            found.append(Violation(18, at_entry(entry), f"is claimed after its deadline {deadline_at}"))
         if slack_seconds is not None and entry.at > deadline_at + slack_seconds:
-            found.append(Violation(16, at_entry(entry), f"comes long after its deadline {deadline_at}"))
+            found.append(Violation(18, at_entry(entry), f"comes long after its deadline {deadline_at}"))
     return found
 
 
 def check_forks(history: Iterable[Record]) -> list[Violation]:
-    """17: of what is written down in journals."""
+    """19: of what is written down in journals."""
     found: list[Violation] = []
     committed: set[tuple[str, int]] = set()
     begun: set[str] = set()
@@ -65,31 +65,31 @@ def check_forks(history: Iterable[Record]) -> list[Violation]:
             continue
         fork = entry.event.fork
         if (fork.work_id, fork.version) not in committed:
-            found.append(Violation(17, at_entry(entry), f"is forked from {fork}, which is not committed"))
+            found.append(Violation(19, at_entry(entry), f"is forked from {fork}, which is not committed"))
         if entry.work_id in begun or entry.position != 0:
-            found.append(Violation(17, at_entry(entry), "is started again"))
+            found.append(Violation(19, at_entry(entry), "is started again"))
         begun.add(entry.work_id)
     return found
 
 
 def check_holds(entries: Sequence[Entry]) -> list[Violation]:
-    """18, for one journal."""
+    """20, for one journal."""
     found: list[Violation] = []
     for before, entry in pairwise(entries):
         kind = entry.event.kind
         held_until = hold_until(before.control)
         if kind is Kind.CLAIMED and held_until is not None and entry.at < held_until:
             found.append(
-                Violation(18, at_entry(entry), f"is claimed, while it is on hold until {held_until}")
+                Violation(20, at_entry(entry), f"is claimed, while it is on hold until {held_until}")
             )
         if (
             kind is Kind.COMMITTED
             and hold_until(entry.control) is not None
             and entry.control.lease is not None
         ):
-            found.append(Violation(18, at_entry(entry), "keeps its lease, though it is on hold"))
+            found.append(Violation(20, at_entry(entry), "keeps its lease, though it is on hold"))
         if kind is Kind.CANCELLED and not before.control.cancel_requested:
-            found.append(Violation(18, at_entry(entry), "is cancelled, and nobody asked for it"))
+            found.append(Violation(20, at_entry(entry), "is cancelled, and nobody asked for it"))
     return found
 
 

@@ -36,23 +36,23 @@ def test_work_that_fails_at_its_deadline_is_well() -> None:
 
 def test_work_that_fails_before_its_deadline_or_without_one_is_found() -> None:
     early = journal(("client", HURRIED), ("a", Claimed("a", 9.0)), ("a", OVER))
-    assert numbers(check_deadlines(early)) == [16]
+    assert numbers(check_deadlines(early)) == [18]
     assert not check_deadlines(early, are_clocks_right=False)
-    assert numbers(check_deadlines(journal(("client", ENQUEUED), ("sweeper", OVER)))) == [16]
+    assert numbers(check_deadlines(journal(("client", ENQUEUED), ("sweeper", OVER)))) == [18]
 
 
 def test_claim_after_the_deadline_is_found() -> None:
     late = journal(
         ("client", HURRIED), ("client", Paused("x")), ("client", Resumed("x")), ("a", Claimed("a", 9.0))
     )
-    assert numbers(check_deadlines(late)) == [16]
+    assert numbers(check_deadlines(late)) == [18]
 
 
 def test_work_that_goes_on_after_its_deadline_is_found() -> None:
     entries = journal(("client", HURRIED), ("a", Claimed("a", 9.0)), ("client", Paused("x")), ("a", OVER))
     late = [*entries[:3], replace(entries[3], at=9.0)]
     assert not check_deadlines(late)
-    assert numbers(check_deadlines(late, slack_seconds=1.0)) == [16]
+    assert numbers(check_deadlines(late, slack_seconds=1.0)) == [18]
 
 
 def forked(*, version: int = 1) -> list[object]:
@@ -73,12 +73,12 @@ def test_fork_of_a_committed_version_is_well() -> None:
 
 
 def test_fork_of_what_was_never_committed_is_found() -> None:
-    assert numbers(check_forks(forked(version=2))) == [17]  # type: ignore[arg-type]
+    assert numbers(check_forks(forked(version=2))) == [19]  # type: ignore[arg-type]
 
 
 def test_fork_that_is_started_twice_is_found() -> None:
     history = forked()
-    assert numbers(check_forks([*history, history[3]])) == [17]  # type: ignore[list-item]
+    assert numbers(check_forks([*history, history[3]])) == [19]  # type: ignore[list-item]
 
 
 def test_fork_and_retry_go_on_from_the_version_that_they_name() -> None:
@@ -104,7 +104,7 @@ def test_fork_and_retry_go_on_from_the_version_that_they_name() -> None:
 
 def test_claim_of_work_on_hold_is_found() -> None:
     held = journal(("client", ENQUEUED), ("client", Paused("x")), ("a", Claimed("a", 9.0)))
-    assert numbers(check_holds(held)) == [18]
+    assert numbers(check_holds(held)) == [20]
     over = journal(("client", ENQUEUED), ("client", Paused("x", 1.5)), ("a", Claimed("a", 9.0)))
     assert not check_holds(over)
     resumed = journal(
@@ -119,10 +119,10 @@ def test_lease_that_is_kept_on_hold_is_found() -> None:
     )
     kept = replace(entries[2], control=replace(entries[2].control, paused="x"))
     assert not check_holds(entries)
-    assert numbers(check_holds([*entries[:2], kept])) == [18]
+    assert numbers(check_holds([*entries[:2], kept])) == [20]
 
 
 def test_cancel_that_nobody_asked_for_is_found() -> None:
-    assert numbers(check_holds(journal(("client", ENQUEUED), ("a", Cancelled("why"))))) == [18]
+    assert numbers(check_holds(journal(("client", ENQUEUED), ("a", Cancelled("why"))))) == [20]
     asked = journal(("client", ENQUEUED), ("client", CancelRequested("why")), ("a", Cancelled("why")))
     assert not check_holds(asked)
