@@ -146,7 +146,7 @@ run "a_runbook_is_on_the_web" {
   }
 
   variables {
-    runbook_url = "docs/operations.md"
+    runbook_url = "infra/operations.md"
   }
 
   expect_failures = [var.runbook_url]

@@ -345,7 +345,7 @@ def nobody_gets_in_unknown(resources: Sequence[Resource]) -> Iterator[str]:
 
 def alarms_say_what_to_do(resources: Sequence[Resource]) -> Iterator[str]:
     """An alarm that calls somebody names a section of the guide that is there."""
-    anchors = _anchors((ROOT / "docs/operations.md").read_text(encoding="utf-8"))
+    anchors = _anchors((ROOT / "infra/operations.md").read_text(encoding="utf-8"))
     for one in of_type(resources, "aws_cloudwatch_metric_alarm"):
         if one["values"]["alarm_description"].endswith("Nobody needs to act."):
             continue  # it moves the number of tasks

@@ -20,7 +20,7 @@ from tests.infra.terraform import INFRA, ROOT
 
 ALL = configurations()
 MODULES = [one for one in ALL if one.name.startswith("modules/")]
-GUIDE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "infra/operations.md").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -127,7 +127,7 @@ def test_every_alarm_has_a_section() -> None:
 def test_every_link_of_the_guide_leads_somewhere() -> None:
     for link in re.findall(r"\]\(([^)]+)\)", GUIDE):
         path, _, anchor = link.partition("#")
-        assert not path or (ROOT / "docs" / path).exists(), link
+        assert not path or (INFRA / path).exists(), link
         assert not anchor or anchor in audit._anchors(GUIDE), link
 
 

@@ -67,7 +67,7 @@ variable "oldest_seconds" {
 variable "runbook_url" {
   description = "Where the operations guide is read; each alarm links to its section."
   type        = string
-  default     = "https://github.com/roost/roost/blob/main/docs/operations.md"
+  default     = "https://github.com/roost/roost/blob/main/infra/operations.md"
 
   validation {
     condition     = startswith(var.runbook_url, "https://")
