@@ -372,9 +372,10 @@ class FolderIndex:
             return True
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
-        before = float("inf") if cursor is None else _number(cursor)
-        ranked = sorted(self._all(), key=lambda one: -one.number)
-        found = [one for one in ranked if one.number < before and _matches(one.row, query)]
+        sign = 1 if query.oldest_first else -1
+        after = float("-inf") if cursor is None else sign * _number(cursor)
+        ranked = sorted(self._all(), key=lambda one: sign * one.number)
+        found = [one for one in ranked if sign * one.number > after and _matches(one.row, query)]
         rows = [one.row for one in found[:limit]]
         return IndexPage(rows, str(found[limit - 1].number) if len(found) > limit else None)
 

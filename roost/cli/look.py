@@ -73,7 +73,7 @@ def status(
     With --json: an object with `item`, `control`, `children` (`total`, `open`), `snapshot` (null
     before the first commit), `artifacts` and `cost`: what the journal takes (`entries`, `bytes`),
     and under `aws` what it cost there (`calls`, `write_units`, `read_units`, `usd`, …; null on
-    other storage). With --watch the cost comes when the work has ended.
+    other storage). With --watch the cost comes when the work has ended; with --url it is null.
 
     Examples:
 
@@ -86,7 +86,8 @@ def status(
         while True:
             view = await runtime.client.status(work_id)
             is_last = not watch or view.control.state.is_terminal
-            cost = await spent.cost_of(runtime, work_id) if is_last else None
+            is_near = options.REMOTE.url is None  # a console does not give what entries take in store
+            cost = await spent.cost_of(runtime, work_id) if is_last and is_near else None
             if as_json:
                 (print_json_line if watch else print_json)({**status_document(view), "cost": cost})
             else:

@@ -46,7 +46,7 @@ async def roost(fleet: Fleet, *arguments: str) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "items", "workers"),
-    [(1, 16, 2), *(pytest.param(seed, 60, 3, marks=pytest.mark.soak) for seed in (2, 3))],
+    [pytest.param(seed, items, 2, marks=pytest.mark.soak) for seed, items in ((1, 16), (2, 60))],
 )
 async def test_all_work_is_done_over_a_bad_wire(
     ministack: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed: int, items: int, workers: int

@@ -323,7 +323,8 @@ async def test_what_is_rejected_goes_to_the_dead_letter_queue_with_the_reason(
     [delivery] = await opened.receive_all(1)
     await opened.queue.reject(delivery, "unknown work id")
     [body] = await opened.dead()
-    assert json.loads(body) == {"v": 1, "work": "team/w", "cause": 7, "reason": "unknown work id"}
+    told = {"v": 1, "work": "team/w", "cause": 7, "lane": "normal", "reason": "unknown work id"}
+    assert json.loads(body) == told
     assert "team/w" in caplog.text
     opened.standin.advance(60)
     assert await opened.receive() == []

@@ -21,7 +21,7 @@ def test_demo_survives_the_kill(roost: Roost) -> None:
     assert [row["state"] for row in listed] == ["done"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_demo_does_not_depend_on_settings_around_it(roost: Roost) -> None:
     roost.write("roost.toml", 'artifacts = "local:/nowhere/at/all"\nlease_seconds = "12h"\n')
     roost.process("demo", ROOST_STORAGE="nonsense:", ROOST_WORKER__CONCURRENCY="1").ok()

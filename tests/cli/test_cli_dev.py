@@ -50,7 +50,11 @@ def shell_environment(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("standin", "number"), [("moto", signal.SIGINT), ("ministack", signal.SIGTERM)], ids=["moto", "ministack"]
+    ("standin", "number"),
+    [
+        pytest.param("moto", signal.SIGINT, id="moto", marks=pytest.mark.soak),
+        pytest.param("ministack", signal.SIGTERM, id="ministack"),
+    ],
 )
 def test_what_is_enqueued_is_done_and_the_end_leaves_nothing(
     roost: Roost, standin: str, number: signal.Signals

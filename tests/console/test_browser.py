@@ -336,9 +336,13 @@ def test_a_group_of_failed_work_is_retried(site: Site, tab: Watched) -> None:
     group = page.locator("section", has_text=ids[0]).first
     group.get_by_role("button", name="Retry all").click()
     dialog = page.locator("#dialog")
-    expect(dialog.locator("h1")).to_contain_text("Retry 2 work items?")
-    dialog.get_by_role("button", name="Retry 2").click()
-    expect(dialog.locator("h1")).to_contain_text("Retry: 2 done")
+    heading = re.compile(r"Retry (\d+) work items\?")  # other tests leave some of the same error
+    expect(dialog.locator("h1")).to_contain_text(heading)
+    asked = heading.search(dialog.locator("h1").inner_text())
+    assert asked is not None
+    assert int(asked[1]) >= 2
+    dialog.get_by_role("button", name=f"Retry {asked[1]}").click()
+    expect(dialog.locator("h1")).to_contain_text(f"Retry: {asked[1]} done")
     kinds = [entry["kind"] for entry in site.api("GET", f"/work/{ids[0]}/journal")["entries"]]
     assert "retried" in kinds
 

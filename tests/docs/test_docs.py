@@ -55,15 +55,11 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }
 
 
+GUIDES = ["children", "control", "flows", "observability", "resources", "signals"]
 PAGES = [
     "README.md",
     "examples/aws.md",
-    "examples/guides/children.md",
-    "examples/guides/control.md",
-    "examples/guides/flows.md",
-    "examples/guides/observability.md",
-    "examples/guides/resources.md",
-    "examples/guides/signals.md",
+    *(pytest.param(f"examples/guides/{name}.md", marks=pytest.mark.soak, id=name) for name in GUIDES),
 ]
 
 
@@ -158,6 +154,7 @@ def test_the_demo_comes_out_as_promised(environ: dict[str, str]) -> None:
     assert "each step committed once, nothing lost" in done.stdout
 
 
+@pytest.mark.soak
 def test_the_benchmark_runs() -> None:
     """Figures from a busy test machine mean nothing; this shows that anyone can get their own."""
     done = subprocess.run(

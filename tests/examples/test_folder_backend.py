@@ -82,6 +82,7 @@ class TestClaims(ClaimsContract):
     pass
 
 
+@pytest.mark.soak
 class TestLimits(LimitsContract):
     pass
 
@@ -90,10 +91,12 @@ class TestQueue(QueueContract):
     pass
 
 
+@pytest.mark.soak
 class TestAttempts(AttemptsContract):
     pass
 
 
+@pytest.mark.soak
 class TestParking(ParkingContract):
     pass
 
@@ -106,6 +109,7 @@ class TestBackend(BackendContract):
     pass
 
 
+@pytest.mark.soak
 class TestControl(ControlContract):
     """See `ControlContract`."""
 
@@ -118,10 +122,12 @@ class TestApprovals(ApprovalsContract):
     """See `ApprovalsContract`."""
 
 
+@pytest.mark.soak
 class TestConformance(ConformanceContract):
     """See `ConformanceContract`."""
 
 
+@pytest.mark.soak
 class TestFlows(FlowsContract):
     """See `FlowsContract`."""
 
@@ -130,6 +136,7 @@ class TestChildren(ChildrenContract):
     """See `ChildrenContract`."""
 
 
+@pytest.mark.soak
 class TestOperations(OperationsContract):
     """See `OperationsContract`."""
 

@@ -159,6 +159,7 @@ async def lose(runtime: Runtime) -> None:
         assert all(entry.actor == "winner" for entry in standing)
 
 
+@pytest.mark.soak
 async def test_a_worker_has_what_it_needs(world: World) -> None:
     """Two that work and sweep: claims and lines for them, blobs, deliveries of no work, expiry."""
     async with world.runtime() as outside:
@@ -315,6 +316,7 @@ async def act(runtime: Runtime, work_id: str, ended: str, letters: Sequence[Dead
     await client.purge(ended)
 
 
+@pytest.mark.soak
 async def test_a_console_that_acts_has_what_it_needs(world: World) -> None:
     ended, work_id = await done_work(world), await done_work(world)
 

