@@ -6,6 +6,7 @@
     python -m tests.infra contract   the same, and the contract suite on what Terraform made
     python -m tests.infra scan       the policy scanner, in an environment of its own
     python -m tests.infra image      the container image's steps, and docker's build where it is
+    python -m tests.infra runtime    the image's Lambda handlers under AWS's runtime client; not a part of all
     python -m tests.infra states     applies, and writes `states.json`, which the tests of the audit read
 
 Where there is no provider for Terraform it says so, and checks the files against a stored
@@ -36,6 +37,7 @@ from tests.infra.terraform import INFRA, ROOT, Clock, Terraform, TerraformFailed
 STATES = Path(__file__).with_name("states.json")
 CHECKOV = "checkov>=3.3"
 _SECONDS = 600.0
+_NO_TERRAFORM = ("scan", "image", "runtime")
 _SANDBOX = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
 
 
@@ -187,8 +189,8 @@ def main(what: str) -> int:
     wrong: list[str] = []
     with tempfile.TemporaryDirectory(prefix="roost-infra-") as place, ThreadPoolExecutor(1) as beside:
         folder = Path(place)
-        terraform = Terraform.find(folder) if what not in ("scan", "image") else None
-        if what not in ("scan", "image") and terraform is None:
+        terraform = Terraform.find(folder) if what not in _NO_TERRAFORM else None
+        if what not in _NO_TERRAFORM and terraform is None:
             say("NO PROVIDER FOR TERRAFORM HERE (no filesystem mirror: see tests/infra/terraform.py).")
             say("NOTHING IS VALIDATED, TESTED OR APPLIED; names alone are checked, against a stored schema.")
             wrong += schema.check(INFRA)
@@ -203,6 +205,8 @@ def main(what: str) -> int:
             wrong += scan(folder)
         if what in ("all", "image"):
             wrong += _tried(lambda: say(f"image: {image.check(folder)}"))
+        if what == "runtime":
+            wrong += _tried(lambda: say(f"runtime: {image.check_runtime(folder)}"))
     for text in wrong:
         say(f"WRONG: {text}")
     say(f"infra: {len(wrong)} wrong" if wrong else "infra: all is well")

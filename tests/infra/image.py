@@ -42,12 +42,29 @@ def check(folder: Path) -> str:
     home = install(folder)
     run(home, folder, "roost", "--version")
     check_worker(home, folder)
-    for module in ("lambda_worker", "lambda_sweeper"):
-        check_runtime_client(home, folder, module)
-    if shutil.which("docker") is None:
+    if not _has_docker():
         return "install steps in a clean environment; NO DOCKER HERE, so no image is built"
     subprocess.run(["docker", "build", "--quiet", str(ROOT)], check=True, timeout=_SECONDS)
     return "install steps in a clean environment, and the image"
+
+
+def _has_docker() -> bool:
+    """Whether there is a docker with an engine; a client alone builds nothing."""
+    if shutil.which("docker") is None:
+        return False
+    return subprocess.run(["docker", "info"], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def check_runtime(folder: Path) -> str:
+    """The handlers of the image, asked by AWS's own runtime client; says how.
+
+    Raises:
+        Broken: one does not answer.
+    """
+    home = install(folder)
+    for module in ("lambda_worker", "lambda_sweeper"):
+        check_runtime_client(home, folder, module)
+    return "both handlers answer AWS's runtime client"
 
 
 def install(folder: Path) -> Path:
