@@ -133,7 +133,7 @@ def _run_roost(applied: dict[str, Applied], running: standin.StandIn, folder: Pa
 
 
 def _run_contract(applied: dict[str, Applied], running: standin.StandIn) -> list[str]:
-    """The contract suite, which is not a part of all: on this stand-in it now and then loses a message."""
+    """The contract suite; not a part of all: a test of the queue failed here, why is not found yet."""
     clock, wrong = Clock(), list[str]()
     plugin = Plugin(running, {one.stack: one.bucket for one in applied.values()})
     suite = str(Path(__file__).with_name("contract_on_terraform.py"))
