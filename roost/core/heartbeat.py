@@ -13,7 +13,7 @@ from roost.core.parts import Parts
 from roost.core.pulse import Pulse
 from roost.core.session import Session
 from roost.errors import StorageError
-from roost.journal.control import LEASE_GRACE_SECONDS, project
+from roost.journal.projection import LEASE_GRACE_SECONDS, project
 from roost.storage.ports import DELIVERY_BATCH_MAX, Renewal
 
 log = logging.getLogger("roost.heartbeat")

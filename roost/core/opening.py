@@ -11,8 +11,8 @@ from roost.core.switches import Switches
 from roost.engine import EngineRegistry, EngineSpec
 from roost.journal import decide
 from roost.journal.claims import Owner
-from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
 from roost.journal.entries import Cancelled, Claimed, Control, Entry, Event, Failed
+from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.storage.ports import Delivery
 
 log = logging.getLogger("roost.session")

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from roost.core.parts import Parts
 from roost.journal.budget import hold_of
-from roost.journal.control import is_sent_with_delay, project
 from roost.journal.entries import Control, Entry
+from roost.journal.projection import is_sent_with_delay, project
 from roost.models import State
 from roost.storage.ports import Message
 

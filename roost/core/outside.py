@@ -16,7 +16,7 @@ from roost.core import children, keys, outbox, triggers, turns
 from roost.core.parts import Parts
 from roost.errors import StorageUnavailable
 from roost.journal import family, lines
-from roost.journal.control import apply, project
+from roost.journal.control import apply
 from roost.journal.effects import (
     CancelChildren,
     EndTurn,
@@ -30,6 +30,7 @@ from roost.journal.effects import (
     effects_of,
 )
 from roost.journal.entries import Body, CancelRequested, ChildEnded, Ending, Entry, Event, Kind, Settled
+from roost.journal.projection import project
 from roost.models import State
 
 log = logging.getLogger("roost.outside")

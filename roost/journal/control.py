@@ -11,7 +11,6 @@ the functions that it names.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
 from typing import Any
 
 from msgspec.structs import replace
@@ -32,11 +31,9 @@ from roost.journal.entries import (
     Control,
     Deferred,
     Enqueued,
-    Entry,
     Event,
     Evicted,
     Failed,
-    IndexRow,
     Kind,
     Lease,
     Paused,
@@ -50,12 +47,6 @@ from roost.journal.entries import (
     Wait,
 )
 from roost.models import REASON_MAX_CHARS, State
-
-MESSAGE_DELAY_MAX_SECONDS = 900.0  # Amazon SQS Developer Guide, "Message timers": 15 minutes
-SEND_EARLY_SECONDS = 60.0  # long sleepers: the sweeper sends this early, the rest is message delay
-LOST_DELIVERY_SECONDS = 5.0  # how long a delivery may be overdue before the sweeper looks
-PARKED_LOOK_SECONDS = 3600.0  # who waits for a closed resource looks so often whether it was opened
-LEASE_GRACE_SECONDS = 0.5  # after a lease's end, before the sweeper looks
 
 
 class InvalidTransition(RoostError):
@@ -418,88 +409,3 @@ TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float]
     Kind.TURN_GIVEN: (_LIVE, _turn_given),  # stays, and may be run
 }
 """The one table: which states (None: no journal yet) an event may meet, and what it makes of them."""
-
-
-def due_at(control: Control, at: float) -> float | None:
-    """When somebody should look at a work item again if nothing else happens.
-
-    Args:
-        control: its state.
-        at: the instant of the entry that led to it.
-    """
-    if control.outbox and control.lease is None:
-        return at + LOST_DELIVERY_SECONDS
-    if control.state.is_terminal:
-        return None
-    if control.cancel_requested and control.lease is None:
-        return at + LOST_DELIVERY_SECONDS
-    due = _due_in_state(control, at)
-    if control.lease is None and (hold_until := budget.hold_until(control)) is not None:
-        due = None if hold_until == inf else hold_until
-    if control.deadline_at is None or control.lease is not None:
-        return due  # a holder ends itself; if it does not, its lease does
-    at_deadline = max(_due_before(control.deadline_at, at), at)
-    return at_deadline if due is None else min(due, at_deadline)
-
-
-def _due_in_state(control: Control, at: float) -> float | None:
-    match control.state:
-        case State.RUNNING:
-            assert control.lease is not None
-            return control.lease.until + LEASE_GRACE_SECONDS
-        case State.BLOCKED if control.wake_at is not None:
-            return min(_due_before(control.wake_at, at), at + PARKED_LOOK_SECONDS)
-        case State.SCHEDULED:
-            return _due_before(control.wake_at or at, at)
-        case State.WAITING:
-            until = control.waits.until if control.waits is not None else at
-            return None if until is None else _due_before(until, at)
-        case _:
-            return at + LOST_DELIVERY_SECONDS
-
-
-def _due_before(wake_at: float, at: float) -> float:
-    if is_sent_with_delay(wake_at, at):
-        return wake_at + LOST_DELIVERY_SECONDS
-    return wake_at - SEND_EARLY_SECONDS
-
-
-def _shown(control: Control) -> State:
-    """How lists show work on hold: as blocked, if nothing but its turn is missing."""
-    is_next = control.turn is not None and not budget.hold_of(replace(control, turn=None))
-    return State.BLOCKED if is_next else State.PAUSED
-
-
-def is_sent_with_delay(wake_at: float, now: float) -> bool:
-    """Whether a wake-up is near enough to travel as the delay of a message."""
-    return wake_at - now <= MESSAGE_DELAY_MAX_SECONDS
-
-
-def project(entry: Entry) -> IndexRow:
-    """The index row that reflects `entry`."""
-    control = entry.control
-    lease = control.lease
-    is_on_hold = lease is None and not control.state.is_terminal and budget.hold_of(control)
-    return IndexRow(
-        work_id=entry.work_id,
-        engine=control.engine,
-        state=_shown(control) if is_on_hold else control.state,
-        lane=control.lane,
-        position=entry.position,
-        version=control.version,
-        step=control.step,
-        created_at=control.created_at,
-        updated_at=entry.at,
-        since=control.since,
-        due_at=due_at(control, entry.at),
-        token=lease.token if lease else None,
-        worker_id=lease.worker_id if lease else None,
-        lease_until=lease.until if lease else None,
-        wake_at=control.wake_at,
-        deadline_at=control.deadline_at,
-        failures=control.failures,
-        interruptions=control.interruptions,
-        reason=is_on_hold or control.reason,
-        labels=control.labels,
-        parent_id=control.parent.work_id if control.parent else None,
-    )

@@ -10,14 +10,14 @@ from math import inf
 
 from roost.engine import RetryPolicy
 from roost.journal.budget import hold_of, hold_until
-from roost.journal.control import (
+from roost.journal.entries import OUTSIDER_KINDS, Control, Entry, ErrorInfo, IndexRow, Kind, Wait
+from roost.journal.projection import (
     LOST_DELIVERY_SECONDS,
     MESSAGE_DELAY_MAX_SECONDS,
     PARKED_LOOK_SECONDS,
     SEND_EARLY_SECONDS,
     due_at,
 )
-from roost.journal.entries import OUTSIDER_KINDS, Control, Entry, ErrorInfo, IndexRow, Kind, Wait
 from roost.models import REASON_MAX_CHARS, State
 
 _TAKEN_IN = OUTSIDER_KINDS | {Kind.RECORDED}

@@ -38,8 +38,8 @@ from roost.journal.claims import (
     released,
     voids_turns,
 )
-from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.entries import Entry, IndexRow
+from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.names import Lane, Scope, State, namespace_of
 from roost.storage.ports import (
     Blob,

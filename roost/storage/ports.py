@@ -28,7 +28,7 @@ class Journal(Protocol):
         """Append at `entry.position` if that position is still free; atomic, durable.
 
         Args:
-            with_row: write the index row (`control.project`) in the same transaction, so
+            with_row: write the index row (`projection.project`) in the same transaction, so
                 that whoever dies next, a sweeper finds the work. Always so at position 0.
 
         Returns:

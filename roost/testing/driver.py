@@ -16,8 +16,8 @@ from roost.core.session import Session
 from roost.core.sweeper import Sweeper
 from roost.engine import EngineRegistry
 from roost.errors import RoostError
-from roost.journal.control import LEASE_GRACE_SECONDS
 from roost.journal.entries import IndexRow
+from roost.journal.projection import LEASE_GRACE_SECONDS
 from roost.names import Lane, State
 from roost.storage.instrument import Hook, InstrumentedBackend, When
 from roost.storage.ports import Backend, Delivery

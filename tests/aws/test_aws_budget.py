@@ -20,7 +20,7 @@ from roost.core.heartbeat import FIRST_BEAT_SECONDS, Heartbeat
 from roost.core.parts import CoreSettings, Parts
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
-from roost.journal.control import project
+from roost.journal.projection import project
 from roost.models import Snapshot, WorkItem
 from roost.storage.aws import batching
 from roost.storage.aws.backend import AwsBackend

@@ -11,8 +11,8 @@ from msgspec import structs
 
 from roost.clock import SystemIds
 from roost.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageUnavailable
-from roost.journal.control import project
 from roost.journal.entries import Body, Claimed, Committed, Encoding, Entry, Kind
+from roost.journal.projection import project
 from roost.storage.aws import journal as journal_module
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.faults import Patience

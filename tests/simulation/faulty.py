@@ -10,8 +10,8 @@ from msgspec.structs import replace as replace_row
 
 from roost.clock import Clock
 from roost.journal.claims import Acquired, Ask, Call, Change, Open, Owner, Refused, SetRate
-from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.entries import Entry, IndexRow
+from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.models import Lane
 from roost.storage.memory import MemoryBackend, MemoryClaims, MemoryIndex, MemoryJournal
 from roost.storage.ports import Delivery, Message, WorkQueue

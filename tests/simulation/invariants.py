@@ -15,7 +15,7 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from roost.journal.claims import Owner
-from roost.journal.control import InvalidTransition, apply, project
+from roost.journal.control import InvalidTransition, apply
 from roost.journal.entries import (
     AttemptFailed,
     Committed,
@@ -28,6 +28,7 @@ from roost.journal.entries import (
     Lease,
     Recorded,
 )
+from roost.journal.projection import project
 from roost.models import State
 
 HOLDER_KINDS = frozenset(

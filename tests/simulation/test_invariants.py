@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from roost.journal.claims import Owner
-from roost.journal.control import apply, project
+from roost.journal.control import apply
 from roost.journal.entries import (
     AttemptFailed,
     Claimed,
@@ -19,6 +19,7 @@ from roost.journal.entries import (
     Recorded,
     Retried,
 )
+from roost.journal.projection import project
 from roost.models import State
 
 from .invariants import (

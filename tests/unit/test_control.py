@@ -9,17 +9,7 @@ from msgspec.structs import replace
 
 from roost.journal import lines
 from roost.journal.budget import hold_of
-from roost.journal.control import (
-    LEASE_GRACE_SECONDS,
-    LOST_DELIVERY_SECONDS,
-    MESSAGE_DELAY_MAX_SECONDS,
-    SEND_EARLY_SECONDS,
-    TABLE,
-    InvalidTransition,
-    apply,
-    due_at,
-    project,
-)
+from roost.journal.control import TABLE, InvalidTransition, apply
 from roost.journal.entries import (
     AttemptFailed,
     Blocked,
@@ -49,6 +39,14 @@ from roost.journal.entries import (
     Turn,
     TurnGiven,
     Wait,
+)
+from roost.journal.projection import (
+    LEASE_GRACE_SECONDS,
+    LOST_DELIVERY_SECONDS,
+    MESSAGE_DELAY_MAX_SECONDS,
+    SEND_EARLY_SECONDS,
+    due_at,
+    project,
 )
 from roost.models import REASON_MAX_CHARS, Lane, State
 

@@ -6,12 +6,6 @@ import pytest
 from msgspec.structs import replace
 
 from roost.engine import RetryPolicy
-from roost.journal.control import (
-    LOST_DELIVERY_SECONDS,
-    MESSAGE_DELAY_MAX_SECONDS,
-    SEND_EARLY_SECONDS,
-    project,
-)
 from roost.journal.decide import (
     NO_ENGINE_DELAY_SECONDS,
     Cancel,
@@ -40,6 +34,12 @@ from roost.journal.entries import (
     Recorded,
     Signaled,
     Wait,
+)
+from roost.journal.projection import (
+    LOST_DELIVERY_SECONDS,
+    MESSAGE_DELAY_MAX_SECONDS,
+    SEND_EARLY_SECONDS,
+    project,
 )
 from roost.models import State
 

@@ -32,7 +32,7 @@ from roost.errors import (
     StorageUnavailable,
 )
 from roost.journal.claims import Acquired, Ask, Owner, Want
-from roost.journal.control import apply, project
+from roost.journal.control import apply
 from roost.journal.entries import (
     Body,
     Cancelled,
@@ -44,6 +44,7 @@ from roost.journal.entries import (
     Event,
     Retried,
 )
+from roost.journal.projection import project
 from roost.models import Lane
 from roost.storage.local import LocalBackend, open_local
 from roost.storage.local.artifacts import LEFT_BEHIND_SECONDS

@@ -20,7 +20,7 @@ from roost.errors import PayloadError, StorageCorrupt
 from roost.journal import family
 from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Ask, Owner, Want
-from roost.journal.control import TABLE, InvalidTransition, apply, due_at, project
+from roost.journal.control import TABLE, InvalidTransition, apply
 from roost.journal.decide import Claim, Discard, PutBack, on_delivery
 from roost.journal.entries import (
     AttemptFailed,
@@ -52,6 +52,7 @@ from roost.journal.entries import (
     TurnGiven,
     Wait,
 )
+from roost.journal.projection import due_at, project
 from roost.models import State
 from roost.storage.codec import Base, decode_entry, encode_entry, pack, unpack
 from roost.storage.local import open_local

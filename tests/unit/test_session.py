@@ -19,7 +19,6 @@ from roost.core.session import Session
 from roost.engine import RetryPolicy, current_step
 from roost.errors import StorageUnavailable
 from roost.journal.claims import Ask, Owner, Want
-from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.entries import (
     Body,
     Cancelled,
@@ -32,6 +31,7 @@ from roost.journal.entries import (
     Evicted,
     Signaled,
 )
+from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.memory import MemoryBackend

@@ -28,8 +28,8 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from roost.errors import StorageUnavailable
-from roost.journal.control import project
 from roost.journal.entries import Entry, IndexRow
+from roost.journal.projection import project
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.items import day_of, mark_key

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from roost.errors import StorageCorrupt
-from roost.journal.control import project
 from roost.journal.entries import Entry
+from roost.journal.projection import project
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.expiry import Expiry
 from roost.storage.aws.feed import Feed

@@ -16,7 +16,7 @@ from math import ceil
 from typing import Any
 
 from roost.errors import StorageError, StorageUnavailable
-from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
+from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.models import Lane, namespace_of
 from roost.storage.aws.batching import Batcher
 from roost.storage.aws.clients import Aws

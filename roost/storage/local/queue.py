@@ -10,7 +10,7 @@ from pathlib import Path
 
 from roost.clock import Clock, Ids, SystemIds
 from roost.errors import StorageError, StorageUnavailable
-from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
+from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.models import Lane
 from roost.storage.local.many import insert_many
 from roost.storage.local.schema import storage_errors

@@ -9,8 +9,8 @@ import pytest
 
 from roost.engine import RetryPolicy, current_step
 from roost.errors import EnqueueConflict, RetryLater
-from roost.journal.control import project
 from roost.journal.entries import Committed
+from roost.journal.projection import project
 from roost.models import Snapshot, State, WorkItem
 from roost.storage.ports import Backend
 from roost.testing.contract.harness import BackendHarness, Contract, soon

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from roost.journal.control import apply, project
+from roost.journal.control import apply
 from roost.journal.entries import (
     AttemptFailed,
     Blocked,
@@ -45,6 +45,7 @@ from roost.journal.entries import (
     TurnTaken,
     Wait,
 )
+from roost.journal.projection import project
 from roost.models import Lane, State
 from roost.storage.ports import Backend, FeedPage, IndexQuery, Journal
 from roost.testing.contract.harness import AT, BackendHarness, Contract, append_all, first, follow

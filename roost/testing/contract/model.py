@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 from msgspec import structs
 
-from roost.journal.control import InvalidTransition, project
+from roost.journal.control import InvalidTransition
 from roost.journal.entries import (
     Body,
     Cancelled,
@@ -33,6 +33,7 @@ from roost.journal.entries import (
     Signaled,
     Wait,
 )
+from roost.journal.projection import project
 from roost.models import Lane, State
 from roost.storage.ports import Backend, Delivery, IndexQuery, Message, Renewal
 from roost.testing.contract.claims_model import ClaimsMachine

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from roost.errors import StorageError
-from roost.journal.control import MESSAGE_DELAY_MAX_SECONDS
+from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.models import Lane
 from roost.storage.ports import DELIVERY_BATCH_MAX, Backend, Delivery, Message, WorkQueue
 from roost.testing.contract.harness import DEADLINE_SECONDS, BackendHarness, Contract, soon
