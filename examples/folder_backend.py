@@ -30,10 +30,8 @@ from roost.journal.claims import (
     Acquired,
     Ask,
     Call,
-    Change,
     Grant,
     Holding,
-    Limits,
     Line,
     Owner,
     Refused,
@@ -41,12 +39,11 @@ from roost.journal.claims import (
     Waiter,
     call,
     calls,
-    changed,
     decide,
     released,
-    voids_turns,
 )
 from roost.journal.entries import Entry, IndexRow
+from roost.journal.limits import Change, Limits, changed, voids_turns
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.names import Lane, Scope, State, namespace_of
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry

@@ -12,7 +12,8 @@ from roost.cli.output import NOT_FOUND, OK, plain, print_json, print_table, safe
 from roost.errors import InputError
 
 if TYPE_CHECKING:
-    from roost.journal.claims import Change, Limits, Rate, ResourceView
+    from roost.journal.claims import ResourceView
+    from roost.journal.limits import Change, Limits, Rate
     from roost.wiring import Runtime
 
 LIST_MAX = 10_000
@@ -80,7 +81,7 @@ def limits_text(limits: Limits, now: float) -> str:
 
 
 def _closed_text(limits: Limits, now: float) -> str:
-    from roost.journal.claims import FOREVER_AT
+    from roost.journal.limits import FOREVER_AT
 
     assert limits.closed_until is not None
     is_endless = limits.closed_until >= FOREVER_AT
@@ -156,7 +157,7 @@ def set_resource(
 
       roost resources set llm:gpt --rate none
     """
-    from roost.journal.claims import SetCapacity, SetRate
+    from roost.journal.limits import SetCapacity, SetRate
 
     changes: list[Change] = []
     if capacity is not None:
@@ -181,7 +182,7 @@ def rate_of(text: str) -> Rate:
     Raises:
         InputError: it is none.
     """
-    from roost.journal.claims import Rate
+    from roost.journal.limits import Rate
 
     count, mark, period = text.partition("/")
     if not mark:
@@ -210,7 +211,7 @@ def close_resource(
 
       roost resources close llm:gpt --for 5m
     """
-    from roost.journal.claims import FOREVER_AT, Close
+    from roost.journal.limits import FOREVER_AT, Close
 
     seconds = None if lasting is None else times.seconds(lasting, "--for")
 
@@ -233,7 +234,7 @@ def open_resource(
 
       roost resources open llm:gpt
     """
-    from roost.journal.claims import Open
+    from roost.journal.limits import Open
 
     _apply(name, [Open()], storage, home, config)
 

@@ -10,9 +10,10 @@ from roost.core import outside
 from roost.core.parts import Parts
 from roost.errors import ConflictError
 from roost.journal.budget import hold_of
-from roost.journal.claims import Acquired, Ask, Call, Change, Owner, Refused, Want
+from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, Want
 from roost.journal.decide import lease_until
 from roost.journal.entries import Control, Entry, Evicted
+from roost.journal.limits import Change
 from roost.journal.projection import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS
 from roost.models import WorkItem
 from roost.names import Scope, namespace_of

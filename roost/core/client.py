@@ -20,7 +20,7 @@ from roost.errors import (
     EnqueueConflict,
     IdentifierError,
 )
-from roost.journal.claims import Change, ResourceView, check_change
+from roost.journal.claims import ResourceView
 from roost.journal.entries import (
     Committed,
     Control,
@@ -30,6 +30,7 @@ from roost.journal.entries import (
     KeyBound,
 )
 from roost.journal.explain import Explanation, Facts, explain
+from roost.journal.limits import Change, check_change
 from roost.models import (
     Artifact,
     Snapshot,

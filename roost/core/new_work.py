@@ -16,9 +16,9 @@ from roost.core import bodies, outbox
 from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.parts import Parts
 from roost.errors import InputError, PayloadError
-from roost.journal.claims import CAPACITY_MAX
 from roost.journal.control import apply
 from roost.journal.entries import Amounts, Body, Enqueued, Entry, Parent
+from roost.journal.limits import CAPACITY_MAX
 from roost.models import RESOURCES_MAX, Lane, Scope, check_id, check_name, check_work_id
 from roost.names import IfBusy
 

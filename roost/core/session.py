@@ -53,7 +53,7 @@ from roost.errors import (
 from roost.journal import budget
 from roost.journal import claims as rules
 from roost.journal.budget import hold_of
-from roost.journal.claims import Acquired, Call, Close, Owner
+from roost.journal.claims import Acquired, Call, Owner
 from roost.journal.entries import (
     Amounts,
     AttemptFailed,
@@ -69,6 +69,7 @@ from roost.journal.entries import (
     Recorded,
     Released,
 )
+from roost.journal.limits import Close
 from roost.models import Snapshot, WorkItem
 from roost.names import Scope, namespace_of
 from roost.storage.codec import Base, pack

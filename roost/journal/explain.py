@@ -13,9 +13,10 @@ from enum import StrEnum
 from roost import times
 from roost.journal import family
 from roost.journal.budget import breach
-from roost.journal.claims import FOREVER_AT, ResourceView, Waiter
+from roost.journal.claims import ResourceView, Waiter
 from roost.journal.decide import lease_until
 from roost.journal.entries import Control, IndexRow, Wait
+from roost.journal.limits import FOREVER_AT
 from roost.names import Scope, State
 
 QUIET_SECONDS = 10.0  # ready work that nobody took for so long, with an empty queue, has no worker

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from typing import Literal, Protocol, TypeVar
 
 from roost.errors import RoostError, SettingsError
-from roost.journal.claims import Acquired, Ask, Call, Change, Owner, Refused, ResourceView
+from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView
 from roost.journal.entries import Entry, IndexRow, Kind
+from roost.journal.limits import Change
 from roost.models import Lane, State
 from roost.storage.ports import (
     ArtifactStore,

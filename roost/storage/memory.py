@@ -21,10 +21,8 @@ from roost.journal.claims import (
     Acquired,
     Ask,
     Call,
-    Change,
     Grant,
     Holding,
-    Limits,
     Line,
     Owner,
     Refused,
@@ -33,12 +31,11 @@ from roost.journal.claims import (
     Want,
     call,
     calls,
-    changed,
     decide,
     released,
-    voids_turns,
 )
 from roost.journal.entries import Entry, IndexRow
+from roost.journal.limits import Change, Limits, changed, voids_turns
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.names import Lane, Scope, State, namespace_of
 from roost.storage.ports import (

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from roost.journal.claims import Acquired, Ask, Call, Change, Owner, Refused, ResourceView
+from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView
 from roost.journal.entries import Entry, IndexRow
+from roost.journal.limits import Change
 from roost.models import Lane, State
 
 DELIVERY_BATCH_MAX = 10  # Amazon SQS Developer Guide, "Batch actions": 10 messages a call

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from roost.clock import SystemClock
 from roost.errors import StorageCorrupt, StorageError, StorageUnavailable
-from roost.journal.claims import Acquired, Owner, Rate, Refused, ResourceView, SetCapacity, SetRate, Waiter
+from roost.journal.claims import Acquired, Owner, Refused, ResourceView, Waiter
+from roost.journal.limits import Rate, SetCapacity, SetRate
 from roost.storage.aws import claims as module
 from roost.storage.aws import lines as lines_module
 from roost.storage.aws.claims import AwsClaims

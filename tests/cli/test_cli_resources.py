@@ -8,7 +8,7 @@ import json
 import pytest
 
 from roost.config import load_settings
-from roost.journal.claims import FOREVER_AT
+from roost.journal.limits import FOREVER_AT
 from roost.wiring import open_runtime
 from tests.cli.conftest import Roost
 

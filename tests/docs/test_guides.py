@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 from roost import Snapshot
-from roost.journal.claims import Rate, SetRate
+from roost.journal.limits import Rate, SetRate
 from roost.names import IfBusy
 from roost.testing import EngineHarness
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from examples.research import Reader, Survey
-from roost.journal.claims import Rate, SetRate
+from roost.journal.limits import Rate, SetRate
 from roost.testing import EngineHarness, assert_crash_safe
 
 Make = Callable[..., EngineHarness]

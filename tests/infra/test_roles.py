@@ -25,8 +25,9 @@ from roost.core.sweeper import Sweeper
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, current_step
 from roost.errors import EnqueueConflict
-from roost.journal.claims import Ask, Owner, SetCapacity, Want
+from roost.journal.claims import Ask, Owner, Want
 from roost.journal.entries import Cancelled
+from roost.journal.limits import SetCapacity
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.aws.artifacts import MULTIPART_BYTES
 from roost.storage.aws.backend import AwsBackend

@@ -9,8 +9,9 @@ from dataclasses import replace
 from msgspec.structs import replace as replace_row
 
 from roost.clock import Clock
-from roost.journal.claims import Acquired, Ask, Call, Change, Open, Owner, Refused, SetRate
+from roost.journal.claims import Acquired, Ask, Call, Owner, Refused
 from roost.journal.entries import Entry, IndexRow
+from roost.journal.limits import Change, Open, SetRate
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.models import Lane
 from roost.storage.memory import MemoryBackend, MemoryClaims, MemoryIndex, MemoryJournal

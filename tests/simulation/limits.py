@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-from roost.journal.claims import FOREVER_AT, Change, Close, Open, Rate, SetCapacity, SetRate
+from roost.journal.limits import FOREVER_AT, Change, Close, Open, Rate, SetCapacity, SetRate
 
 from .plan import RESOURCES, Plan, PlannedWork
 

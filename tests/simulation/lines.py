@@ -22,7 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from roost.journal.claims import Rate
+from roost.journal.limits import Rate
 
 OVERTAKEN_MAX = 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from roost.journal.claims import Change
+from roost.journal.limits import Change
 
 RESOURCES = ("db", "gpu", "mailbox")
 HOUR_SECONDS = 3600.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roost.journal.claims import Rate
+from roost.journal.limits import Rate
 
 from .lines import (
     OVERTAKEN_MAX,

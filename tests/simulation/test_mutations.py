@@ -17,6 +17,7 @@ from roost.core.sweeper import Sweeper
 from roost.journal import claims as rules
 from roost.journal import control, decide, family
 from roost.journal.entries import Entry, Kind
+from roost.journal.limits import Rate, SetRate
 from roost.models import State
 from roost.storage import memory
 from roost.storage.memory import MemoryJournal
@@ -226,7 +227,7 @@ MUTATIONS: dict[Mutation, int] = {
 
 def _paced(seed: int) -> Plan:
     """The plan of a seed, but clocks agree and each resource has a rate; else it takes many seeds."""
-    limits = tuple((0.0, name, rules.SetRate(rules.Rate(1, 60.0))) for name in RESOURCES)
+    limits = tuple((0.0, name, SetRate(Rate(1, 60.0))) for name in RESOURCES)
     return replace(draw(seed), skew_seconds=0.0, drift=0.0, limits=limits)
 
 

@@ -34,8 +34,9 @@ from roost.errors import (
     StorageUnavailable,
     WorkNotFound,
 )
-from roost.journal.claims import Change, Open, Owner
+from roost.journal.claims import Owner
 from roost.journal.entries import Committed, Entry, IndexRow, Kind
+from roost.journal.limits import Change, Open
 from roost.journal.lines import SWITCH_ENGINE
 from roost.models import Child, Join, OnTimeout, Signal, Snapshot, WaitFor, WorkItem
 from roost.names import Scope

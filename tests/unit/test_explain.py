@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from roost.journal.claims import FOREVER_AT, Limits, Owner, Rate, ResourceView, Waiter
+from roost.journal.claims import Owner, ResourceView, Waiter
 from roost.journal.entries import Control, Family, IndexRow, Join, Lease, Turn, Wait
 from roost.journal.explain import NOBODY, Cause, Explanation, Facts, explain
+from roost.journal.limits import FOREVER_AT, Limits, Rate
 from roost.names import Lane, Scope, State
 
 NOW = 1_700_000_000.0

@@ -10,7 +10,7 @@ from roost.console.desk import desk_of, operator_of
 from roost.console.pages.actions import Field, Form, form_of, refill, to
 from roost.console.reads import RESOURCES_MAX
 from roost.errors import ConflictError, InputError
-from roost.journal.claims import FOREVER_AT, Change, Close, Limits, Open, Rate, SetCapacity, SetRate
+from roost.journal.limits import FOREVER_AT, Change, Close, Limits, Open, Rate, SetCapacity, SetRate
 from roost.names import check_name, check_work_id
 
 NUMBER_MAX_CHARS = 9

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal import claims as rules
+from roost.journal import limits
 from roost.journal.claims import (
     Acquired,
     Ask,
@@ -184,15 +185,14 @@ class AwsClaims:
         return any(place.waiter.may_come(now) for place in places.values())
 
     async def change(
-        self, resource: str, change: rules.Change, *, now: float, namespace: str = ""
+        self, resource: str, change: limits.Change, *, now: float, namespace: str = ""
     ) -> Sequence[Call]:
         """See `ports.ResourceClaims.change`. One read and one transaction where nobody waits."""
 
         async def once(write: Change) -> list[Waiter] | None:
             head = await self._lines.named(namespace, resource)
-            limits = rules.changed(head.limits, change)
-            after = replace(head, limits=limits)
-            if rules.voids_turns(change):
+            after = replace(head, limits=limits.changed(head.limits, change))
+            if limits.voids_turns(change):
                 after = replace(after, paced_at=0.0, epoch=head.epoch + 1)
             if after.is_empty and head.revision is None:
                 return []

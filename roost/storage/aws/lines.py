@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roost.errors import StorageCorrupt
-from roost.journal.claims import Holding, Limits, Owner, Rate, ResourceView, Waiter
+from roost.journal.claims import Holding, Owner, ResourceView, Waiter
+from roost.journal.limits import Limits, Rate
 from roost.names import NAMESPACE_MARK, Scope, namespace_of
 from roost.storage.aws.table import ACTIONS_MAX, Item, Table
 

@@ -15,24 +15,20 @@ from roost.journal.claims import (
     Acquired,
     Ask,
     Call,
-    Change,
     Grant,
     Holding,
-    Limits,
     Line,
     Owner,
-    Rate,
     Refusal,
     Refused,
     ResourceView,
     Waiter,
     call,
     calls,
-    changed,
     decide,
     is_given_up,
-    voids_turns,
 )
+from roost.journal.limits import Change, Limits, Rate, changed, voids_turns
 from roost.names import NAMESPACE_MARK, Scope, namespace_of
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer

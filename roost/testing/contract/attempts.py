@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from roost.engine import RetryPolicy, current_step
 from roost.errors import RetryLater
-from roost.journal.claims import Close, Open
+from roost.journal.limits import Close, Open
 from roost.models import Snapshot, State, WorkItem
 from roost.storage.ports import Backend, Message
 from roost.testing.contract.harness import BackendHarness, Contract, soon

@@ -7,19 +7,8 @@ from typing import ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, rule
 
-from roost.journal.claims import (
-    Acquired,
-    Ask,
-    Change,
-    Close,
-    Open,
-    Owner,
-    Rate,
-    Refused,
-    SetCapacity,
-    SetRate,
-    Want,
-)
+from roost.journal.claims import Acquired, Ask, Owner, Refused, Want
+from roost.journal.limits import Change, Close, Open, Rate, SetCapacity, SetRate
 from roost.names import Scope
 from roost.testing.contract.harness import AT, BackendHarness
 from roost.testing.contract.machine import Machine, listed, work_ids

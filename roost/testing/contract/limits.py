@@ -4,22 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from roost.journal.claims import (
-    FOREVER_AT,
-    Acquired,
-    Call,
-    Close,
-    Limits,
-    Open,
-    Owner,
-    Rate,
-    Refused,
-    ResourceView,
-    SetCapacity,
-    SetRate,
-    Waiter,
-    Want,
-)
+from roost.journal.claims import Acquired, Call, Owner, Refused, ResourceView, Waiter, Want
+from roost.journal.limits import FOREVER_AT, Close, Limits, Open, Rate, SetCapacity, SetRate
 from roost.names import Scope
 from roost.storage.ports import Backend
 from roost.testing.contract.claims import A, B, C, leave, release, take, views
