@@ -59,7 +59,12 @@ class WorkerSettings(BaseModel, extra="forbid"):
     """`[worker]`: how workers behave.
 
     Attributes:
-        sweep_seconds: None: what suits the storage.
+        engines: `all` that are installed, or names and `module:attribute`, with commas.
+        concurrency: work items at a time.
+        burst_steps: a lease is handed on after so many steps,
+        burst_seconds: or so long, so that others get their turn.
+        sweep_seconds: how often due work is looked for; None: what suits the storage.
+        grace_seconds: how long a running step may go on after SIGTERM.
         health_port: on which probes are answered; 0 is any free port, None is none.
         metrics_port: on which Prometheus' metrics are served; 0 is any free port, None is none.
         health_host: where both are listened on; `0.0.0.0` for a supervisor on another address.
@@ -135,6 +140,8 @@ class ConsoleSettings(BaseModel, extra="forbid"):
         operator_token, viewer_token: for `token`, at least 16 characters; where both are unset,
             `roost ui` makes up an operator token and prints a URL that works once.
         proxy_secret: for `headers`, what the proxy must send as `X-Roost-Proxy-Secret`.
+        user_header, role_header: for `headers`, who it is, and the role.
+        user_claim, role_claim: for `gateway`, the same.
         operator_roles: values of the role header or claim that make an operator; all others
             only look.
         hosts: names under which the console may be asked for, besides `host`.
@@ -196,15 +203,9 @@ class Settings(BaseSettings):
         retention_seconds: how long work is kept after it ended; 0: for ever.
         keep_versions: how many of the newest snapshots of a work item are kept, besides those
             that waited, spawned or finished, and up to 15 that they are deltas of; 0: all.
-        worker: see `WorkerSettings`.
-        aws: see `AwsSettings`.
-        approvals: see `ApprovalSettings`.
-        console: see `ConsoleSettings`.
-        workspace: see `WorkspaceSettings`.
-        observe: see `ObserveSettings`.
         engines: keyword arguments of engine factories, by engine name.
-        triggers: see `rules.Trigger`.
-        schedules: see `rules.Schedule`.
+        log_level: the least that is logged.
+        log_format: `auto` is `console` on a terminal, JSON lines elsewhere.
         testing: allows the seams below; never set it in production.
         crash_at: a crash point, such as `after-append:3`.
         clock_offset_seconds: added to the wall clock.

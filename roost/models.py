@@ -187,10 +187,11 @@ class ChildResult(BaseModel):
 class Child(BaseModel):
     """Work to be started by the commit that asks for it; see `Snapshot.spawn`.
 
+    Its other attributes are those of a new work item.
+
     Attributes:
         key: what the parent calls it; need not be unique.
         is_detached: it is nobody's child: no report comes, and it is not cancelled along.
-        The others are those of a new work item.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
