@@ -55,7 +55,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     }
 
 
-GUIDES = ["children", "control", "flows", "observability", "resources", "signals"]
+GUIDES = ["celery", "children", "control", "flows", "observability", "resources", "signals"]
 PAGES = [
     "README.md",
     "examples/aws.md",
