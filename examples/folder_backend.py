@@ -264,7 +264,7 @@ class FolderJournal:
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         with self._folder.transaction() as files:
-            gone = []
+            gone: list[str] = []
             for ranked in files.all("rows", Ranked):
                 work_id = ranked.row.work_id
                 tail = _read(files, work_id, _length(files, work_id) - 1)
