@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import Any
 
 import pytest
 
 from roost.storage.aws.clients import Clients
-from tests.bench.aws import load_target
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +77,9 @@ async def test_calls_go_where_the_sdk_says(
         sent.append(request.url.rstrip("/"))
         raise ConnectionAbortedError("it would go there")
 
+    async def stop_on_the_short_way(request: Any) -> None:
+        stop(request)
+
     try:
         for service, operation, arguments in (
             ("dynamodb", "put_item", {"TableName": "t", "Item": {"work": {"S": "w"}}}),
@@ -87,50 +87,12 @@ async def test_calls_go_where_the_sdk_says(
         ):
             client = await clients.get(service)  # type: ignore[arg-type]
             client.meta.events.register_last(f"before-send.{service}", stop)
-            with pytest.raises(Exception, match="it would go there"):
-                await getattr(client, operation)(**arguments)
+            client._endpoint.http_session.send = stop_on_the_short_way
+            for _ in range(2):  # the first is the SDK's own
+                with pytest.raises(Exception, match="it would go there"):
+                    await getattr(client, operation)(**arguments)
     finally:
         await clients.close()
     assert sent[0] == dynamodb
     assert sent[-1] == sqs
-
-
-@pytest.mark.slow
-async def test_what_is_sent_is_what_the_sdk_would_send(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The body that is written at once equals the serializer's; the signature is over it."""
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    arguments: dict[str, Any] = {
-        "TableName": "t-journal",
-        "Item": {
-            "work": {"S": "wörk \u2028 \U0001f426"},
-            "position": {"N": "7"},
-            "entry": {"S": 'quote " and \\'},
-            "body": {"B": bytes(range(256))},
-            "map": {"M": {"list": {"L": [{"BOOL": True}, {"NULL": True}]}}},
-        },
-        "ExpressionAttributeNames": {"#work": "work"},
-        "ConditionExpression": "attribute_not_exists(#work)",
-    }
-    with load_target(0.0) as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        ours = Clients(1)
-        try:
-            client = await ours.get("dynamodb")
-            sent: list[Any] = []
-            client.meta.events.register_last(
-                "before-sign.dynamodb", lambda request, **_: sent.append(request.data)
-            )
-            await client.put_item(**arguments)
-            other_item = {**arguments["Item"], "position": {"N": "8"}}
-            await client.transact_write_items(TransactItems=[{"Put": {**arguments, "Item": other_item}}])
-            item = arguments["Item"] | {"body": {"B": base64.b64encode(bytes(range(256))).decode()}}
-            assert json.loads(sent[0]) == {**arguments, "Item": item}
-            other = json.loads(
-                client._serializer.serialize_to_request(
-                    arguments, client.meta.service_model.operation_model("PutItem")
-                )["body"]
-            )
-            assert json.loads(sent[0]) == other
-            assert json.loads(sent[1]).keys() == {"TransactItems", "ClientRequestToken"}, "the SDK adds one"
-        finally:
-            await ours.close()
+    assert {*sent} == {dynamodb, sqs}

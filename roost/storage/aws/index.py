@@ -28,7 +28,7 @@ from roost.journal.entries import IndexRow
 from roost.models import State, namespace_of
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.names import due_key, shard_of, state_key
-from roost.storage.aws.table import Item, Partition, Table, gather, merge
+from roost.storage.aws.table import Item, Partition, Table, gather, merge, number_of
 from roost.storage.ports import IndexPage, IndexQuery, Renewal
 
 _NO_NEWER_ROW = "attribute_not_exists(#work) OR (#position <= :position AND attribute_not_exists(#expiring))"
@@ -337,5 +337,5 @@ def _values(values: Mapping[str, str | float]) -> Item:
 
 
 def _attribute(value: str | float) -> dict[str, str]:
-    """A text or number as the low-level API has it; a float keeps all its digits."""
-    return {"S": value} if isinstance(value, str) else {"N": repr(value)}
+    """A text or number as the low-level API has it."""
+    return {"S": value} if isinstance(value, str) else number_of(value)

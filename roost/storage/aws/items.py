@@ -17,7 +17,7 @@ from typing import Any
 from roost.errors import StorageCorrupt
 from roost.journal.entries import Entry
 from roost.storage.aws.names import shard_of
-from roost.storage.aws.table import Item
+from roost.storage.aws.table import Item, number_of
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 
 BODY_ATTRIBUTES = ("body", "encoding", "base", "blob", "depth")
@@ -40,7 +40,7 @@ def item_of(entry: Entry, shards: int) -> Item:
         "entry": {"S": stored.entry_id},
         "kind": {"S": stored.kind},
         "version": {"N": str(stored.version)},
-        "at": {"N": repr(stored.at)},
+        "at": number_of(stored.at),
         "actor": {"S": stored.actor},
         "event": {"S": stored.event.decode()},
         "control": {"S": stored.control.decode()},

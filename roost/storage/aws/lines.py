@@ -31,7 +31,7 @@ from roost.errors import StorageCorrupt
 from roost.journal.claims import Holding, Owner, ResourceView, Waiter
 from roost.journal.limits import Limits, Rate
 from roost.names import NAMESPACE_MARK, Scope, namespace_of
-from roost.storage.aws.table import ACTIONS_MAX, Item, Table
+from roost.storage.aws.table import ACTIONS_MAX, Item, Table, number_of
 
 _HEAD = "head"
 _WAIT = "wait#"  # sorts after the head, so a query of a resource begins with it
@@ -272,16 +272,11 @@ def _limits_item(limits: Limits) -> Item:
         item["capacity"] = {"N": str(limits.capacity)}
     if limits.rate is not None:
         item["rate_count"] = {"N": str(limits.rate.count)}
-        item["rate_seconds"] = _number(limits.rate.period_seconds)
+        item["rate_seconds"] = number_of(limits.rate.period_seconds)
     if limits.closed_until is not None:
-        item["closed_until"] = _number(limits.closed_until)
+        item["closed_until"] = number_of(limits.closed_until)
         item["closed_by"] = {"S": limits.closed_by}
     return item
-
-
-def _number(value: float) -> Item:
-    """In the form that DynamoDB gives back, so that a repeated write is the same to the letter."""
-    return {"N": str(int(value)) if value == int(value) else repr(value)}
 
 
 def _float(item: Item, name: str) -> float | None:
@@ -318,16 +313,16 @@ def _place_of(item: Item, head: Head) -> Place:
 def _place_item(waiter: Waiter, epoch: int) -> Item:
     item: Item = {
         "work": {"S": waiter.work_id},
-        "since": _number(waiter.since),
+        "since": number_of(waiter.since),
         "capacity": {"N": str(waiter.capacity)},
         "passed": {"N": str(waiter.passed)},
         "is_timed": {"BOOL": waiter.is_timed},
         "epoch": {"N": str(epoch)},
     }
     if waiter.called_at is not None:
-        item["called_at"] = _number(waiter.called_at)
+        item["called_at"] = number_of(waiter.called_at)
     if waiter.ticket_at is not None:
-        item["ticket_at"] = _number(waiter.ticket_at)
+        item["ticket_at"] = number_of(waiter.ticket_at)
     return item
 
 
@@ -365,7 +360,7 @@ class Change:
             "owners": {"M": {name: _holding_item(holding) for name, holding in head.holdings.items()}},
             "waiting": {"N": str(head.waiting)},
             "next": {"N": str(head.next_order)},
-            "paced_at": _number(head.paced_at),
+            "paced_at": number_of(head.paced_at),
             "epoch": {"N": str(head.epoch)},
             **_limits_item(head.limits),
         }

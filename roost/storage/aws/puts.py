@@ -9,7 +9,7 @@ write meets its own item, and the entry's id tells.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from botocore.exceptions import ClientError
@@ -166,11 +166,13 @@ class Puts:
             actions.append({"Put": {**row_put, **_TELL}})
         what = f"transact_write_items on {self._table.name}"
         dynamodb = await self._aws.clients.get("dynamodb")
+        # One token for all tries: one that is repeated because its reply was lost succeeds again.
+        call = partial(
+            dynamodb.transact_write_items, TransactItems=actions, ClientRequestToken=self._aws.ids.unique()
+        )
         with storage_errors(what):
             try:
-                await self._aws.patience.call(
-                    what, lambda: dynamodb.transact_write_items(TransactItems=actions)
-                )
+                await self._aws.patience.call(what, call)
             except ClientError as error:
                 reasons = reasons_of(error)
                 if not any(map(_is_lost, reasons)):

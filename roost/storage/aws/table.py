@@ -180,6 +180,14 @@ async def gather(calls: Iterable[Awaitable[T]]) -> list[T]:
         raise
 
 
+def number_of(value: float) -> Item:
+    """A number as an attribute, in the form that DynamoDB gives back; a float keeps all its digits.
+
+    So a transaction that is repeated under its token is the same to the letter.
+    """
+    return {"N": str(int(value)) if value == int(value) else repr(value)}
+
+
 class Partition:
     """The answer of one query, read page by page.
 
