@@ -107,7 +107,8 @@ class InstrumentedJournal(_Calls):
         )
 
     async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        return await self._call("append_many", self._inner.append_many(entries), subject=entries)
+        kind = entries[0].event.kind.value if entries else ""
+        return await self._call("append_many", self._inner.append_many(entries), kind, entries)
 
     async def tail(self, work_id: str) -> Entry | None:
         return await self._call("tail", self._inner.tail(work_id))

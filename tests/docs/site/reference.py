@@ -36,7 +36,6 @@ def pages() -> dict[str, str]:
         "reference/settings.md": settings_page(),
         "reference/http.md": http_page(),
         "reference/journal.md": journal_page(),
-        "reference/crash-points.md": crash_points_page(),
         **python,
     }
 
@@ -363,24 +362,3 @@ def _fields(event: type) -> str:
     about = attributes(event)
     names = getattr(event, "__struct_fields__", ())
     return table("field,", [(f"`{name}`", about.get(name, "")) for name in names])
-
-
-# --- crash points ------------------------------------------------------------
-
-
-def crash_points_page() -> str:
-    from roost.journal.entries import Kind
-    from roost.storage.instrument import CRASH_CALLS
-
-    return "\n".join(
-        [
-            "# Crash points\n",
-            "With `ROOST_TESTING=1`, `ROOST_CRASH_AT=after-NAME:N` (or `before-NAME:N`) ends a process as"
-            " `SIGKILL` does, at the Nth call of that name. [What is promised]"
-            "(../examples/guides/semantics.md) draws what each leaves behind.\n",
-            "## Calls of the storage\n",
-            ", ".join(f"`{name}`" for name in sorted(CRASH_CALLS)) + "\n",
-            "## Appends, by the kind of the entry\n",
-            ", ".join(f"`{kind}`" for kind in Kind) + "\n",
-        ]
-    )
