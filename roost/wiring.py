@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from roost.clock import Clock, SystemClock, SystemIds
 from roost.config import Settings
 from roost.core.client import Client
+from roost.core.operating import OperationEngine
 from roost.core.parts import CoreSettings, Parts
 from roost.core.tokens import Signer
 from roost.core.worker import Worker
@@ -74,8 +75,6 @@ async def open_runtime(
     """
     registry = load_engines(engines, settings.engines) if engines is not None else None
     clock = SystemClock(settings.clock_offset_seconds)
-    if registry is not None:
-        registry.add(ScheduleEngine(clock))  # any worker runs schedules, whatever else it runs
     async with AsyncExitStack() as stack:
         backend = await open_backend(settings.storage, settings, clock)
         stack.push_async_callback(backend.close)
@@ -91,6 +90,9 @@ async def open_runtime(
             backend = InstrumentedBackend(backend, hook, watching)
         core, workspaces = _core_settings(settings, backend), host_workspaces(settings, clock)
         parts = Parts(backend, clock, SystemIds(), core, workspaces, observer=watching)
+        if registry is not None:  # any worker runs schedules and operations, whatever else it runs
+            registry.add(ScheduleEngine(clock))
+            registry.add(OperationEngine(parts))
         yield Runtime(
             backend,
             parts,

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost import times
-from roost.cli import options
+from roost.cli import operations, options
 from roost.cli.output import CONFLICT, OK, is_terminal, plain, print_json_line, safe, say
 from roost.errors import ConflictError, InputError, WorkNotFound
 from roost.names import NAMESPACE_MARK, State, check_id
 
 if TYPE_CHECKING:
-    from roost.core.bulk import Action, Part, Selection
+    from roost.core import where as filters
+    from roost.core.bulk import Action, Part
     from roost.core.client import Client
     from roost.wiring import Runtime
 
@@ -41,7 +42,12 @@ OlderThan = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask; needed for a filter where nobody can answer.")]
-Cursor = Annotated[str | None, typer.Option("--cursor", metavar="TEXT", help="Go on where a run broke off.")]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where", metavar="FILTER", help="All that match, as in the console: 'attempts>2 -lane:low'."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,34 +60,44 @@ class Filter:
     label: str | None = None
     why: str | None = None
     older_than: str | None = None
+    where: str | None = None
+    parent: str | None = None
 
     @property
     def is_given(self) -> bool:
         """Whether anything was."""
         return self != Filter()
 
-    def selection(self, now: float) -> Selection:
-        """As the core takes it.
+    @property
+    def text(self) -> str:
+        """As one filter.
 
         Raises:
             InputError: something in it is not well-formed.
         """
-        from roost.core.bulk import Selection
-        from roost.storage.ports import IndexQuery
+        from roost.core import where as filters
 
         if self.engine:
             check_id(self.engine, "--engine")
         if self.prefix:
             check_id(self.prefix.rpartition(NAMESPACE_MARK)[2] or "-", "--prefix")
-        label = None
-        if self.label is not None:
-            name, mark, value = self.label.partition("=")
-            if not mark:
-                raise InputError(f"--label {self.label!r} has no =", hint="Write --label NAME=VALUE.")
-            label = (name, value)
-        since = None if self.older_than is None else now - times.seconds(self.older_than, "--older-than")
-        query = IndexQuery(state=self.state, engine=self.engine, id_prefix=self.prefix, label=label)
-        return Selection(query, since, self.why or "")
+        if self.label is not None and "=" not in self.label:
+            raise InputError(f"--label {self.label!r} has no =", hint="Write --label NAME=VALUE.")
+        if self.older_than is not None:
+            times.seconds(self.older_than, "--older-than")
+        named = (
+            ("state", self.state and self.state.value),
+            ("engine", self.engine),
+            ("id", self.prefix),
+            ("label", self.label),
+            ("parent", self.parent),
+        )
+        tokens = [filters.token(name, value) for name, value in named if value]
+        if self.why:
+            tokens.append(filters.containing("reason", self.why))
+        if self.older_than is not None:
+            tokens.append(f"since>{self.older_than.replace(' ', '')}")
+        return " ".join([*tokens, self.where or ""]).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +106,15 @@ class Deed:
 
     Attributes:
         one: does it to one work item.
-        options: for `Client.bulk`.
+        by_seconds: for `cancel`: when a step that still runs is interrupted.
     """
 
     action: Action
     reason: str
     one: Callable[[Client, str], Awaitable[Any]]
-    options: dict[str, Any]
+    by_seconds: float | None = None
     is_dry_run: bool = False
     is_confirmed: bool = False
-    cursor: str | None = None
     as_json: bool = False
 
 
@@ -116,7 +131,7 @@ async def act(runtime: Runtime, deed: Deed, ids: list[str], chosen: Filter) -> i
         )
     if ids:
         return await _named(runtime, deed, ids)
-    return await _matching(runtime, deed, chosen.selection(runtime.parts.clock.now()))
+    return await _matching(runtime, deed, chosen.text)
 
 
 async def _named(runtime: Runtime, deed: Deed, ids: list[str]) -> int:
@@ -142,37 +157,44 @@ async def _named(runtime: Runtime, deed: Deed, ids: list[str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What came of a part; a line of --json."""
+    """What came of a part; a line of --json. `operation`: the work item that did it."""
 
     done: list[str]
     skipped: list[tuple[str, str]]
-    cursor: str | None = None
+    operation: str | None = None
 
 
-async def _matching(runtime: Runtime, deed: Deed, selection: Selection) -> int:
-    if not deed.is_dry_run and not deed.is_confirmed:
-        await _confirm(runtime, deed, selection)
-    run = runtime.client.bulk(
-        deed.action,
-        selection,
-        deed.reason,
-        cursor=deed.cursor,
-        is_dry_run=deed.is_dry_run,
-        **deed.options,
+async def _matching(runtime: Runtime, deed: Deed, text: str) -> int:
+    """All that match: looked at, or by an operation that is followed here."""
+    from roost.core import where as filters
+    from roost.core.operating import Operation
+
+    now = runtime.parts.clock.now()
+    where = filters.parse(text, now)
+    if deed.is_dry_run:
+        count = 0
+        async for part in runtime.client.bulk(deed.action, where, "", is_dry_run=True):
+            _tell(deed, Done(list(part.done), []))
+            count += len(part.done)
+        say(f"{count} would be {_PAST[deed.action]}")
+        return OK
+    expected = None if deed.is_confirmed else await _confirm(runtime, deed, where)
+    operation = Operation(
+        action=deed.action,
+        where=text,
+        reason=deed.reason,
+        actor=runtime.client.actor,
+        at=now,
+        by_seconds=deed.by_seconds,
+        expected=expected,
     )
-    done = skipped = 0
-    async for part in run:
-        _tell(deed, _as_done(part))
-        done, skipped = done + len(part.done), skipped + len(part.skipped)
-        if part.cursor is not None and is_terminal():
-            say(f"{done} so far; if this breaks off, go on with --cursor {part.cursor}")
-    would = "would be " if deed.is_dry_run else ""
-    say(f"{done} {would}{_PAST[deed.action]}" + (f", {skipped} skipped" if skipped else ""))
-    return OK
+    work_id = await operations.begin(runtime, operation)
+    say(f"operation {work_id}; if this breaks off, go on with `roost operations follow {work_id}`")
+    return await operations.follow(runtime, work_id, lambda part: _tell(deed, _as_done(part, work_id)))
 
 
-def _as_done(part: Part) -> Done:
-    return Done(list(part.done), list(part.skipped), part.cursor)
+def _as_done(part: Part, operation: str) -> Done:
+    return Done(list(part.done), list(part.skipped), operation)
 
 
 _PAST = {
@@ -194,8 +216,8 @@ def _tell(deed: Deed, done: Done) -> None:
         say(f"skipped {work_id}: {why}")
 
 
-async def _confirm(runtime: Runtime, deed: Deed, selection: Selection) -> None:
-    """Ask whoever sits there.
+async def _confirm(runtime: Runtime, deed: Deed, where: filters.Where) -> int:
+    """Ask whoever sits there; how many there are.
 
     Raises:
         InputError: nobody does, or they said no.
@@ -206,7 +228,8 @@ async def _confirm(runtime: Runtime, deed: Deed, selection: Selection) -> None:
             hint="Look with --dry-run first, then add --yes.",
         )
     count = 0
-    async for part in runtime.client.bulk(deed.action, selection, "", is_dry_run=True, cursor=deed.cursor):
+    async for part in runtime.client.bulk(deed.action, where, "", is_dry_run=True):
         count += len(part.done)
     if not typer.confirm(f"{deed.action} {count} work items?"):
         raise InputError("nothing was done")
+    return count

@@ -32,9 +32,9 @@ def cancel(
     label: acting.Label = None,
     why: acting.Why = None,
     older_than: acting.OlderThan = None,
+    where: acting.Where = None,
     dry_run: acting.DryRun = False,
     yes: acting.Yes = False,
-    cursor: acting.Cursor = None,
     as_json: options.Json = False,
     storage: options.Storage = None,
     home: options.Home = None,
@@ -43,7 +43,7 @@ def cancel(
     """Ask work to end. A running step sees `cancel_requested` and may finish; with --by it is
     interrupted then. Prints the ids.
 
-    With --json: one object a line with done, skipped (pairs of id and why) and cursor.
+    With --json: one object a line with done, skipped (pairs of id and why) and operation.
 
     Examples:
 
@@ -58,8 +58,8 @@ def cancel(
     async def one(client: Client, work_id: str) -> None:
         await client.cancel(work_id, reason, by_seconds=seconds)
 
-    deed = Deed(Action.CANCEL, reason, one, {"by_seconds": seconds}, dry_run, yes, cursor, as_json)
-    chosen = Filter(state, engine, prefix, label, why, older_than)
+    deed = Deed(Action.CANCEL, reason, one, seconds, dry_run, yes, as_json)
+    chosen = Filter(state, engine, prefix, label, why, older_than, where)
     _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
 
 
@@ -88,9 +88,9 @@ def pause(
     state: acting.StateOption = None,
     prefix: acting.Prefix = None,
     label: acting.Label = None,
+    where: acting.Where = None,
     dry_run: acting.DryRun = False,
     yes: acting.Yes = False,
-    cursor: acting.Cursor = None,
     as_json: options.Json = False,
     storage: options.Storage = None,
     home: options.Home = None,
@@ -118,8 +118,8 @@ def pause(
     async def one(client: Client, work_id: str) -> None:
         await client.pause(work_id, reason, for_seconds=seconds)
 
-    deed = Deed(Action.PAUSE, reason, one, {}, dry_run, yes, cursor, as_json)
-    chosen = Filter(state, None, prefix, label)
+    deed = Deed(Action.PAUSE, reason, one, None, dry_run, yes, as_json)
+    chosen = Filter(state, None, prefix, label, where=where)
     if engine is not None or lane is not None:
         if work_ids or chosen.is_given or (engine and lane):
             raise InputError("--engine and --lane stand alone", hint="roost pause --engine NAME")
@@ -177,9 +177,9 @@ def resume(
     prefix: acting.Prefix = None,
     label: acting.Label = None,
     why: acting.Why = None,
+    where: acting.Where = None,
     dry_run: acting.DryRun = False,
     yes: acting.Yes = False,
-    cursor: acting.Cursor = None,
     as_json: options.Json = False,
     storage: options.Storage = None,
     home: options.Home = None,
@@ -202,8 +202,8 @@ def resume(
     async def one(client: Client, work_id: str) -> None:
         await client.resume(work_id, reason)
 
-    deed = Deed(Action.RESUME, reason, one, {}, dry_run, yes, cursor, as_json)
-    chosen = Filter(state, None, prefix, label, why)
+    deed = Deed(Action.RESUME, reason, one, None, dry_run, yes, as_json)
+    chosen = Filter(state, None, prefix, label, why, where=where)
     if engine is not None or lane is not None:
         if work_ids or chosen.is_given or (engine and lane):
             raise InputError("--engine and --lane stand alone", hint="roost resume --engine NAME")
@@ -227,9 +227,9 @@ def retry(
     label: acting.Label = None,
     why: acting.Why = None,
     older_than: acting.OlderThan = None,
+    where: acting.Where = None,
     dry_run: acting.DryRun = False,
     yes: acting.Yes = False,
-    cursor: acting.Cursor = None,
     as_json: options.Json = False,
     storage: options.Storage = None,
     home: options.Home = None,
@@ -252,8 +252,8 @@ def retry(
     async def one(client: Client, work_id: str) -> None:
         await client.retry(work_id, reason, version=version)
 
-    deed = Deed(Action.RETRY, reason, one, {}, dry_run, yes, cursor, as_json)
-    chosen = Filter(state, engine, prefix, label, why, older_than)
+    deed = Deed(Action.RETRY, reason, one, None, dry_run, yes, as_json)
+    chosen = Filter(state, engine, prefix, label, why, older_than, where)
     _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
 
 
@@ -265,9 +265,9 @@ def purge(
     label: acting.Label = None,
     why: acting.Why = None,
     older_than: acting.OlderThan = None,
+    where: acting.Where = None,
     dry_run: acting.DryRun = False,
     yes: acting.Yes = False,
-    cursor: acting.Cursor = None,
     as_json: options.Json = False,
     storage: options.Storage = None,
     home: options.Home = None,
@@ -286,8 +286,8 @@ def purge(
     async def one(client: Client, work_id: str) -> None:
         await client.purge(work_id)
 
-    deed = Deed(Action.PURGE, "", one, {}, dry_run, yes, cursor, as_json)
-    chosen = Filter(state, engine, prefix, label, why, older_than)
+    deed = Deed(Action.PURGE, "", one, None, dry_run, yes, as_json)
+    chosen = Filter(state, engine, prefix, label, why, older_than, where)
     _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
 
 

@@ -43,6 +43,8 @@ def list_dead(
       roost dlq list --messages --json
     """
 
+    from roost.core.where import parse
+
     async def use(runtime: Runtime) -> int:
         if messages:
             letters = [asdict(letter) for letter in await runtime.client.dead_letters(limit=limit)]
@@ -54,7 +56,7 @@ def list_dead(
                 ]
                 print_table(("WORK ID", "LANE", "WHY", "TEXT"), rows, empty="no messages were set aside")
             return OK
-        page = await runtime.client.list(Filter(State.FAILED, engine).selection(0.0).query, limit=limit)
+        page = await runtime.client.find(parse(Filter(State.FAILED, engine).text, 0.0), limit=limit)
         if as_json:
             print_json({"rows": [plain(row) for row in page.rows], "cursor": page.cursor})
         else:
@@ -171,7 +173,7 @@ def retry(
     async def one(client: Client, work_id: str) -> None:
         await client.retry(work_id, reason)
 
-    deed = Deed(Action.RETRY, reason, one, {}, dry_run, yes, None, as_json)
+    deed = Deed(Action.RETRY, reason, one, None, dry_run, yes, as_json)
     chosen = Filter(State.FAILED, engine, None, None, why, older_than)
     _acts("retry", work_ids, chosen, messages, deed, options.settings_of(storage, home, config))
 
@@ -203,6 +205,6 @@ def drop(
     async def one(client: Client, work_id: str) -> None:
         await client.purge(work_id)
 
-    deed = Deed(Action.PURGE, "", one, {}, dry_run, yes, None, as_json)
+    deed = Deed(Action.PURGE, "", one, None, dry_run, yes, as_json)
     chosen = Filter(State.FAILED, engine, None, None, why, older_than)
     _acts("drop", work_ids, chosen, messages, deed, options.settings_of(storage, home, config))

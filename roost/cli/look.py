@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from roost import times
-from roost.cli import options, spent
+from roost.cli import acting, options, spent
 from roost.cli.output import (
     OK,
     TIMED_OUT,
@@ -26,13 +27,21 @@ from roost.cli.output import (
     styled,
 )
 from roost.errors import InputError
-from roost.names import NAMESPACE_MARK, State, check_id
+from roost.names import State
 
 if TYPE_CHECKING:
     from roost.core.client import WorkView
+    from roost.core.where import Where
     from roost.journal.entries import Control, Entry, IndexRow
-    from roost.storage.ports import IndexQuery
     from roost.wiring import Runtime
+
+
+class Sort(StrEnum):
+    """Which work a list begins with."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
 
 FOLLOW_SECONDS = 0.2
 WATCH_SECONDS = 0.5
@@ -202,6 +211,12 @@ def list_work(
     engine: Annotated[str | None, typer.Option("--engine", help="Only work of this engine.")] = None,
     prefix: Annotated[str | None, typer.Option("--prefix", help="Only ids that begin so.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most so many.")] = 50,
+    label: acting.Label = None,
+    parent: Annotated[
+        str | None, typer.Option("--parent", metavar="WORK_ID", help="Only children of this one.")
+    ] = None,
+    where: acting.Where = None,
+    sort: Annotated[Sort, typer.Option("--sort", help="Which work first.")] = Sort.NEWEST,
     everything: Annotated[bool, typer.Option("--all", help="All that match, page after page.")] = False,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Go on where a page ended.")] = None,
     as_json: options.Json = False,
@@ -211,6 +226,11 @@ def list_work(
 ) -> None:
     """List work items, newest first.
 
+    A filter is one line of parts: state:failed engine:demo -lane:low label:tenant=acme id:01J
+    parent:ID step:plan worker:w-1 created<3d updated>1h since>10m attempts>2 version:0
+    'reason:"*no answer*"'; `*` stands for any text, `-` in front turns a part around, and a plain
+    word is looked for in id, step and reason. The console takes the same.
+
     With --json: an object with `rows` and `cursor` (null on the last page).
 
     Examples:
@@ -218,17 +238,16 @@ def list_work(
       roost list --state failed
 
       roost list --engine watchlist --json
-    """
-    from roost.storage.ports import IndexQuery
 
-    if engine:
-        check_id(engine, "--engine")
-    if prefix:
-        check_id(prefix.rpartition(NAMESPACE_MARK)[2] or "-", "--prefix")
-    query = IndexQuery(state=state, engine=engine, id_prefix=prefix)
+      roost list --where 'state:failed attempts>2 -engine:demo'
+    """
+    from roost.core.where import parse
+
+    text = acting.Filter(state, engine, prefix, label, where=where, parent=parent).text
 
     async def use(runtime: Runtime) -> int:
-        rows, go_on = await _rows(runtime, query, cursor, limit, everything)
+        chosen = parse(text, runtime.parts.clock.now()).sorted(oldest_first=sort is Sort.OLDEST)
+        rows, go_on = await _rows(runtime, chosen, cursor, limit, everything)
         if as_json:
             print_json({"rows": [plain(row) for row in rows], "cursor": go_on})
             return OK
@@ -246,13 +265,14 @@ def list_work(
 
 
 async def _rows(
-    runtime: Runtime, query: IndexQuery, cursor: str | None, limit: int, everything: bool
+    runtime: Runtime, where: Where, cursor: str | None, limit: int, everything: bool
 ) -> tuple[Sequence[IndexRow], str | None]:
-    """One page, or with `everything` the rest; and the cursor after it."""
-    page = await runtime.client.list(query, cursor=cursor, limit=limit)
+    """So many, or with `everything` the rest; and the cursor after them."""
+    page = await runtime.client.find(where, cursor=cursor, limit=limit)
     rows = list(page.rows)
-    while everything and page.cursor is not None:
-        page = await runtime.client.list(query, cursor=page.cursor, limit=ALL_PAGE)
+    while page.cursor is not None and (everything or len(rows) < limit):
+        left = ALL_PAGE if everything else limit - len(rows)
+        page = await runtime.client.find(where, cursor=page.cursor, limit=left)
         rows += page.rows
     return rows, page.cursor
 

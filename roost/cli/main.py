@@ -20,6 +20,7 @@ from roost.cli import (
     explain,
     lab,
     look,
+    operations,
     options,
     resources,
     schedules,
@@ -57,6 +58,7 @@ app.command()(control.retry)
 app.command()(control.fork)
 app.command()(control.budget)
 app.command()(control.purge)
+app.add_typer(operations.app, name="operations")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(artifacts.app, name="artifacts")
 app.command()(talk.signal)

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from roost.config import Settings
 from roost.console import problems, urls
-from roost.console.api import operations
+from roost.console.api import operations as api
 from roost.console.desk import Desk, Link, Streams, desk_of
 from roost.console.guard import Guard, known_hosts
 from roost.console.html import Pages
@@ -33,6 +33,7 @@ from roost.console.pages import (
     fleet,
     live,
     new,
+    operations,
     overview,
     resources,
     schedules,
@@ -46,6 +47,7 @@ from roost.console.pulse import Pulse
 from roost.console.reads import Reads
 from roost.console.redaction import Redaction
 from roost.console.shared import Shared
+from roost.driving import Drivers
 from roost.errors import RoostError
 from roost.wiring import Runtime
 
@@ -60,6 +62,7 @@ def create_app(
     authorize: Authorize | None = None,
     authenticator: Authenticator | None = None,
     link: Link | None = None,
+    drivers: Drivers | None = None,
 ) -> Guard:
     """Make the console.
 
@@ -72,12 +75,14 @@ def create_app(
         authorize: says who sent a request, instead of `settings.console.auth`.
         authenticator: one made before, by who needs its codes.
         link: where the host can't send large answers: leads downloads of artifacts elsewhere.
+        drivers: run operations in this process, too; where a process does not outlive its
+            requests, workers alone do.
 
     Raises:
         SettingsError: anybody could act, or what signing in needs is missing.
     """
     known = authenticator or Authenticator(settings.console, runtime.parts.clock, authorize)
-    desk = _desk(runtime, settings, known, link)
+    desk = _desk(runtime, settings, known, link, drivers)
     app = Starlette(routes=_routes(), exception_handlers=_HANDLERS)
     app.state.desk = desk
     console = settings.console
@@ -91,7 +96,13 @@ def create_app(
     )
 
 
-def _desk(runtime: Runtime, settings: Settings, authenticator: Authenticator, link: Link | None) -> Desk:
+def _desk(
+    runtime: Runtime,
+    settings: Settings,
+    authenticator: Authenticator,
+    link: Link | None,
+    drivers: Drivers | None,
+) -> Desk:
     clock = runtime.parts.clock
     shared = Shared(clock)
     return Desk(
@@ -105,6 +116,7 @@ def _desk(runtime: Runtime, settings: Settings, authenticator: Authenticator, li
         redaction=Redaction(settings.console.redact),
         streams=Streams(),
         link=link,
+        drivers=drivers,
     )
 
 
@@ -118,7 +130,7 @@ def _routes() -> list[BaseRoute]:
     action = "|".join(actions.ACTIONS)
     urls.register_words("action", action)
     return [
-        *operations.routes(),
+        *api.routes(),
         Route("/livez", door.livez),
         Route("/readyz", door.readyz),
         Route("/static/{build}/{name}", door.static),
@@ -135,6 +147,8 @@ def _routes() -> list[BaseRoute]:
         Route("/failed", failed.failed),
         Route("/failed/messages", failed.ask_messages, methods=["POST"]),
         Route("/failed/messages/do", failed.end_messages, methods=["POST"]),
+        Route("/operations", operations.operations),
+        Route("/operations/{work_id:work}", operations.operation),
         Route("/events", events.events),
         Route("/resources", resources.resources),
         Route("/resources/limits", resources.ask_limits, methods=["GET"]),

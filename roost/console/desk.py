@@ -22,6 +22,7 @@ from roost.console.reads import Reads
 from roost.console.redaction import Redaction
 from roost.console.shared import Shared
 from roost.core.client import Client, WorkView
+from roost.driving import Drivers
 from roost.journal.explain import Explanation, Facts, explain
 from roost.journal.lines import engine_target, lane_target
 from roost.models import Artifact, State
@@ -49,6 +50,7 @@ class Desk:
 
     Attributes:
         link: where the host can't send large answers; then downloads are led there.
+        drivers: run operations in this process; None: workers alone do.
     """
 
     runtime: Runtime
@@ -61,6 +63,12 @@ class Desk:
     redaction: Redaction
     streams: Streams
     link: Link | None = None
+    drivers: Drivers | None = None
+
+    def take_up(self, work_id: str) -> None:
+        """Work on an operation in this process, where it may."""
+        if self.drivers is not None:
+            self.drivers.take_up(work_id)
 
     @property
     def now(self) -> float:
@@ -135,6 +143,7 @@ class Desk:
 
 FLASHES: Mapping[str, str] = {
     "enqueue": "Enqueued.",
+    "operation": "Begun. This page shows how far it is.",
     "cancel": "Asked to end. A running step may finish first.",
     "retry": "Put back to life; a worker takes it from its last version.",
     "signal": "Signal delivered; the next step sees it.",

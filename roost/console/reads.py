@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from roost.clock import Clock
 from roost.console.shared import Shared
-from roost.console.where import Where
 from roost.core import bodies
 from roost.core.client import Client, WorkView
+from roost.core.where import Where, fingerprint
 from roost.errors import InputError, WorkNotFound
 from roost.journal.claims import ResourceView
 from roost.journal.entries import Committed, Entry, IndexRow
 from roost.models import Snapshot, State
-from roost.storage.ports import Backend, IndexPage, IndexQuery
+from roost.storage.ports import Backend, IndexQuery
 
 LIST_SECONDS = 1.0  # how long a page of rows is good for all who ask
 COUNT_SECONDS = 2.0
 COUNT_COST_FACTOR = 30.0  # counts that take a second are good for half a minute
-SCAN_MAX = 2000  # rows that one page of a filtered list looks at
 SCAN_PAGE = 200
 FAILED_MAX = 1000  # failed work that is grouped
 RUNNING_MAX = 1000
@@ -29,8 +26,6 @@ RESOURCES_MAX = 200
 PARENTS_MAX = 10
 CHILDREN_MAX = 100
 JOURNAL_MAX = 100
-_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-fA-F]{8,}\b|\d+")
-_QUOTED = re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +68,6 @@ class Group:
     def last_at(self) -> float:
         """When the last of it failed."""
         return max(row.since for row in self.rows)
-
-
-def fingerprint(row: IndexRow) -> str:
-    """Alike for errors that differ in numbers, ids and quoted values only."""
-    shape = _QUOTED.sub("…", _NUMBERS.sub("#", row.reason))
-    return hashlib.sha256(f"{row.engine}\n{row.step}\n{shape}".encode()).hexdigest()[:10]
 
 
 def group(rows: Sequence[IndexRow]) -> list[Group]:
@@ -137,24 +126,11 @@ class Reads:
         """A page of the work that a filter matches, in the order that its query says."""
 
         async def ask() -> Rows:
-            return await self._scan(where, cursor, limit)
+            found = await self._client.find(where, cursor=cursor, limit=limit)
+            return Rows(found.rows, found.cursor, found.looked_at, self._clock.now())
 
         key = ("rows", where.text, where.query.oldest_first, cursor, limit)
         return await self._shared.get(key, ask, for_seconds=LIST_SECONDS)
-
-    async def _scan(self, where: Where, cursor: str | None, limit: int) -> Rows:
-        """Go through the index until the page is full, or enough was looked at."""
-        found: list[IndexRow] = []
-        looked_at = 0
-        page_limit = max(limit, SCAN_PAGE) if where.checks else limit
-        while True:
-            page: IndexPage = await self._client.list(where.query, cursor=cursor, limit=page_limit)
-            found += [row for row in page.rows if where.matches(row)]
-            looked_at += len(page.rows)
-            cursor = page.cursor
-            is_full = len(found) >= limit or looked_at >= SCAN_MAX
-            if cursor is None or is_full or not where.checks:
-                return Rows(found, cursor, looked_at, self._clock.now())
 
     async def some(self, state: State, limit: int) -> Sequence[IndexRow]:
         """The newest rows of one state, a bounded number."""

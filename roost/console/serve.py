@@ -13,6 +13,7 @@ from roost.config import ConsoleSettings, Settings
 from roost.console.app import create_app
 from roost.console.installed import engines_here
 from roost.console.principal import Authenticator
+from roost.driving import Drivers
 from roost.errors import SettingsError
 from roost.wiring import open_runtime
 
@@ -41,7 +42,8 @@ async def serve(settings: Settings, say: Callable[[str], None], root_path: str =
     async with open_runtime(settings) as runtime:
         runtime = replace(runtime, engines=engines_here(settings))
         authenticator = Authenticator(console, runtime.parts.clock)
-        app = create_app(runtime, settings, root_path=root_path, authenticator=authenticator)
+        drivers = Drivers(runtime)
+        app = create_app(runtime, settings, root_path=root_path, authenticator=authenticator, drivers=drivers)
         config = uvicorn.Config(
             app,
             host=console.host,
@@ -66,4 +68,8 @@ async def serve(settings: Settings, say: Callable[[str], None], root_path: str =
         if console.auth == "token":
             address += f"login?once={authenticator.make_once()}"
         say(address)
-        await server.serve(sockets=[socket])
+        await drivers.take_up_all()
+        try:
+            await server.serve(sockets=[socket])
+        finally:
+            await drivers.close()

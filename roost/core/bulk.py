@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from roost.core.parts import Parts
-from roost.errors import ConflictError, WorkNotFound
+from roost.core.where import Where
+from roost.errors import ConflictError, InputError, WorkNotFound
 from roost.journal.entries import IndexRow
 from roost.models import State
-from roost.storage.ports import IndexQuery
 
 log = logging.getLogger("roost.operations")
 
 PART = 100  # rows that are looked at together
+OWN_ENGINES = "roost."  # how the ids of the built-in engines of operations and schedules begin
 _AT_ONCE = 10  # work items that are acted on at a time
 
 
@@ -31,43 +32,6 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Which work items are meant.
-
-    Attributes:
-        query: as for lists.
-        unchanged_since: only those that are in their state since before this instant.
-        reason: a part of the text that says why they are in their state.
-    """
-
-    query: IndexQuery
-    unchanged_since: float | None = None
-    reason: str = ""
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether it leaves nothing out."""
-        return self == Selection(IndexQuery(namespace=self.query.namespace))
-
-    def within(self, namespace: str, whole: Callable[[str], str]) -> Selection:
-        """Itself in a namespace.
-
-        Args:
-            whole: makes an id one of the namespace.
-        """
-        query = self.query
-        prefix = whole(query.id_prefix) if query.id_prefix else None
-        parent_id = whole(query.parent_id) if query.parent_id else None
-        return replace(self, query=replace(query, namespace=namespace, id_prefix=prefix, parent_id=parent_id))
-
-    def matches(self, row: IndexRow) -> bool:
-        """Whether a row that the query found is meant."""
-        if self.unchanged_since is not None and row.since >= self.unchanged_since:
-            return False
-        return self.reason in row.reason
-
-
-@dataclass(frozen=True, slots=True)
 class Part:
     """What came of a part.
 
@@ -75,11 +39,13 @@ class Part:
         done: ids of those that it was done to; in a dry run, would be.
         skipped: (id, why) of those that it could not be done to.
         cursor: where the next part begins; None: this was the last.
+        looked_at: rows that were looked at for it.
     """
 
     done: Sequence[str]
     skipped: Sequence[tuple[str, str]] = ()
     cursor: str | None = None
+    looked_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,48 +58,61 @@ class Run:
 
     parts_: Parts = field(repr=False)
     action: Action
-    selection: Selection
+    where: Where
     act: Callable[[str], Awaitable[None]]
 
     async def parts(self, cursor: str | None, *, is_dry_run: bool) -> AsyncIterator[Part]:
         """Part by part."""
-        query = self.selection.query
+        query = self.where.query
         query = replace(query, state=query.state or _ONLY_STATE.get(self.action))
         while True:
             page = await self.parts_.backend.index.list(query, cursor=cursor, limit=PART)
-            rows = [row for row in page.rows if self.selection.matches(row) and self._applies(row)]
+            rows = [
+                row
+                for row in page.rows
+                if self.where.matches(row) and applies(self.action, row) and is_meant(self.where, row)
+            ]
             ids = [row.work_id for row in rows]
             if is_dry_run:
-                yield Part(ids, cursor=page.cursor)
+                yield Part(ids, cursor=page.cursor, looked_at=len(page.rows))
             else:
-                yield await self._do(ids, page.cursor)
+                part = await do(self.act, ids)
+                yield replace(part, cursor=page.cursor, looked_at=len(page.rows))
             if page.cursor is None:
                 return
             cursor = page.cursor
 
-    def _applies(self, row: IndexRow) -> bool:
-        """Whether it can be done to work in its state, as the row shows it."""
-        if self.action is Action.RESUME:
-            return row.state is State.PAUSED
-        if self.action is Action.PAUSE and row.state is State.PAUSED:
-            return False
-        return row.state.is_terminal is (self.action in (Action.RETRY, Action.PURGE))
 
-    async def _do(self, ids: Sequence[str], cursor: str | None) -> Part:
-        gate = asyncio.Semaphore(_AT_ONCE)
+async def do(act: Callable[[str], Awaitable[None]], ids: Sequence[str]) -> Part:
+    """Act on each, some at a time; one that moved on since it was listed is skipped."""
+    gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(work_id: str) -> str | None:
-            async with gate:
-                try:
-                    await self.act(work_id)
-                except (ConflictError, WorkNotFound) as error:  # it moved on since it was listed
-                    return str(error)
-            return None
+    async def one(work_id: str) -> str | None:
+        async with gate:
+            try:
+                await act(work_id)
+            except (ConflictError, InputError, WorkNotFound) as error:
+                return str(error)
+        return None
 
-        faults = await asyncio.gather(*(one(work_id) for work_id in ids))
-        pairs = list(zip(ids, faults, strict=True))
-        done = [work_id for work_id, fault in pairs if fault is None]
-        return Part(done, [(work_id, fault) for work_id, fault in pairs if fault is not None], cursor)
+    faults = await asyncio.gather(*(one(work_id) for work_id in ids))
+    pairs = list(zip(ids, faults, strict=True))
+    done = [work_id for work_id, fault in pairs if fault is None]
+    return Part(done, [(work_id, fault) for work_id, fault in pairs if fault is not None])
+
+
+def is_meant(where: Where, row: IndexRow) -> bool:
+    """Whether a filter means a row: Roost's own work, such as schedules, only by its engine."""
+    return not row.engine.startswith(OWN_ENGINES) or where.query.engine == row.engine
+
+
+def applies(action: Action, row: IndexRow) -> bool:
+    """Whether an action can be done to work in its state, as its row shows it."""
+    if action is Action.RESUME:
+        return row.state is State.PAUSED
+    if action is Action.PAUSE and row.state is State.PAUSED:
+        return False
+    return row.state.is_terminal is (action in (Action.RETRY, Action.PURGE))
 
 
 _ONLY_STATE = {Action.RETRY: State.FAILED, Action.RESUME: State.PAUSED}

@@ -15,6 +15,7 @@ from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.core.switches import Switches
 from roost.core.talking import Talking
+from roost.core.where import Found, Where, find
 from roost.engine import EngineRegistry
 from roost.errors import (
     EnqueueConflict,
@@ -194,6 +195,10 @@ class Client(Talking):
             self._parts, work, raw, work_id=self._work_id(work), actor=self._actor
         )
 
+    def new_id(self) -> str:
+        """A new work id, without a namespace."""
+        return self._parts.ids.work_id()
+
     def _work_id(self, work: NewWork) -> str:
         """Its own id, or one that follows from the key, or a new one.
 
@@ -278,6 +283,14 @@ class Client(Talking):
         prefix = self._whole(query.id_prefix) if query.id_prefix else None
         within = replace(query, namespace=self._namespace, id_prefix=prefix)
         return await self._parts.backend.index.list(within, cursor=cursor, limit=limit)
+
+    async def find(self, where: Where, *, cursor: str | None = None, limit: int = 50) -> Found:
+        """Work items that a filter matches; a page, and how many rows were looked at for it.
+
+        Raises:
+            InputError: the cursor is none.
+        """
+        return await find(self.list, where, cursor=cursor, limit=limit)
 
     async def events(self, work_id: str, *, after: int = -1) -> AsyncIterator[Entry]:
         """The journal of one work item, from the entry after `after` to its tail.

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from roost.core import bulk, forks, new_work, outside, switches, versions
 from roost.core.attempt import DELAY_MAX_SECONDS
-from roost.core.bulk import Action, Part, Selection
+from roost.core.bulk import Action, Part
 from roost.core.parts import Parts
+from roost.core.where import Where
 from roost.errors import ConflictError, InputError, WorkNotFound
 from roost.journal.entries import (
     BudgetSet,
@@ -41,6 +43,11 @@ class Operations:
         self._parts = parts
         self._actor = actor
         self._namespace = check_namespace(namespace)
+
+    @property
+    def actor(self) -> str:
+        """Whose name the entries carry."""
+        return self._actor
 
     async def cancel(self, work_id: str, reason: str, *, by_seconds: float | None = None) -> None:
         """Ask for a work item to end.
@@ -165,7 +172,7 @@ class Operations:
     async def bulk(
         self,
         action: Action,
-        selection: Selection,
+        where: Where,
         reason: str,
         *,
         by_seconds: float | None = None,
@@ -185,22 +192,29 @@ class Operations:
             InputError: the cursor is none.
         """
 
-        async def one(work_id: str) -> None:
-            match action:
-                case Action.CANCEL:
-                    await self.cancel(work_id, reason, by_seconds=by_seconds)
-                case Action.PAUSE:
-                    await self.pause(work_id, reason)
-                case Action.RESUME:
-                    await self.resume(work_id, reason)
-                case Action.RETRY:
-                    await self.retry(work_id, reason)
-                case Action.PURGE:
-                    await self.purge(work_id)
-
-        run = bulk.Run(self._parts, action, selection.within(self._namespace, self._whole), one)
+        act = partial(self._do, action, reason, by_seconds)
+        run = bulk.Run(self._parts, action, where.within(self._namespace, self._whole), act)
         async for part in run.parts(cursor, is_dry_run=is_dry_run):
             yield part
+
+    async def bulk_ids(
+        self, action: Action, ids: Sequence[str], reason: str, *, by_seconds: float | None = None
+    ) -> Part:
+        """Do the same to some work items; those that it can't be done to are skipped."""
+        return await bulk.do(partial(self._do, action, reason, by_seconds), ids)
+
+    async def _do(self, action: Action, reason: str, by_seconds: float | None, work_id: str) -> None:
+        match action:
+            case Action.CANCEL:
+                await self.cancel(work_id, reason, by_seconds=by_seconds)
+            case Action.PAUSE:
+                await self.pause(work_id, reason)
+            case Action.RESUME:
+                await self.resume(work_id, reason)
+            case Action.RETRY:
+                await self.retry(work_id, reason)
+            case Action.PURGE:
+                await self.purge(work_id)
 
     async def pause_engine(self, engine: str, reason: str) -> bool:
         """Let no work of an engine begin in this namespace, as soon as workers have swept once.

@@ -460,6 +460,10 @@ class MemoryQueue:
             await self.send([Message(letter.work_id, letter.cause, letter.lane)])
         self.rejected = left
 
+    async def pending_count(self) -> int:
+        """How many messages there are: visible, delayed and in hand."""
+        return len(self._messages)
+
     async def backlog(self) -> int:
         now = self._clock.now()
         return sum(1 for stored in self._messages.values() if stored.visible_at <= now)

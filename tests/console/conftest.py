@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from roost.config import ConsoleSettings, Settings
 from roost.console.app import create_app
 from roost.console.guard import Guard
+from roost.core.operating import OperationEngine
 from roost.engine import EngineRegistry, RetryPolicy
 from roost.engines.demo import DemoEngine
 from roost.models import Snapshot, WorkItem
@@ -121,7 +122,7 @@ async def _work(runtime: Runtime) -> None:
 async def opened(settings: Settings) -> AsyncIterator[Runtime]:
     """A runtime with the engines of these tests."""
     async with open_runtime(settings) as runtime:
-        registry = EngineRegistry([Scripted(), DemoEngine()])
+        registry = EngineRegistry([Scripted(), DemoEngine(), OperationEngine(runtime.parts)])
         yield Runtime(runtime.backend, runtime.parts, registry, runtime.client)
 
 

@@ -108,11 +108,16 @@ def test_an_action_on_many_is_first_only_looked_at(desk: Desk) -> None:
     for _ in range(3):
         desk.enqueue({}, delay_seconds=100)
     looked = post(desk, "/operations", {"action": "cancel", "where": "state:scheduled"}).json()
-    assert (looked["dry_run"], looked["matched"], looked["done"]) == (True, 3, 0)
-    done = post(
-        desk, "/operations", {"action": "cancel", "where": "state:scheduled", "dry_run": False}
-    ).json()
-    assert (done["matched"], done["done"], done["more"]) == (3, 3, False)
+    assert (looked["dry_run"], looked["matched"], looked["operation"]) == (True, 3, None)
+    body = {"action": "cancel", "where": "state:scheduled", "dry_run": False}
+    begun = post(desk, "/operations", body, **{"Idempotency-Key": "k"})
+    work_id = begun.json()["operation"]["work_id"]
+    assert (begun.status_code, begun.json()["matched"], begun.json()["more"]) == (202, 3, False)
+    assert get(desk, f"/operations/{work_id}")["state"] == "queued"
+    desk.work()
+    done = get(desk, f"/operations/{work_id}")
+    assert (done["state"], done["done"], done["expected"]) == ("done", 3, 3)
+    assert [one["work_id"] for one in get(desk, "/operations")["operations"]] == [work_id]
 
 
 @pytest.mark.parametrize(

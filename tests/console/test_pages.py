@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import html
+import json
 import re
+import shlex
+from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from roost import Child, Snapshot, WaitFor, WorkItem, current_step
 from roost.core.schedules import keep
@@ -64,6 +68,76 @@ def test_pages_of_a_list_go_on_by_cursor_and_miss_nothing(desk: Desk, sort: str)
         found = re.search(r'rel="next" href="([^"]+)"', page)
         path = html.unescape(found[1]) if found else None
     assert seen == (ids if sort else ids[::-1])
+
+
+FILTERS = (
+    "",
+    "state:scheduled label:tenant=acme",
+    "-label:tenant=acme lane:high",
+    'label:"tenant=big corp"',
+    "parent:{parent}",
+    "-parent:{parent} -state:done created<1h version:0 b",
+    "id:b*3 attempts<1",
+)
+
+
+def test_the_copied_command_lists_the_same(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    """Labels, parents, negations, ages, order: whatever the filter of the page."""
+    from roost.cli import look
+
+    desk = make(storage="local")
+    tenants = ("acme", "big corp", "other")
+    ids = [
+        desk.enqueue(
+            {}, delay_seconds=1000, work_id=f"b{n}", priority=n % 3 - 1, labels={"tenant": tenants[n % 3]}
+        )
+        for n in range(7)
+    ]
+    desk.run(_adopt(desk, ids[0]))
+    for text in FILTERS:
+        for sort in ("", "&sort=oldest"):
+            page = desk.web.get(f"/work?q={quote(text.format(parent=ids[0]))}{sort}").text
+            shown = re.findall(r'name="id" value="([^"]+)"', page)
+            command = re.search(r'data-copy="(roost list[^"]*)"', page)
+            assert command is not None
+            args = shlex.split(html.unescape(command[1]))[2:]
+            assert args[::2] == [name for name in ("--where", "--sort") if name in args]
+            given = dict(zip(args[::2], args[1::2], strict=True))
+            look.list_work(
+                where=given.get("--where"),
+                sort=look.Sort(given.get("--sort", "newest")),
+                limit=50,
+                everything=False,
+                as_json=True,
+                home=desk.settings.home,
+            )
+            listed = [row["work_id"] for row in json.loads(capsys.readouterr().out)["rows"]]
+            assert listed == shown
+            assert shown, text
+
+
+async def _adopt(desk: Desk, parent_id: str) -> None:
+    """A row that names a parent."""
+    index = desk.runtime.backend.index
+    row = await index.get("b4")
+    assert row is not None
+    await index.put(replace(row, parent_id=parent_id))
+
+
+def test_pages_of_a_filter_are_never_longer_than_asked_and_miss_nothing(desk: Desk) -> None:
+    """What the index can't do is done on its rows, of which a page has more."""
+    ids = [desk.enqueue({}, delay_seconds=1000, priority=-(n % 2)) for n in range(41)]
+    seen: list[str] = []
+    cursor = None
+    while True:
+        query = {"where": "lane:low", "limit": "7"} | ({"cursor": cursor} if cursor else {})
+        page = desk.web.get("/api/v1/work", params=query).json()
+        assert len(page["rows"]) <= 7
+        seen += [row["work_id"] for row in page["rows"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert seen == ids[1::2][::-1]
 
 
 def test_a_filter_that_is_not_understood_says_so(desk: Desk) -> None:
@@ -218,13 +292,52 @@ def test_failed_work_is_grouped_by_what_went_wrong(desk: Desk) -> None:
     page = desk.web.get("/failed").text
     assert "4 in 2 groups" in page
     assert "Retry all 3" in page
-    group = re.search(r'name="group" value="([0-9a-f]+)"', page)
+    group = re.search(r'name="q" value="(state:failed error:[0-9a-f]+)"', page)
     assert group is not None
-    body = f"action=retry&group={group[1]}"
+    body = f"action=retry&q={group[1]}"
     asked = desk.web.post("/work/bulk", headers=FORM, content=body).text
     assert "Retry 3 work items?" in asked
-    done = desk.web.post("/work/bulk/do", headers=FORM, content=body).text
-    assert "3 done" in done
+    assert "3 done" in operated(desk, body)
+
+
+def operated(desk: Desk, body: str) -> str:
+    """Begins an operation from a page, and runs it; its page afterwards."""
+    begun = desk.web.post("/work/bulk/do", headers=FORM, content=body)
+    assert begun.status_code == 303
+    path = begun.headers["location"]
+    assert "takes it up in a moment" in desk.web.get(path).text
+    desk.work()
+    return desk.web.get(path).text
+
+
+def test_an_operation_has_a_page_with_what_it_could_not_do(desk: Desk) -> None:
+    ids = [desk.enqueue({}, delay_seconds=1000) for _ in range(3)]
+    body = "action=cancel&reason=wrong&" + "&".join(f"id={work_id}" for work_id in ids)
+    begun = desk.web.post("/work/bulk/do", headers=FORM, content=body).headers["location"]
+    desk.run(desk.runtime.client.cancel(ids[0], "before it"))
+    desk.work()
+    page = desk.web.get(begun).text
+    assert "2 done" in page
+    assert "1 skipped" in page
+    assert "be cancelled" in page.split('id="skips"')[1]
+    assert "Cancel" in desk.web.get("/operations").text
+    entry = desk.run(desk.runtime.backend.journal.get(ids[1], 1))
+    assert entry is not None
+    assert re.fullmatch(r"console:\w+ by operation:\w+", entry.actor)
+
+
+def test_an_operation_is_paused_and_ended_like_any_work(desk: Desk) -> None:
+    desk.enqueue({}, delay_seconds=1000)
+    begun = desk.web.post("/work/bulk/do", headers=FORM, content="action=cancel&q=engine:scripted")
+    work_id = begun.headers["location"].split("/")[2].split("?")[0]
+    desk.web.post(f"/work/{work_id}/pause", data={"reason": "wait"})
+    desk.work()
+    assert "Resume…" in desk.web.get(f"/operations/{work_id}").text
+    desk.web.post(f"/work/{work_id}/cancel", data={"reason": "no"})
+    desk.work()
+    page = desk.web.get(f"/operations/{work_id}").text
+    assert "What was done stays done" in page
+    assert "0 done" in page
 
 
 def test_an_empty_filter_is_not_taken_for_all_work(desk: Desk) -> None:
@@ -238,7 +351,7 @@ def test_chosen_rows_are_cancelled_and_others_are_not(desk: Desk) -> None:
     ids = [desk.enqueue({}, delay_seconds=1000) for _ in range(3)]
     body = "action=cancel&" + "&".join(f"id={work_id}" for work_id in ids[:2])
     assert "Cancel 2 work items?" in desk.web.post("/work/bulk", headers=FORM, content=body).text
-    desk.web.post("/work/bulk/do", headers=FORM, content=body)
+    operated(desk, body)
     asked = [desk.run(desk.runtime.client.status(i)).control.cancel_requested for i in ids]
     assert asked == [True, True, False]
 
@@ -418,7 +531,7 @@ def test_failed_work_is_dropped_for_good(desk: Desk) -> None:
     desk.work()
     body = "action=purge&" + "&".join(f"id={work_id}" for work_id in ids)
     assert "Drop 2 work items?" in desk.web.post("/work/bulk", headers=FORM, content=body).text
-    assert "2 done" in desk.web.post("/work/bulk/do", headers=FORM, content=body).text
+    assert "2 done" in operated(desk, body)
     assert desk.web.get(f"/work/{ids[0]}").status_code == 404
 
 

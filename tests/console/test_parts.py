@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roost.console import told, where
+from roost.console import told
 from roost.console.pretty import compare, pretty
 from roost.console.reads import group
 from roost.console.redaction import Redaction
 from roost.console.timeline import draw
 from roost.console.urls import WorkIdConvertor, segment
+from roost.core import where
 from roost.errors import InputError, SettingsError
 from roost.journal.control import apply
 from roost.journal.entries import (
@@ -78,6 +79,12 @@ ERROR = ErrorInfo("TimeoutError", "no answer")
         ("-created<2m", {}, False),
         ("worker:w-1", {"worker_id": "w-1"}, True),
         ("time", {"reason": "TimeoutError: x"}, True),
+        ('reason:"*no answer*"', {"reason": "TimeoutError: no answer in 3 s"}, True),
+        ('reason:"*no answer*"', {"reason": "TimeoutError: no  answer"}, False),
+        ('-reason:"*no answer*"', {"reason": "no answer"}, False),
+        ('"no answer" state:queued', {"reason": "no answer"}, True),
+        ('label:"team=a b"', {"labels": (("team", "a b"),)}, True),
+        ("label:team=*", {"labels": (("team", "x"),)}, True),
         ("time", {}, False),
     ],
 )
@@ -99,7 +106,7 @@ def test_what_the_index_can_do_is_left_to_it() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["state:lost", "lane:x", "-state:x", "created<soon", "attempts:many", "x " * 21, "a" * 501, "step>3"],
+    ["state:lost", "lane:x", "-state:x", "created<soon", "attempts:many", "x " * 21, "a" * 1001, "step>3"],
 )
 def test_filters_that_are_not_understood(text: str) -> None:
     with pytest.raises(InputError):

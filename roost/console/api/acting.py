@@ -5,10 +5,12 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from roost.console.api import shapes
-from roost.console.api.reading import row_out
+from roost.console.api.reading import operation_out, row_out
 from roost.console.api.table import Answer, Call
 from roost.console.pages import bulk
 from roost.console.problems import Problem
+from roost.core import operating
+from roost.core.bulk import Action
 
 
 async def enqueue_work(call: Call) -> Answer:
@@ -102,22 +104,21 @@ async def _stands(call: Call, work_id: str | None = None) -> Answer:
     )
 
 
-async def act_on_many(call: Call) -> Answer:
-    body = call.body(shapes.Bulk)
-    target = bulk.Target(body.action, body.ids, body.where, "", body.reason)
-    bulk.check(target)
-    rows, more = await bulk.rows_of(call.desk, target)
-    result = bulk.Result()
+async def begin_operation(call: Call) -> Answer:
+    body = call.body(shapes.OperationIn)
+    target = bulk.Target(Action(body.action), body.ids, body.where, body.reason, body.by_seconds)
+    matched = await bulk.look(call.desk, target)
+    begun = None
     if not body.dry_run:
-        ids = [row.work_id for row in rows]
-        result = await bulk.act(call.desk.client(call.principal), target, ids)
+        work_id = await bulk.begin(call.desk, call.principal, target, key=call.digest)
+        begun = operation_out(await operating.look(call.desk.runtime.client, work_id))
     return Answer(
-        shapes.BulkResult(
+        shapes.OperationBegun(
             dry_run=body.dry_run,
-            matched=len(rows),
-            done=result.done,
-            skipped=[work_id for work_id, _ in result.skipped],
-            more=more,
-            sample=[row_out(row) for row in rows[: bulk.SAMPLE]],
-        )
+            matched=matched.count,
+            more=matched.more,
+            sample=[row_out(row) for row in matched.sample],
+            operation=begun,
+        ),
+        HTTPStatus.OK if body.dry_run else HTTPStatus.ACCEPTED,
     )

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from msgspec import structs, to_builtins
 
 from roost import clock, times
-from roost.console import where as filters
 from roost.console.api import shapes
 from roost.console.api.table import Answer, Call
 from roost.console.pages import fleet
+from roost.console.pages import operations as operations_page
 from roost.console.pages import overview as first_page
 from roost.console.pages import settings as settings_page
 from roost.console.pages.schedules import all_schedules
 from roost.console.pulse import KEPT_MAX
+from roost.core import operating
+from roost.core import where as filters
 from roost.core.client import WorkView
 from roost.diff import changes
 from roost.journal.entries import Entry, IndexRow
@@ -28,7 +29,7 @@ GROUP_IDS_MAX = 50
 async def list_work(call: Call) -> Answer:
     query = call.query(shapes.ListQuery)
     where = filters.parse(query.where, call.desk.now)
-    where = replace(where, query=replace(where.query, oldest_first=query.sort == "oldest"))
+    where = where.sorted(oldest_first=query.sort == "oldest")
     page = await call.desk.reads.rows(where, cursor=query.cursor, limit=query.limit)
     rows = [row_out(row) for row in page.rows]
     return Answer(shapes.Page(rows=rows, next=page.cursor, looked_at=page.looked_at, as_of=page.as_of))
@@ -205,6 +206,40 @@ async def get_overview(call: Call) -> Answer:
             series={kind: desk.pulse.series(kind) for kind in kinds},
             backlog=await desk.reads.backlog(),
         )
+    )
+
+
+async def list_operations(call: Call) -> Answer:
+    found = await operations_page.newest(call.desk)
+    return Answer(shapes.Operations(operations=[operation_out(view) for view in found]))
+
+
+async def get_operation(call: Call) -> Answer:
+    view = await operating.look(call.desk.runtime.client, call.work_id)
+    if not view.state.is_terminal:
+        call.desk.take_up(view.work_id)
+    return Answer(operation_out(view))
+
+
+def operation_out(view: operating.OperationView) -> shapes.OperationOut:
+    """An operation as the API gives it."""
+    operation = view.operation
+    return shapes.OperationOut(
+        work_id=view.work_id,
+        action=operation.action.value,
+        where=operation.where,
+        ids=list(operation.ids),
+        reason=operation.reason,
+        actor=operation.actor,
+        state=view.state,
+        state_reason=view.reason,
+        created_at=view.created_at,
+        since=view.since,
+        expected=len(operation.ids) or operation.expected,
+        looked_at=view.looked_at,
+        done=view.done,
+        skipped=view.skipped,
+        skips=list(view.skips),
     )
 
 

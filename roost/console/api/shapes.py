@@ -36,7 +36,7 @@ class Out(BaseModel):
 class ListQuery(In):
     """Which work to list."""
 
-    where: Annotated[str, Field(max_length=500, description="Such as `state:failed engine:demo`.")] = ""
+    where: Annotated[str, Field(max_length=1000, description="Such as `state:failed engine:demo`.")] = ""
     cursor: Annotated[str | None, Field(max_length=2000, description="The `next` of a page.")] = None
     limit: Limit = 50
     sort: Annotated[str, Field(pattern="^(newest|oldest)$", description="Which work first.")] = "newest"
@@ -139,13 +139,14 @@ class SignalIn(In):
     data: Any = None
 
 
-class Bulk(In):
+class OperationIn(In):
     """An action on many: ids, or all that a filter matches. An empty filter is not taken."""
 
     action: Annotated[str, Field(pattern="^(retry|cancel|pause|resume|purge)$")]
     ids: Annotated[tuple[WorkId, ...], Field(max_length=LIMIT_MAX)] = ()
-    where: Annotated[str, Field(max_length=500)] = ""
+    where: Annotated[str, Field(max_length=1000)] = ""
     reason: Reason = ""
+    by_seconds: Annotated[float | None, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = None
     dry_run: bool = True
 
 
@@ -283,15 +284,47 @@ class Acted(Out):
     position: int
 
 
-class BulkResult(Out):
-    """What an action on many did, or would do; `more`: send it again for the next part."""
+class OperationOut(Out):
+    """An operation as it stands: the work item `work_id`, which is paused, resumed and cancelled as such.
+
+    `expected` is how many matched when it began; None: more than were looked at. `skips` are
+    the first that it could not act on, with why.
+    """
+
+    work_id: str
+    action: str
+    where: str
+    ids: list[str]
+    reason: str
+    actor: str
+    state: State
+    state_reason: str
+    created_at: float
+    since: float
+    expected: int | None
+    looked_at: int
+    done: int
+    skipped: int
+    skips: list[tuple[str, str]]
+
+
+class Operations(Out):
+    """Operations, newest first."""
+
+    operations: list[OperationOut]
+
+
+class OperationBegun(Out):
+    """What an action on many will do, or would: `operation` is null in a dry run.
+
+    `more`: there are more than the `matched` that were looked at.
+    """
 
     dry_run: bool
     matched: int
-    done: int
-    skipped: list[str]
     more: bool
     sample: list[Row]
+    operation: OperationOut | None
 
 
 class GroupOut(Out):

@@ -57,6 +57,13 @@ class Call:
         return self.body_model
 
     @property
+    def digest(self) -> str | None:
+        """The key, together with who sent it, as a part of an id; None: there is none."""
+        if self.key is None:
+            return None
+        return hashlib.sha256(json.dumps([self.principal.name, self.key]).encode()).hexdigest()[:40]
+
+    @property
     def work_id(self) -> str:
         """The work item that the path names."""
         return cast(str, self.path["work_id"])

@@ -15,7 +15,7 @@ from roost.console.desk import Desk, desk_of
 from roost.console.pages import work
 from roost.console.pages.fleet import Worker, all_workers
 from roost.console.pulse import Pulse
-from roost.console.where import Where
+from roost.core.where import Where
 from roost.journal.claims import ResourceView
 from roost.journal.entries import IndexRow
 from roost.journal.lines import lane_target

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.console import where as filters
 from roost.console.desk import Desk, desk_of, int_of
 from roost.console.pulse import Pulse
-from roost.console.reads import SCAN_MAX, Rows
-from roost.console.where import Where
+from roost.console.reads import Rows
+from roost.core import where as filters
+from roost.core.where import SCAN_MAX, Where, token
 from roost.errors import InputError
 from roost.journal.entries import IndexRow
 from roost.models import State
@@ -47,8 +46,7 @@ async def work(request: Request) -> Response:
     limit = int_of(request, "limit", LIMIT, low=1, high=LIMIT_MAX)
     oldest_first = request.query_params.get("sort") == "oldest"
     try:
-        where, problem = filters.parse(text, desk.now), ""
-        where = replace(where, query=replace(where.query, oldest_first=oldest_first))
+        where, problem = filters.parse(text, desk.now).sorted(oldest_first=oldest_first), ""
         page = await desk.reads.rows(where, cursor=cursor, limit=limit)
     except InputError as error:
         where, problem = Where(text[: filters.TEXT_MAX_CHARS]), f"{error}. {error.hint}"
@@ -127,9 +125,8 @@ def facets(rows: Sequence[IndexRow]) -> list[Facet]:
 def _labels(rows: Sequence[IndexRow]) -> list[tuple[str, str, int]]:
     counted = Counter(label for row in rows for label in row.labels)
     return [
-        (f"{name}={value}", f"label:{name}={value}", count)
+        (f"{name}={value}", token("label", f"{name}={value}"), count)
         for (name, value), count in counted.most_common(FACETS)
-        if not any(char.isspace() for char in name + value)
     ]
 
 
@@ -137,8 +134,4 @@ def _facet(
     name: str, rows: Sequence[IndexRow], value: Callable[[IndexRow], str]
 ) -> list[tuple[str, str, int]]:
     counted = Counter(value(row) for row in rows)
-    return [
-        (text, f"{name}:{text}", count)
-        for text, count in counted.most_common(FACETS)
-        if text and not any(char.isspace() or char in "*?[" for char in text)
-    ]
+    return [(text, token(name, text), count) for text, count in counted.most_common(FACETS) if text]

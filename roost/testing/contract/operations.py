@@ -7,13 +7,17 @@ from typing import Any
 
 import pytest
 
-from roost.core.bulk import Action, Part, Selection
-from roost.engine import RetryPolicy, current_step
+from roost.core import operating
+from roost.core.bulk import Action, Part
+from roost.core.client import Client
+from roost.core.operating import OperationEngine
+from roost.core.where import parse
+from roost.engine import EngineRegistry, RetryPolicy, current_step
 from roost.errors import ConflictError, EnqueueConflict, FailWork, InputError, WorkNotFound
 from roost.journal.entries import Committed, Enqueued, Fork
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.codec import DELTA_DEPTH_MAX
-from roost.storage.ports import Backend, IndexQuery, Message
+from roost.storage.ports import Backend, Message
 from roost.testing.contract.harness import BackendHarness, Contract
 from roost.testing.contract.process import Process, Scripted, check_done, check_sound, counts_to, finishes
 
@@ -22,8 +26,9 @@ def _fails(snapshot: Snapshot, item: WorkItem) -> Snapshot:
     raise FailWork(f"no use: {item.payload.get('why', 'none')}")
 
 
-async def _all(process: Process, action: Action, selection: Selection, **more: Any) -> list[Part]:
-    return [part async for part in process.client.bulk(action, selection, "in bulk", **more)]
+async def _all(process: Process, action: Action, where: str, **more: Any) -> list[Part]:
+    chosen = parse(where, 0.0)
+    return [part async for part in process.client.bulk(action, chosen, "in bulk", **more)]
 
 
 class OperationsContract(Contract):
@@ -120,7 +125,7 @@ class OperationsContract(Contract):
         ids = [await process.client.enqueue("demo", {"why": "ab"[n % 2]}) for n in range(6)]
         await process.work()
         await harness.settle()
-        chosen = Selection(IndexQuery(), reason="no use: a")
+        chosen = 'reason:"*no use: a*"'
         dry = await _all(process, Action.RETRY, chosen, is_dry_run=True)
         assert [set(part.done) for part in dry] == [set(ids[::2])]
         assert {await process.state(work_id) for work_id in ids} == {State.FAILED}
@@ -141,17 +146,47 @@ class OperationsContract(Contract):
             for n in range(4)
         ]
         await harness.settle()
-        team_x = Selection(IndexQuery(label=("team", "x")))
+        team_x = "label:team=x"
         [part] = await _all(process, Action.PAUSE, team_x)
         assert set(part.done) == {ids[0], ids[2]}
         await harness.settle()
-        [part] = await _all(process, Action.RESUME, Selection(IndexQuery()))
+        [part] = await _all(process, Action.RESUME, "")
         assert set(part.done) == {ids[0], ids[2]}
         await harness.settle()
         [part] = await _all(process, Action.CANCEL, team_x)
         await process.work()
         states = [await process.state(work_id) for work_id in ids]
         assert states == [State.CANCELLED, State.SCHEDULED] * 2
+
+    async def test_an_operation_that_is_killed_goes_on_and_does_nothing_twice(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """In the midst of a page, some of it done: each is retried once, and the counts are true."""
+        process = Process(harness, backend, Scripted(_fails, retry=RetryPolicy(max_attempts=1)))
+        ids = [await process.client.enqueue("demo") for _ in range(4)]
+        await process.work()
+        await harness.settle()
+        now = harness.clock.now()
+        operation = operating.Operation(action=Action.RETRY, where="state:failed", at=now, actor="ann")
+        work_id = await operating.start(process.client, operation, key="k")
+        assert await operating.start(process.client, operation, key="k") == work_id
+        killed = Process(harness, backend, Scripted(finishes), "killed")
+        killed.parts = replace(killed.parts, settings=replace(killed.parts.settings, burst_steps=1))
+        killed.engines = EngineRegistry([OperationEngine(process.parts)])
+        [delivery] = await killed.receive()
+        await killed.session(delivery).run()  # it has found its page
+        before = Client(process.parts, actor=f"ann by {work_id}")
+        await before.retry(ids[1], "done by the step that was killed")
+        await process.work()  # fails again: to retry it once more would be wrong
+        await harness.settle()
+        later = Process(harness, backend, Scripted(finishes), ahead_seconds=120.0)
+        later.engines = EngineRegistry([OperationEngine(process.parts)])
+        await later.sweeper.sweep()
+        await later.work()
+        view = await operating.look(process.client, work_id)
+        assert (view.state, view.done, view.skipped) == (State.DONE, 4, 0)
+        for one in ids:
+            assert (await process.kinds(one)).count("retried") == 1
 
     # --- switches ------------------------------------------------------------
 
