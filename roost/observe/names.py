@@ -286,6 +286,7 @@ LOG_EVENTS = {
     "message.foreign": "a message in the queue is not one of Roost's",
     "metrics.listening": "where metrics are served",
     "observe.count_failed": "work could not be counted for the metrics",
+    "operation.rests": "an operation could not go on in this process; another takes it up",
     "receive.failed": "the storage did not give deliveries; it is tried again",
     "schedule.ended": "a schedule ended while its rule was being set",
     "session.bug": "a bug in Roost ended a session; it counts as a failed attempt",
