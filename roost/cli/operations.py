@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -40,6 +39,8 @@ async def follow(runtime: Runtime, work_id: str, tell: Callable[[Part], None] | 
     Args:
         tell: is given each part, once, in order.
     """
+    import asyncio
+
     from roost.core import operating
 
     async with asyncio.TaskGroup() as group:
