@@ -516,6 +516,8 @@ class Encoding(StrEnum):
     ZSTD = "zstd"
     DELTA = "delta"
     """zstd with the body at position `base` as dictionary."""
+    PATCH = "patch"
+    """Copies of the body at position `base`, and what is new in between."""
 
 
 class Body(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -524,7 +526,7 @@ class Body(Struct, frozen=True, omit_defaults=True, gc=False):
     Attributes:
         encoding: how the bytes are to be read.
         data: the bytes; empty when they are spilled.
-        base: position of the entry whose body is the dictionary, for `DELTA`.
+        base: position of the entry whose body this one is made of, for `DELTA` and `PATCH`.
         digest: of the blob that holds the bytes, when they are spilled.
         depth: how many bodies must be read before this one.
     """

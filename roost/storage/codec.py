@@ -15,6 +15,7 @@ import msgspec
 
 from roost.errors import SchemaTooNew, StorageCorrupt
 from roost.journal.entries import Body, Control, Encoding, Entry, Event, Kind
+from roost.storage import patch
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -135,11 +136,15 @@ def pack(raw: bytes, base: Base | None = None) -> Body:
 
     Args:
         raw: the JSON.
-        base: the snapshot before, as dictionary; not used once the chain is long.
+        base: the snapshot before, to say only what changed; not used once the chain is long.
     """
     if len(raw) < COMPRESS_MIN_BYTES:
         return Body(Encoding.JSON, raw)
     if base is not None and base.depth < DELTA_DEPTH_MAX and len(base.raw) >= COMPRESS_MIN_BYTES:
+        small = min(COMPRESS_MIN_BYTES, int(len(raw) * DELTA_WORTH))  # what compressing would gain little on
+        edits = patch.diff(base.raw, raw, max_bytes=small)
+        if edits is not None:
+            return Body(Encoding.PATCH, edits, base=base.position, depth=base.depth + 1)
         options = _delta_options((len(base.raw) + len(raw)).bit_length())
         delta = zstd.compress(raw, options=options, zstd_dict=_prefix(base.raw))
         if len(delta) < len(raw) * DELTA_WORTH:
@@ -173,7 +178,7 @@ def unpack(body: Body, data: bytes, base: bytes | None = None) -> bytes:
     Args:
         body: says how it is encoded.
         data: its bytes (those of the blob, where it is spilled).
-        base: the JSON that it is a delta of.
+        base: the JSON that it is a delta or a patch of.
 
     Raises:
         StorageCorrupt: the bytes are not what was written.
@@ -184,9 +189,15 @@ def unpack(body: Body, data: bytes, base: bytes | None = None) -> bytes:
         case Encoding.ZSTD:
             return _inflate(data, None)
         case Encoding.DELTA:
-            if base is None:
-                raise StorageCorrupt("a delta has no base")
-            return _inflate(data, _prefix(base))
+            return _inflate(data, _prefix(_there(base)))
+        case Encoding.PATCH:
+            return patch.apply(_there(base), data)
+
+
+def _there(base: bytes | None) -> bytes:
+    if base is None:
+        raise StorageCorrupt("a delta has no base")
+    return base
 
 
 def _inflate(data: bytes, prefix: tuple[zstd.ZstdDict, int] | None) -> bytes:

@@ -176,25 +176,28 @@ class TestBodies:
         frames = [body.encoding for body, _ in chain]
         assert frames.count(Encoding.ZSTD) == -(-100 // (DELTA_DEPTH_MAX + 1))
 
-    def test_a_delta_that_does_not_pay_is_none(self) -> None:
+    def test_what_little_changed_is_a_patch_and_what_does_not_pay_a_key_frame(self) -> None:
         base = Base(3, transcript(100), 0)
         other = json.dumps([number * 7919 % 99991 for number in range(4000)]).encode()
+        assert pack(transcript(101), base).encoding is Encoding.PATCH
+        assert pack(transcript(130), base).encoding is Encoding.DELTA
         assert pack(other, base).encoding is Encoding.ZSTD
-        assert pack(transcript(101), base).encoding is Encoding.DELTA
         assert pack(transcript(101), Base(3, b"{}", 0)).encoding is Encoding.ZSTD
 
     @pytest.mark.parametrize("size_bytes", [2_000, 20_000, 200_000, 1_500_000, 5_000_000])
     def test_a_small_change_is_small_in_a_body_of_any_size(self, size_bytes: int) -> None:
         base = json.dumps([number * 7919 % 99991 for number in range(size_bytes // 7)]).encode()
         middle = len(base) // 2
-        raw = base[:middle] + b" 1234567," * 5 + base[middle:] + b" and an end"
-        body = pack(raw, Base(3, base, 0))
-        assert body.encoding is Encoding.DELTA
-        assert len(body.data) < 100 + size_bytes / 5000
-        assert unpack(body, body.data, base) == raw
+        for times, encoding in ((5, Encoding.PATCH), (2_000, Encoding.DELTA)):
+            raw = base[:middle] + b" 1234567," * times + base[middle:] + b" and an end"
+            body = pack(raw, Base(3, base, 0))
+            assert body.encoding is encoding or size_bytes < 20_000 < len(raw)
+            assert len(body.data) < 150 + size_bytes / 5000 or encoding is Encoding.DELTA
+            assert unpack(body, body.data, base) == raw
 
-    def test_a_delta_without_its_base_is_corrupt(self) -> None:
-        body = pack(transcript(101), Base(3, transcript(100), 0))
+    @pytest.mark.parametrize("messages", [101, 130])
+    def test_what_changed_without_its_base_is_corrupt(self, messages: int) -> None:
+        body = pack(transcript(messages), Base(3, transcript(100), 0))
         with pytest.raises(StorageCorrupt, match="no base"):
             unpack(body, body.data)
 
@@ -202,7 +205,12 @@ class TestBodies:
     @given(st.data())
     def test_damaged_bodies_never_end_in_another_error(self, data: st.DataObject) -> None:
         base = transcript(100)
-        for body, under in ((pack(base), None), (pack(transcript(101), Base(3, base, 0)), base)):
+        after = Base(3, base, 0)
+        for body, under in (
+            (pack(base), None),
+            (pack(transcript(101), after), base),
+            (pack(transcript(130), after), base),
+        ):
             damaged = bytearray(body.data)
             damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
             cut = bytes(damaged)[: data.draw(st.integers(0, len(damaged)))]
