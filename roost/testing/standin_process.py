@@ -146,7 +146,8 @@ def _body_of(environ: Environ) -> bytes:
     return bytes(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
 
 
-def _run_moto(port: int) -> None:
+def shift_motos_clock() -> None:
+    """Let moto see the shifted time; before its services are imported, some of which take it by name."""
     import datetime
 
     from moto.core import utils
@@ -154,7 +155,12 @@ def _run_moto(port: int) -> None:
     def utcnow() -> datetime.datetime:
         return datetime.datetime.fromtimestamp(_shifted_time(), datetime.UTC).replace(tzinfo=None)
 
-    utils.utcnow = utcnow  # before the services are imported, some of which take it by name
+    utils.utcnow = utcnow
+    time.time = _shifted_time
+
+
+def _run_moto(port: int) -> None:
+    shift_motos_clock()
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
