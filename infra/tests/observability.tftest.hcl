@@ -124,6 +124,36 @@ run "what_is_not_there_has_no_alarm" {
   }
 }
 
+run "alarms_say_what_to_do" {
+  command = plan
+
+  module {
+    source = "./modules/observability"
+  }
+
+  assert {
+    condition     = endswith(aws_cloudwatch_metric_alarm.this["dead-letters"].alarm_description, "What to do: infra/operations.md#dead-letters")
+    error_message = "Without an address of yours, the guide's section."
+  }
+}
+
+run "alarms_link_to_your_copy_of_the_guide" {
+  command = plan
+
+  module {
+    source = "./modules/observability"
+  }
+
+  variables {
+    runbook_url = "https://wiki.example.com/roost"
+  }
+
+  assert {
+    condition     = endswith(aws_cloudwatch_metric_alarm.this["dead-letters"].alarm_description, "What to do: https://wiki.example.com/roost#dead-letters")
+    error_message = "A link to a section."
+  }
+}
+
 run "sqs_tells_ages_once_a_minute" {
   command = plan
 

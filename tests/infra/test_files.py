@@ -60,6 +60,10 @@ class TestEveryConfiguration:
         for _, name, _ in found.typed("resource"):
             assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
 
+    def test_nothing_names_a_place_on_the_web(self, found: Configuration) -> None:
+        """Where the guide or anything else is read is for its user to say."""
+        assert not re.search(r"https?://\w", found.text)
+
     def test_nothing_names_an_account_or_a_partition(self, found: Configuration) -> None:
         assert not re.search(r"arn:aws(-[a-z]+)*:|\b\d{12}\b", found.text)
 

@@ -3,6 +3,8 @@
 data "aws_region" "current" {}
 
 locals {
+  runbook = coalesce(var.runbook_url, "infra/operations.md")
+
   alarms = merge(
     { for lane, queue in var.lanes : "oldest-message-${lane}" => {
       runbook     = "oldest-message"
@@ -129,7 +131,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   for_each = local.alarms
 
   alarm_name          = "${var.stack}-${each.key}"
-  alarm_description   = "${each.value.description} What to do: ${var.runbook_url}#${each.value.runbook}"
+  alarm_description   = "${each.value.description} What to do: ${local.runbook}#${each.value.runbook}"
   namespace           = each.value.namespace
   metric_name         = each.value.metric
   statistic           = each.value.stat

@@ -65,13 +65,13 @@ variable "oldest_seconds" {
 }
 
 variable "runbook_url" {
-  description = "Where the operations guide is read; each alarm links to its section."
+  description = "Where your people read the operations guide, such as a wiki's page; alarms link to its sections. null: they name the section of `infra/operations.md`."
   type        = string
-  default     = "https://github.com/roost/roost/blob/main/infra/operations.md"
+  default     = null
 
   validation {
-    condition     = startswith(var.runbook_url, "https://")
-    error_message = "An https:// address."
+    condition     = var.runbook_url == null || try(startswith(var.runbook_url, "https://"), false)
+    error_message = "An https:// address, or null."
   }
 }
 
