@@ -33,6 +33,14 @@ REPLY_SECONDS_MAX = 29.0  # API Gateway quotas, HTTP APIs: 30 s for an integrati
 _MARGIN_SECONDS = 1.0  # of the function's own time, kept back for the answer that says so
 _NEVER_CHECKED_BYTES = REPLY_BYTES_MAX // 8  # JSON makes of a character six at most
 _STREAM = b"text/event-stream"
+# "Clients will reconnect if the connection is closed; a client can be told to stop reconnecting
+# using the HTTP 204 No Content response code" (HTML Standard, "Server-sent events"). Pages poll then.
+_NO_STREAM: dict[str, Any] = {
+    "statusCode": int(HTTPStatus.NO_CONTENT),
+    "headers": {"cache-control": "no-store"},
+    "body": "",
+    "isBase64Encoded": False,
+}
 _CONFIG = LambdaConfig(
     api_gateway_base_path="/",
     text_mime_types=["text/", "application/json", "application/problem+json", "application/javascript"],
@@ -69,9 +77,7 @@ class Gateway:
         seconds = max(0.0, min(REPLY_SECONDS_MAX, remaining_seconds(context) - _MARGIN_SECONDS))
         if not await _run(self._app(scope, exchange.receive, exchange.send), exchange, seconds):
             if exchange.is_stream.is_set():
-                return _problem(
-                    HTTPStatus.NOT_IMPLEMENTED, "no_stream", "Nothing is streamed from here.", "Ask again."
-                )
+                return _NO_STREAM
             title = f"No answer within {seconds:.0f} seconds."
             return _problem(HTTPStatus.GATEWAY_TIMEOUT, "timed_out", title)
         reply: dict[str, Any] = handler(exchange.response)  # type: ignore[arg-type]

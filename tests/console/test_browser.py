@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,14 +47,17 @@ LEASE_SECONDS = 2.0
 
 
 class Site:
-    """`roost ui` and workers as programs of their own.
+    """A console and workers as programs of their own.
+
+    Args:
+        console: the module that is the console, and what it is started with.
 
     Attributes:
         url: of the console, without the slash at the end.
         ids: work items by what they are.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, console: Sequence[str]) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
         self._env = {
             **kept,
@@ -64,16 +67,16 @@ class Site:
             "NO_COLOR": "1",
         }
         self._started: list[subprocess.Popen[str]] = []
-        console = self.start("ui", "--port", "0")
-        assert console.stderr is not None
-        line = console.stderr.readline()
+        program = self.start(*console[1:], module=console[0])
+        assert program.stderr is not None
+        line = program.stderr.readline()
         assert "the console is at" in line, line
         self.url = line.split()[-1].rstrip("/")
         self.ids: dict[str, str] = {}
 
-    def start(self, *args: str) -> subprocess.Popen[str]:
+    def start(self, *args: str, module: str = "roost") -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "roost", *args],
+            [sys.executable, "-m", module, *args],
             env=self._env,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -117,8 +120,14 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("console"))
+def console() -> Sequence[str]:
+    """The program under test; `tests/hosting/test_browser.py` has the function behind API Gateway."""
+    return ("roost", "ui", "--port", "0")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, console: Sequence[str]) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("console"), console)
     try:
         site.worker()
         for n in range(3):

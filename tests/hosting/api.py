@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, Protocol
 
-from roost.hosting.gateway import REPLY_BYTES_MAX, Gateway
+from roost.hosting.container import LambdaContext
+from roost.hosting.gateway import REPLY_BYTES_MAX
 from tests.hosting.shapes import Context, http_event
 
 _SECONDS = 30.0
 _TEXT = ("text/", "application/json", "application/x-www-form-urlencoded")
 
 
+class Answers(Protocol):
+    """A function, or the `Gateway` in one."""
+
+    async def answer(self, event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        """The reply to an event."""
+
+
 class ApiGateway:
-    """An HTTP API as an ASGI application, with a function of a `Gateway` behind it.
+    """An HTTP API as an ASGI application, with a function behind it.
 
     Attributes:
         events: those that it made.
     """
 
-    def __init__(self, gateway: Gateway, *, stage: str = "$default") -> None:
+    def __init__(self, gateway: Answers, *, stage: str = "$default") -> None:
         self.events: list[dict[str, Any]] = []
         self._gateway = gateway
         self._stage = stage
@@ -59,7 +67,7 @@ class ApiGateway:
             stage=self._stage,
         )
         event["requestContext"]["http"]["sourceIp"] = scope["client"][0]
-        event["requestContext"]["domainName"] = headers.get("host", "")
+        event["requestContext"]["domainName"] = headers.get("host", "").partition(":")[0]
         return event
 
     async def _send(self, reply: dict[str, Any], send: Any) -> None:
