@@ -10,7 +10,7 @@ import pytest
 
 from tests.bench.aws import GROUP, PLAIN, Mode, calls, load_target, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 TRIES = 4
 
