@@ -114,7 +114,7 @@ async def _count(runtime: Runtime, namespace: str, seconds: float) -> None:
     assert runtime.watching is not None
     while True:
         try:
-            runtime.watching.measures.counted(await runtime.backend.index.counts(namespace))
+            await runtime.watching.measures.count(runtime.backend.index, namespace)
         except StorageError as error:
             log.warning("can't count work items: %s", error, extra={"event": "observe.count_failed"})
         await runtime.parts.clock.sleep(seconds)

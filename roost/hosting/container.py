@@ -19,6 +19,8 @@ from roost.wiring import Runtime, open_runtime
 T = TypeVar("T")
 Kept = TypeVar("Kept")
 
+FLUSH_SECONDS = 0.5  # for OpenTelemetry at the end of an invocation; of what handlers keep back for it
+
 
 class LambdaContext(Protocol):
     """What is read of the context object that Lambda gives a handler."""
@@ -62,8 +64,8 @@ class Container(Generic[Kept]):
         try:
             return await use(self._kept)
         finally:
-            if self._runtime.watching is not None and self._runtime.watching.emf is not None:
-                self._runtime.watching.emf.flush(_to_log)
+            if self._runtime.watching is not None:  # what is kept beyond this stays in a frozen process
+                self._runtime.watching.flush(_to_log, FLUSH_SECONDS)
 
     async def _open(self) -> Runtime:
         settings = load_settings()

@@ -14,6 +14,7 @@ from roost.journal.entries import Cancelled, Committed, Entry, Failed, IndexRow
 from roost.names import Lane, State
 from roost.observe import names
 from roost.observe.names import Metric
+from roost.storage.ports import IndexQuery, WorkIndex
 
 Labels = Mapping[str, str]
 
@@ -113,10 +114,20 @@ class Measures:
         self._set(names.WORKER_LANES, count)
         self._set(names.WORKER_BUSY, busy)
 
-    def counted(self, counts: Mapping[State, int]) -> None:
-        """Somebody counted the work items."""
+    async def count(self, index: WorkIndex, namespace: str) -> None:
+        """Count the work items of a namespace, and look for the oldest of each state that is no end.
+
+        Raises:
+            StorageError: the index can't be read.
+        """
+        counts = await index.counts(namespace)
         for state in State:
             self._set(names.WORK_COUNT, counts.get(state, 0), state=state.value)
+        for state in (state for state in State if not state.is_terminal):
+            oldest = IndexQuery(state=state, namespace=namespace, oldest_first=True)
+            rows = (await index.list(oldest, limit=1)).rows if counts.get(state) else ()
+            ages = [max(0.0, self._clock.now() - row.created_at) for row in rows]
+            self._set(names.WORK_OLDEST, max(ages, default=0.0), state=state.value)
 
     # --- the watch ---
 

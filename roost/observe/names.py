@@ -170,6 +170,9 @@ WORK_FINISHED = _counter(
     "outcome",
 )
 WORK_COUNT = _gauge("roost.work.count", "{item}", "Work items by state, counted now and then.", "state")
+WORK_OLDEST = _gauge(
+    "roost.work.age.oldest", "s", "Since the oldest work item of a state that is no end was enqueued.", "state"
+)
 STEP_DURATION = _histogram(
     "roost.step.duration", "s", SECONDS, "What an engine took for a step.", "engine", "step", "outcome"
 )
@@ -286,6 +289,7 @@ LOG_EVENTS = {
     "message.foreign": "a message in the queue is not one of Roost's",
     "metrics.listening": "where metrics are served",
     "observe.count_failed": "work could not be counted for the metrics",
+    "observe.flush_failed": "the collector did not take traces and metrics before a function ended",
     "operation.rests": "an operation could not go on in this process; another takes it up",
     "receive.failed": "the storage did not give deliveries; it is tried again",
     "schedule.ended": "a schedule ended while its rule was being set",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import Counter, Histogram, Meter
@@ -12,6 +13,9 @@ from opentelemetry.metrics import _Gauge as Gauge
 from roost.errors import SettingsError
 from roost.observe.measures import Labels
 from roost.observe.names import METRICS, Metric
+
+if TYPE_CHECKING:
+    from roost.observe.sdk import Own
 
 SERVICE_NAME = "roost"
 
@@ -51,7 +55,7 @@ class OtelSink:
         self._gauges[metric.name].set(value, labels)
 
 
-def set_up(environ: Mapping[str, str] | None = None) -> Callable[[], None]:
+def set_up(environ: Mapping[str, str] | None = None) -> Own:
     """Set up OpenTelemetry's SDK by its own environment variables, unless the program did.
 
     `OTEL_TRACES_EXPORTER` and `OTEL_METRICS_EXPORTER` may be `otlp` (the default, over
@@ -59,7 +63,7 @@ def set_up(environ: Mapping[str, str] | None = None) -> Callable[[], None]:
     `OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER` …), the SDK reads itself.
 
     Returns:
-        What sends the rest at the end. Where the program set the SDK up, it does nothing.
+        What was set up here; nothing, where the program did.
 
     Raises:
         SettingsError: the SDK is not installed, or an exporter is not known.
@@ -73,14 +77,9 @@ def set_up(environ: Mapping[str, str] | None = None) -> Callable[[], None]:
         raise SettingsError(
             "OpenTelemetry's SDK is not installed", hint="pip install 'roost-runtime[otel]'"
         ) from None
-    ends = []
+    made = []
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-        ends.append(sdk.set_up_traces(environ.get("OTEL_TRACES_EXPORTER", "otlp"), SERVICE_NAME))
+        made.append(sdk.set_up_traces(environ.get("OTEL_TRACES_EXPORTER", "otlp"), SERVICE_NAME))
     if type(metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider":
-        ends.append(sdk.set_up_metrics(environ.get("OTEL_METRICS_EXPORTER", "otlp"), SERVICE_NAME))
-
-    def end() -> None:
-        for one in ends:
-            one()
-
-    return end
+        made.append(sdk.set_up_metrics(environ.get("OTEL_METRICS_EXPORTER", "otlp"), SERVICE_NAME))
+    return sdk.Own(made)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Sequence
+from typing import Protocol
 
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -19,11 +21,51 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 
 from roost.errors import SettingsError
 
-_FLUSH_MILLIS = 5000  # what a collector that is away may delay the end of a program
+_END_SECONDS = 5.0  # what a collector that is away may delay the end of a program
 
 
-def set_up_traces(exporter: str, service: str) -> Callable[[], None]:
-    """Make a tracer provider that of the process; gives what ends it.
+class Provider(Protocol):
+    """What is asked of a provider of the SDK."""
+
+    def force_flush(self, timeout_millis: int = ...) -> bool:
+        """Send what is kept."""
+
+    def shutdown(self) -> None:
+        """Send the rest, and end."""
+
+
+class Own:
+    """The providers that Roost made, and that nobody else flushes or ends."""
+
+    def __init__(self, providers: Sequence[Provider]) -> None:
+        self._providers = providers
+        self._flushing: threading.Thread | None = None
+
+    def flush(self, seconds: float) -> bool:
+        """Send what is kept; whether it was sent within so many seconds.
+
+        The SDK's span processor waits for its exporter however long that takes, so it is left
+        to a thread. One that still hangs at the next call is waited for in place of another.
+        """
+        if self._flushing is None or not self._flushing.is_alive():
+            self._flushing = threading.Thread(target=self._flush, name="roost-otel-flush", daemon=True)
+            self._flushing.start()
+        self._flushing.join(seconds)
+        return not self._flushing.is_alive()
+
+    def _flush(self) -> None:
+        for provider in self._providers:
+            provider.force_flush()
+
+    def end(self) -> None:
+        """Send the rest, for as long as that may delay the end of a program, and stop."""
+        if self._providers and self.flush(_END_SECONDS):
+            for provider in self._providers:
+                provider.shutdown()
+
+
+def set_up_traces(exporter: str, service: str) -> Provider:
+    """Make a tracer provider that of the process.
 
     Raises:
         SettingsError: the exporter is not known.
@@ -33,16 +75,11 @@ def set_up_traces(exporter: str, service: str) -> Callable[[], None]:
     if to is not None:
         provider.add_span_processor(BatchSpanProcessor(to))
     trace.set_tracer_provider(provider)
-
-    def end() -> None:
-        provider.force_flush(_FLUSH_MILLIS)
-        provider.shutdown()
-
-    return end
+    return provider
 
 
-def set_up_metrics(exporter: str, service: str) -> Callable[[], None]:
-    """Make a meter provider that of the process; gives what ends it.
+def set_up_metrics(exporter: str, service: str) -> Provider:
+    """Make a meter provider that of the process.
 
     Raises:
         SettingsError: the exporter is not known.
@@ -51,11 +88,7 @@ def set_up_metrics(exporter: str, service: str) -> Callable[[], None]:
     readers = [] if to is None else [PeriodicExportingMetricReader(to)]
     provider = MeterProvider(readers, resource=_resource(service), shutdown_on_exit=False)
     metrics.set_meter_provider(provider)
-
-    def end() -> None:
-        provider.shutdown(_FLUSH_MILLIS)
-
-    return end
+    return provider
 
 
 def _span_exporter(name: str) -> SpanExporter | None:

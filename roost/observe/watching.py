@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,10 @@ from roost.observe.measures import Measures, Sink
 if TYPE_CHECKING:
     from roost.observe.emf import EmfSink
     from roost.observe.prometheus import PrometheusSink
+    from roost.observe.sdk import Own
     from roost.observe.traces import Traces
+
+log = logging.getLogger("roost.observe")
 
 SCOPE = "roost"
 """The name of the instrumentation scope."""
@@ -32,6 +36,7 @@ class Watching:
         traces: None: nobody traces.
         prometheus: the registry to serve, if metrics go there.
         emf: what is to be flushed after each invocation, if metrics go there.
+        own: OpenTelemetry's providers, if they are Roost's own.
     """
 
     def __init__(
@@ -41,12 +46,28 @@ class Watching:
         *,
         prometheus: PrometheusSink | None = None,
         emf: EmfSink | None = None,
+        own: Own | None = None,
     ) -> None:
         self.measures = measures
         self.prometheus = prometheus
-        self.emf = emf
+        self._emf = emf
+        self._own = own
         self._traces = traces
         self._all: Sequence[Measures | Traces] = [measures] if traces is None else [measures, traces]
+
+    def flush(self, write: Callable[[str], object], seconds: float) -> None:
+        """Send what was taken in, as a function does before it is frozen.
+
+        Args:
+            write: takes embedded metrics, one document at a time.
+            seconds: how long OpenTelemetry's collector may take.
+        """
+        if self._emf is not None:
+            self._emf.flush(write)
+        if self._own is not None and not self._own.flush(seconds):
+            log.warning(
+                "the collector took more than %.1f s", seconds, extra={"event": "observe.flush_failed"}
+            )
 
     def enqueuing(self, work_id: str, engine: str, lane: Lane, at: float) -> str:
         """See `Observer`."""
@@ -147,12 +168,12 @@ def watch(
             return
         yield Watching(_measures(sinks, clock, scheme), prometheus=prometheus, emf=emf)
         return
-    otel_sink, traces, end = _otel(clock, scheme)
+    otel_sink, traces, own = _otel(clock, scheme)
     try:
         measures = _measures([*sinks, otel_sink], clock, scheme)
-        yield Watching(measures, traces, prometheus=prometheus, emf=emf)
+        yield Watching(measures, traces, prometheus=prometheus, emf=emf, own=own)
     finally:
-        end()
+        own.end()
 
 
 def _measures(sinks: Sequence[Sink], clock: Clock, scheme: str) -> Measures:
@@ -174,8 +195,8 @@ def _emf(settings: Settings, clock: Clock) -> EmfSink:
     return EmfSink(settings.storage.partition(":")[2] or settings.aws.stack, clock)
 
 
-def _otel(clock: Clock, scheme: str) -> tuple[Sink, Traces, Callable[[], None]]:
-    """The sink and the traces, and what ends them."""
+def _otel(clock: Clock, scheme: str) -> tuple[Sink, Traces, Own]:
+    """The sink and the traces, and what sends and ends them."""
     try:
         from opentelemetry import metrics, trace
 
@@ -183,10 +204,10 @@ def _otel(clock: Clock, scheme: str) -> tuple[Sink, Traces, Callable[[], None]]:
         from roost.observe.traces import Traces
     except ModuleNotFoundError as error:
         raise _missing(error, "opentelemetry", "otel") from None
-    end = otel.set_up()
+    own = otel.set_up()
     system = "aws_sqs" if scheme == "aws" else f"roost_{scheme}"
     traces = Traces(trace.get_tracer(SCOPE, version("roost-runtime")), clock, system)
-    return otel.OtelSink(metrics.get_meter(SCOPE, version("roost-runtime"))), traces, end
+    return otel.OtelSink(metrics.get_meter(SCOPE, version("roost-runtime"))), traces, own
 
 
 def _missing(error: ModuleNotFoundError, package: str, extra: str) -> Exception:

@@ -167,7 +167,10 @@ async def _everything() -> World:
     await world.client.cancel(hung, "enough", by_seconds=0.0)
     await asyncio.sleep(120)
     await world.stop(first)
-    world.watching.measures.counted(await world.memory.index.counts(""))
+    await world.client.enqueue("demo", {}, delay_seconds=3600.0)
+    await asyncio.sleep(90)
+    await world.client.enqueue("demo", {}, delay_seconds=3600.0)
+    await world.watching.measures.count(world.memory.index, "")
     return world
 
 
@@ -260,6 +263,9 @@ def test_outcomes_are_counted(everything: World) -> None:
     assert world.value("roost.lease.takeovers", reason="claim") == 1
     assert world.value("roost.journal.conflicts", kind="committed") == 1
     assert world.value("roost.claims.held") == 0
+    assert world.value("roost.work.count", state="scheduled") == 2
+    assert world.value("roost.work.age.oldest", state="scheduled") == pytest.approx(90, abs=1)
+    assert world.value("roost.work.age.oldest", state="queued") == 0
     assert world.value("roost.worker.lanes.busy") == 0
     outcomes = {s.attributes[names.OUTCOME] for s in world.found("step") if s.attributes}
     assert outcomes <= set(STEP_OUTCOMES)
