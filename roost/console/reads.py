@@ -9,7 +9,8 @@ from roost.clock import Clock
 from roost.console.shared import Shared
 from roost.core import bodies
 from roost.core.client import Client, WorkView
-from roost.core.where import Where, fingerprint
+from roost.core.step_log import fingerprint
+from roost.core.where import Where
 from roost.errors import InputError, WorkNotFound
 from roost.journal.claims import ResourceView
 from roost.journal.entries import Committed, Entry, IndexRow
@@ -74,7 +75,7 @@ def group(rows: Sequence[IndexRow]) -> list[Group]:
     """Failed rows by engine, step and like error; the largest group first."""
     groups: dict[str, Group] = {}
     for row in rows:
-        key = fingerprint(row)
+        key = fingerprint(row.engine, row.step, row.reason)
         if key not in groups:
             groups[key] = Group(key, row.engine, row.step, row.reason)
         groups[key].rows.append(row)

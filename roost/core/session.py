@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from roost import jsonio
-from roost.core import bodies, claims, directives, migration, outside, records, versions
+from roost.core import bodies, claims, directives, migration, outside, records, step_log, versions
 from roost.core.attempt import (
     DEADLINE,
     Artifacts,
@@ -212,7 +212,7 @@ class Session(Opening):
             event, dumped = await self._conclude(spec, outcome, spent - began, goes_on)
             del outcome  # a state that the engine returned is not kept while its commit is under way
             entry = await (self._append(event) if dumped is None else self._commit(event, dumped))
-            _log_step(entry, spent - began)
+            step_log.log_step(entry, spent - began)
             if self._told is not None:
                 self._told.step_ended(entry, spent - began)
             if self._control.lease is not None:
@@ -247,7 +247,8 @@ class Session(Opening):
             self._must_ask = answer.is_counted
             return True
         by = tuple(dict.fromkeys([owner.work_id for owner in answer.owners] + list(answer.ahead)))
-        await self._append(Blocked(by[:10], answer.retry_at, tuple(answer.limited[:10])))
+        entry = await self._append(Blocked(by[:10], answer.retry_at, tuple(answer.limited[:10])))
+        step_log.log_blocked(entry)
         # A release between the refusal and the entry above called us while we still held the
         # lease, and that call came to nothing; so look again now that the entry stands.
         now = self._parts.clock.now()
@@ -514,15 +515,3 @@ class Session(Opening):
             lambda: claims.change(self._parts, resource, Close(until, self.work_id), namespace=namespace)
         )
         self._must_ask = bool(self._item.resources)
-
-
-def _log_step(entry: Entry, seconds: float) -> None:
-    """A line for a step that failed; and one for each that was committed, for who debugs."""
-    event = entry.event
-    fields = {"position": entry.position, "duration_ms": round(seconds * 1000, 3)}
-    if isinstance(event, AttemptFailed | Failed):
-        extra = {"event": "step.failed", "error_type": event.error.type, **fields}
-        log.warning("%s: step failed: %s", entry.work_id, event.error.type, extra=extra)
-    elif isinstance(event, Committed) and log.isEnabledFor(logging.DEBUG):
-        extra = {"event": "step.committed", "version": event.version, "step": event.step, **fields}
-        log.debug("%s: version %d is committed", entry.work_id, event.version, extra=extra)

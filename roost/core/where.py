@@ -8,7 +8,6 @@ together: `reason:"*no answer*"`. What the index can't do is done on its rows, p
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +16,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol
 
 from roost import times
+from roost.core.step_log import fingerprint
 from roost.errors import InputError
 from roost.journal.entries import IndexRow
 from roost.models import Lane, State
@@ -26,8 +26,6 @@ TOKENS_MAX = 20
 TEXT_MAX_CHARS = 1000
 SCAN_MAX = 2000  # rows that one page of a filter looks at, where the index can't do all of it
 SCAN_PAGE = 200
-_NUMBER = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-fA-F]{8,}\b|\d+")
-_QUOTED = re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"")
 _SPLIT = re.compile(r'(?:"[^"]*"|\S)+')
 _GLOB = re.compile(r"([*?\[])")
 _TOKEN = re.compile(r"(?P<not>-?)(?P<name>[a-z]+)(?P<how>[:<>])(?P<value>.+)")
@@ -40,7 +38,7 @@ _TEXTS: dict[str, Callable[[IndexRow], str]] = {
     "id": lambda row: row.work_id,
     "reason": lambda row: row.reason,
     "parent": lambda row: row.parent_id or "",
-    "error": lambda row: fingerprint(row),
+    "error": lambda row: fingerprint(row.engine, row.step, row.reason),
 }
 _AGES: dict[str, Callable[[IndexRow], float]] = {
     "created": lambda row: row.created_at,
@@ -112,12 +110,6 @@ class Where:
         if self.query.oldest_first:
             parts += ["--sort", "oldest"]
         return " ".join(parts)
-
-
-def fingerprint(row: IndexRow) -> str:
-    """Alike for errors that differ in numbers, ids and quoted values only: 10 hexadecimal digits."""
-    shape = _QUOTED.sub("…", _NUMBER.sub("#", row.reason))
-    return hashlib.sha256(f"{row.engine}\n{row.step}\n{shape}".encode()).hexdigest()[:10]
 
 
 def token(name: str, value: str) -> str:

@@ -171,7 +171,10 @@ WORK_FINISHED = _counter(
 )
 WORK_COUNT = _gauge("roost.work.count", "{item}", "Work items by state, counted now and then.", "state")
 WORK_OLDEST = _gauge(
-    "roost.work.age.oldest", "s", "Since the oldest work item of a state that is no end was enqueued.", "state"
+    "roost.work.age.oldest",
+    "s",
+    "Since the oldest work item of a state that is no end was enqueued.",
+    "state",
 )
 STEP_DURATION = _histogram(
     "roost.step.duration", "s", SECONDS, "What an engine took for a step.", "engine", "step", "outcome"
@@ -267,8 +270,11 @@ LOG_FIELDS = (
     "position",
     "worker_id",
     "lane",
+    "resource",
     "duration_ms",
+    "bytes",
     "error_type",
+    "error_fingerprint",
     "trace_id",
     "span_id",
     "stack",
@@ -279,6 +285,7 @@ LOG_FIELDS = (
 LOG_EVENTS = {
     "budget.low": "a budget is nearly used up",
     "budget.used_up": "a budget is used up; the work is parked",
+    "claims.blocked": "work waits for resources (level debug)",
     "console.engine": "an engine of the console could not be loaded",
     "console.failed": "a request to the console met a bug",
     "delivery.rejected": "a delivery went to the dead letters",

@@ -26,10 +26,13 @@ from roost.cli.logs import JsonFormatter
 from roost.core.client import Client
 from roost.core.observe import SESSION_ENDS, STEP_OUTCOMES
 from roost.core.parts import CoreSettings, Parts
+from roost.core.step_log import fingerprint
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry
 from roost.errors import StorageUnavailable
+from roost.journal.limits import Close
 from roost.models import Child, Join, Snapshot, WaitFor, WorkItem
+from roost.names import State
 from roost.observe import names, traces
 from roost.observe.emf import VALUES_MAX, EmfSink
 from roost.observe.measures import Measures
@@ -38,6 +41,7 @@ from roost.observe.prometheus import PrometheusSink
 from roost.observe.watching import Watching
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.memory import MemoryBackend
+from roost.storage.ports import IndexQuery
 from roost.testing.contract.process import Scripted
 from roost.testing.virtual_time import SeededIds, VirtualClock, run
 
@@ -364,17 +368,29 @@ async def test_a_line_of_a_session_says_whose_it_is() -> None:
     handler.setFormatter(JsonFormatter())
     logger = logging.getLogger("roost")
     logger.addHandler(handler)
+    before = logger.level
+    logger.setLevel(logging.DEBUG)
     try:
         world = World(Life())
         work_id = await world.client.enqueue("demo", {"do": "fail"})
+        await world.client.enqueue("demo", {})
+        await world.works(5)
+        await world.client.change_resource("r", Close(world.clock.now() + 60.0))
+        await world.client.enqueue("demo", {}, resources=("r",))
         await world.works(5)
     finally:
         logger.removeHandler(handler)
-    [line] = [line for line in map(json.loads, records) if line["event"] == "step.failed"]
+        logger.setLevel(before)
+    lines = {line["event"]: line for line in map(json.loads, records)}
+    assert lines["step.committed"]["bytes"] > 0
+    assert lines["claims.blocked"]["resource"] == "r"
+    line = lines["step.failed"]
     assert line.keys() <= set(names.LOG_FIELDS)
     assert (line["work_id"], line["engine"], line["token"], line["attempt"]) == (work_id, "demo", 1, 1)
     assert line["error_type"] == "FailWork"
-    [step] = world.found("step")
+    [row] = (await world.client.list(IndexQuery(state=State.FAILED))).rows
+    assert line["error_fingerprint"] == fingerprint(row.engine, row.step, row.reason), "the console's group"
+    step = world.found("step")[0]
     assert line["trace_id"] == f"{step.context.trace_id:032x}"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["ts"])
 
