@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost import times
-from roost.cli import operations, options
+from roost.cli import completion, operations, options
 from roost.cli.output import CONFLICT, OK, is_terminal, plain, print_json_line, safe, say
 from roost.errors import ConflictError, InputError, WorkNotFound
 from roost.names import NAMESPACE_MARK, State, check_id
@@ -24,14 +24,20 @@ if TYPE_CHECKING:
 IdsArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[WORK_ID...]", help="Work items; or choose them by a filter.", callback=options.check_ids
+        metavar="[WORK_ID...]",
+        help="Work items; or choose them by a filter.",
+        callback=options.check_ids,
+        autocompletion=completion.work_ids,
     ),
 ]
 Reason = Annotated[
     str, typer.Option("--reason", metavar="TEXT", help="Why; kept in the journal, with your name.")
 ]
 StateOption = Annotated[State | None, typer.Option("--state", help="All in this state.")]
-EngineOption = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="All of this engine.")]
+EngineOption = Annotated[
+    str | None,
+    typer.Option("--engine", metavar="NAME", help="All of this engine.", autocompletion=completion.engines),
+]
 Prefix = Annotated[str | None, typer.Option("--prefix", metavar="TEXT", help="All whose ids begin so.")]
 Label = Annotated[str | None, typer.Option("--label", metavar="NAME=VALUE", help="All with this label.")]
 Why = Annotated[

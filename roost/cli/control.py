@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost import times
-from roost.cli import acting, look, options
+from roost.cli import acting, completion, look, options
 from roost.cli.acting import Deed, Filter, act
 from roost.cli.output import OK, plain, print_json, print_table, say
 from roost.errors import InputError
@@ -71,7 +71,13 @@ def _run(deed: Deed, work_ids: list[str] | None, chosen: Filter, settings: Any) 
 
 
 EngineSwitch = Annotated[
-    str | None, typer.Option("--engine", metavar="NAME", help="The engine itself: none of its work begins.")
+    str | None,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="The engine itself: none of its work begins.",
+        autocompletion=completion.engines,
+    ),
 ]
 LaneSwitch = Annotated[Lane | None, typer.Option("--lane", help="The lane itself: nothing is taken from it.")]
 
@@ -355,7 +361,10 @@ def fork(
         list[str] | None,
         typer.Option("--set", metavar="PATH=JSON", help='data.x=5 or payload.x="text"; repeatable.'),
     ] = None,
-    engine: Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Another engine.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", metavar="NAME", help="Another engine.", autocompletion=completion.engines),
+    ] = None,
     priority: Annotated[int | None, typer.Option("--priority", help="Another priority.")] = None,
     limits: Annotated[
         list[str] | None, typer.Option("--budget", metavar="NAME=N", help="Another budget; repeatable.")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from roost.cli import aws, options
+from roost.cli import aws, completion, options
 from roost.cli.output import OK, print_json_line, say
 from roost.errors import RoostError
 
@@ -72,7 +72,12 @@ def dev_aws(
     ] = None,
     engines: Annotated[
         str | None,
-        typer.Option("--engines", metavar="A,B", help="What the worker runs, as `roost worker` takes it."),
+        typer.Option(
+            "--engines",
+            metavar="A,B",
+            help="What the worker runs, as `roost worker` takes it.",
+            autocompletion=completion.engines,
+        ),
     ] = None,
     has_worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Start a worker, too.")] = True,
     as_json: options.Json = False,

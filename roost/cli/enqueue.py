@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost import times
-from roost.cli import options
+from roost.cli import completion, options
 from roost.cli.control import amounts
 from roost.cli.output import print_json
 from roost.errors import EngineNotFound, InputError, RoostError
@@ -35,7 +35,10 @@ _WITH_CAPACITY = re.compile(r"(.+)=(\d{1,9})", re.DOTALL)
 
 def enqueue(
     engine: Annotated[
-        str | None, typer.Option("--engine", metavar="NAME", help="The engine that runs it.")
+        str | None,
+        typer.Option(
+            "--engine", metavar="NAME", help="The engine that runs it.", autocompletion=completion.engines
+        ),
     ] = None,
     payload: Annotated[
         str | None, typer.Option("--payload", metavar="JSON", help="A JSON object, @FILE, or - for stdin.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roost.cli import options
+from roost.cli import completion, options
 from roost.cli.output import FAILED, OK, print_json, say
 from roost.errors import InputError
 
@@ -23,7 +23,9 @@ def lab(
     engine: Annotated[
         str,
         typer.Argument(
-            metavar="ENGINES", help="module:attribute, or an installed name; the first of several is tried."
+            metavar="ENGINES",
+            help="module:attribute, or an installed name; the first of several is tried.",
+            autocompletion=completion.engines,
         ),
     ],
     payload: Annotated[str, typer.Option("--payload", metavar="JSON", help="Of the work; or @FILE.")] = "{}",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost import times
-from roost.cli import acting, options, spent
+from roost.cli import acting, completion, options, spent
 from roost.cli.output import (
     OK,
     TIMED_OUT,
@@ -208,7 +208,10 @@ def _next_command(view: WorkView) -> str:
 
 def list_work(
     state: Annotated[State | None, typer.Option("--state", help="Only work in this state.")] = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="Only work of this engine.")] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option("--engine", help="Only work of this engine.", autocompletion=completion.engines),
+    ] = None,
     prefix: Annotated[str | None, typer.Option("--prefix", help="Only ids that begin so.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="At most so many.")] = 50,
     label: acting.Label = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from roost.cli import completion
 from roost.names import check_work_id
 
 if TYPE_CHECKING:
@@ -37,19 +38,39 @@ def check_ids(given: str | list[str] | None) -> str | list[str] | None:
 
 WorkIdArgument = Annotated[
     str,
-    typer.Argument(metavar="WORK_ID", help="The id that `roost enqueue` printed.", callback=check_ids),
+    typer.Argument(
+        metavar="WORK_ID",
+        help="The id that `roost enqueue` printed.",
+        callback=check_ids,
+        autocompletion=completion.work_ids,
+    ),
 ]
 WorkIdsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="WORK_ID...", help="Ids that `roost enqueue` printed.", callback=check_ids),
+    typer.Argument(
+        metavar="WORK_ID...",
+        help="Ids that `roost enqueue` printed.",
+        callback=check_ids,
+        autocompletion=completion.work_ids,
+    ),
 ]
 OptionalWorkIdsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[WORK_ID]...", help="Only these work items.", callback=check_ids),
+    typer.Argument(
+        metavar="[WORK_ID]...",
+        help="Only these work items.",
+        callback=check_ids,
+        autocompletion=completion.work_ids,
+    ),
 ]
 OptionalWorkIdArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[WORK_ID]", help="One work item; all without it.", callback=check_ids),
+    typer.Argument(
+        metavar="[WORK_ID]",
+        help="One work item; all without it.",
+        callback=check_ids,
+        autocompletion=completion.work_ids,
+    ),
 ]
 
 
@@ -62,7 +83,7 @@ def settings_of(storage: str | None, home: Path | None, config: Path | None, **o
 
 def run(settings: Settings, use: Callable[[Runtime], Awaitable[int]], *, engines: str | None = None) -> None:
     """Open the storage, do something with it, and end with its exit code."""
-    finish(_opened(settings, use, engines))
+    finish(opened(settings, use, engines))
 
 
 def finish(main: Coroutine[Any, Any, int]) -> None:
@@ -84,7 +105,7 @@ class Remote:
 REMOTE = Remote()
 
 
-async def _opened(settings: Settings, use: Callable[[Runtime], Awaitable[int]], engines: str | None) -> int:
+async def opened(settings: Settings, use: Callable[[Runtime], Awaitable[int]], engines: str | None) -> int:
     if REMOTE.url is not None:
         from roost.cli.remote import open_remote
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from roost.cli import options
+from roost.cli import completion, options
 
 if TYPE_CHECKING:
     from roost.wiring import Runtime
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 def worker(
     engines: Annotated[
         str | None,
-        typer.Option("--engines", metavar="A,B", help="Installed engines, `all`, or module:attribute."),
+        typer.Option(
+            "--engines",
+            metavar="A,B",
+            help="Installed engines, `all`, or module:attribute.",
+            autocompletion=completion.engines,
+        ),
     ] = None,
     concurrency: Annotated[int | None, typer.Option(help="Work items at a time.")] = None,
     lease: Annotated[
