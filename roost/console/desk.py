@@ -21,6 +21,7 @@ from roost.console.pulse import Pulse
 from roost.console.reads import Reads
 from roost.console.redaction import Redaction
 from roost.console.shared import Shared
+from roost.core import requests
 from roost.core.client import Client, WorkView
 from roost.driving import Drivers
 from roost.journal.explain import Explanation, Facts, explain
@@ -75,13 +76,18 @@ class Desk:
         """Epoch seconds."""
         return self.runtime.parts.clock.now()
 
-    def client(self, principal: Principal) -> Client:
-        """A client that writes into the journal who asked."""
+    def client(self, principal: Principal, request: requests.Request | None = None) -> Client:
+        """A client that writes into the journal who asked.
+
+        Args:
+            request: under an idempotency key, which it carries out.
+        """
         return Client(
             self.runtime.parts,
             engines=self.runtime.engines,
             actor=principal.actor,
             namespace=self.settings.namespace,
+            request=request,
         )
 
     def engine_target(self, engine: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from roost.core import bodies, claims, conversations, keys, new_work, outside, versions
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
+from roost.core.requests import Request
 from roost.core.switches import Switches
 from roost.core.talking import Talking
 from roost.core.where import Found, Where, find
@@ -86,6 +87,7 @@ class Client(Talking):
             `payload_model`; other engines are taken on trust.
         actor: written into the entries it appends.
         namespace: of the work that it enqueues and lists; ids without a namespace are of it.
+        request: that it carries out, once, however often that is tried.
     """
 
     def __init__(
@@ -95,8 +97,9 @@ class Client(Talking):
         engines: EngineRegistry | None = None,
         actor: str = "client",
         namespace: str = "",
+        request: Request | None = None,
     ) -> None:
-        super().__init__(parts, actor, namespace)
+        super().__init__(parts, actor, namespace, request)
         self._engines = engines
 
     # --- enqueueing ----------------------------------------------------------

@@ -79,7 +79,8 @@ async def bind(
 async def enqueue_bound(parts: Parts, entry: Entry) -> None:
     """Enqueue the work of a binding, unless it is there."""
     assert isinstance(entry.event, KeyBound)
+    work, work_id = entry.event.work, entry.event.work_id
+    assert work is not None
     assert entry.body is not None
-    event, work_id = entry.event, entry.event.work_id
-    first = new_work.entry_of(parts, event.work, entry.body, work_id=work_id, actor=entry.actor)
+    first = new_work.entry_of(parts, work, entry.body, work_id=work_id, actor=entry.actor)
     await new_work.store(parts, [first])

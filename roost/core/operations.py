@@ -14,6 +14,7 @@ from roost.core import bulk, forks, new_work, outside, switches, versions
 from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.bulk import Action, Part
 from roost.core.parts import Parts
+from roost.core.requests import Request
 from roost.core.where import Where
 from roost.errors import ConflictError, InputError, WorkNotFound
 from roost.journal.entries import (
@@ -39,8 +40,9 @@ _TRIES = 20  # lost races of an operator's append; each means that the work item
 class Operations:
     """Acts on work, on behalf of `actor`."""
 
-    def __init__(self, parts: Parts, actor: str, namespace: str) -> None:
+    def __init__(self, parts: Parts, actor: str, namespace: str, request: Request | None = None) -> None:
         self._parts = parts
+        self._request = request
         self._actor = actor
         self._namespace = check_namespace(namespace)
 
@@ -286,11 +288,15 @@ class Operations:
     async def _act(self, work_id: str, event: Event, verb: str, *, is_for_terminal: bool) -> None:
         """Append as an outsider, after what stands."""
         work_id = self._whole(work_id)
+        request = self._request
         for _ in range(_TRIES):
             tail = await self._tail(work_id)
+            if request is not None and await request.find(self._parts, tail) is not None:
+                return
             if tail.control.state.is_terminal is not is_for_terminal:
                 raise ConflictError(f"work item {work_id!r} is {tail.control.state}; it can't be {verb}")
-            if await outside.append(self._parts, tail, event, actor=self._actor) is not None:
+            entry_id = request.entry_id(work_id) if request is not None else None
+            if await outside.append(self._parts, tail, event, actor=self._actor, entry_id=entry_id):
                 return
         raise ConflictError(f"work item {work_id!r} moves too fast to be {verb}", hint="Try again.")
 

@@ -40,7 +40,15 @@ _RACE_PAUSE_SECONDS = 0.02
 _TOGETHER = 10  # children that are asked to end at the same time
 
 
-def follow(parts: Parts, tail: Entry, event: Event, *, actor: str, body: Body | None = None) -> Entry:
+def follow(
+    parts: Parts,
+    tail: Entry,
+    event: Event,
+    *,
+    actor: str,
+    body: Body | None = None,
+    entry_id: str | None = None,
+) -> Entry:
     """The entry that would follow `tail` with `event`."""
     at = parts.clock.now()
     position = tail.position + 1
@@ -51,7 +59,7 @@ def follow(parts: Parts, tail: Entry, event: Event, *, actor: str, body: Body | 
     return Entry(
         work_id=tail.work_id,
         position=position,
-        entry_id=parts.ids.unique(),
+        entry_id=entry_id or parts.ids.unique(),
         at=at,
         actor=actor,
         event=event,
@@ -61,7 +69,13 @@ def follow(parts: Parts, tail: Entry, event: Event, *, actor: str, body: Body | 
 
 
 async def append(
-    parts: Parts, tail: Entry, event: Event, *, actor: str, body: Body | None = None
+    parts: Parts,
+    tail: Entry,
+    event: Event,
+    *,
+    actor: str,
+    body: Body | None = None,
+    entry_id: str | None = None,
 ) -> Entry | None:
     """Append `event` after `tail`, and do what follows from it.
 
@@ -69,11 +83,14 @@ async def append(
     that no sweeper would look at, and who appends may die before the delivery is sent.
     While a lease is held, its end brings somebody; the row is then its holder's.
 
+    Args:
+        entry_id: where the same append may be made by several, its id.
+
     Returns:
         The entry, or None if the position was taken: the caller reads the tail and
         decides anew.
     """
-    entry = follow(parts, tail, event, actor=actor, body=body)
+    entry = follow(parts, tail, event, actor=actor, body=body, entry_id=entry_id)
     is_held = entry.control.lease is not None
     standing = await parts.backend.journal.append(entry, with_row=not is_held)
     if standing.entry_id != entry.entry_id:

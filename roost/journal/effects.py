@@ -123,7 +123,7 @@ _MAY_SATISFY = {
 
 def _of_line(event: Event) -> tuple[Effect, ...]:
     if isinstance(event, KeyBound):
-        return (EnqueueBound(),)
+        return (EnqueueBound(),) if event.work is not None else ()
     if isinstance(event, TurnTaken) and event.interrupts:
         return Interrupt(), StartTurns()
     return (StartTurns(),)

@@ -440,13 +440,14 @@ class Switched(Struct, frozen=True, omit_defaults=True):
 class KeyBound(Struct, frozen=True, omit_defaults=True):
     """In the journal of an idempotency key: it stands for new work until an instant.
 
-    Its body is the body of `work`, which is enqueued for it.
+    Its body is the body of `work`, which is enqueued for it. Without `work` the key stands for
+    a request, and the body says what was asked and answered (`core/requests.py`).
     """
 
     kind: ClassVar = Kind.KEY_BOUND
     work_id: str
     until: float
-    work: Enqueued
+    work: Enqueued | None = None
 
 
 class TurnGiven(Struct, frozen=True, omit_defaults=True):

@@ -9,6 +9,8 @@ import pytest
 
 from roost.console.api.openapi import document
 from roost.console.api.operations import OPERATIONS, PREFIX
+from roost.core import requests
+from roost.core.client import Client
 from tests.console.conftest import Desk, Make
 
 
@@ -102,6 +104,63 @@ def test_a_key_is_kept_by_the_storage_not_by_the_process(make: Make) -> None:
     assert second.json() == {"work_id": first.json()["work_id"], "deduplicated": True}
     changed = post(other, "/work", {**body, "payload": {"steps": [1]}}, **{"Idempotency-Key": "k2"})
     assert changed.status_code == 201
+
+
+ACTS: tuple[tuple[str, dict[str, Any], str], ...] = (
+    ("cancel", {"reason": "x"}, "cancel_requested"),
+    ("pause", {}, "paused"),
+    ("resume", {}, "resumed"),
+    ("signal", {"name": "go", "data": 1}, "signaled"),
+    ("budget", {"limits": {"usd": 1}}, "budget_set"),
+    ("retry", {}, "retried"),
+    ("fork", {"version": 1}, ""),
+)
+
+
+@pytest.mark.parametrize(("verb", "body", "kind"), ACTS, ids=[verb for verb, _, _ in ACTS])
+def test_a_key_acts_once_whichever_process_is_asked(
+    make: Make, verb: str, body: dict[str, Any], kind: str
+) -> None:
+    """Another process over the same storage gives the answer that stands; another request is refused."""
+    desk, other = make(storage="local"), make(storage="local")
+    work_id = desk.enqueue({}) if verb in ("retry", "fork") else desk.enqueue({}, delay_seconds=1000)
+    if verb in ("retry", "fork"):
+        desk.work()
+    key = {"Idempotency-Key": f"{verb}/1"}
+    first = post(desk, f"/work/{work_id}/{verb}", body, **key)
+    assert first.status_code == 200, first.text
+    desk.enqueue({}, delay_seconds=1000)  # the world goes on
+    again = post(other, f"/work/{work_id}/{verb}", body, **key)
+    assert (again.status_code, again.json()) == (200, first.json())
+    reused = post(other, f"/work/{work_id}/{verb}", {**body, "reason": "another"}, **key)
+    assert reused.status_code in (400, 409)
+    entries = get(other, f"/work/{work_id}/journal")["entries"]
+    assert [entry["kind"] for entry in entries].count(kind) == (1 if kind else 0)
+    if verb == "fork":
+        assert first.json()["work_id"] != work_id
+        assert len(get(other, "/work")["rows"]) == 3
+
+
+def test_a_process_that_dies_before_it_answers_has_acted_once(make: Make) -> None:
+    """The request was begun and its entry appended; who is asked again finds that entry."""
+    desk, other = make(storage="local"), make(storage="local")
+    work_id = desk.enqueue({}, delay_seconds=1000)
+
+    async def die() -> None:
+        parts = desk.runtime.parts
+        actor, asked = "console:root", requests.digest_of(f"{PREFIX}/work/{work_id}/pause", b"{}".hex())
+        who = desk.app_desk.authenticator.principal({"client": ("127.0.0.1", 1)})
+        place = requests.digest_of("", who.name, "pause_work", "k")
+        begun = await requests.begin(parts, place, asked, actor=actor)
+        assert isinstance(begun, requests.Request)
+        await Client(parts, request=begun).pause(work_id, "first")
+        await Client(parts).resume(work_id, "somebody else")
+
+    desk.run(die())
+    again = post(other, f"/work/{work_id}/pause", {}, **{"Idempotency-Key": "k"})
+    assert again.status_code == 200
+    kinds = [entry["kind"] for entry in get(other, f"/work/{work_id}/journal")["entries"]]
+    assert kinds == ["resumed", "paused", "enqueued"]
 
 
 def test_an_action_on_many_is_first_only_looked_at(desk: Desk) -> None:

@@ -22,9 +22,8 @@ async def enqueue_work(call: Call) -> Answer:
             "Both an Idempotency-Key and a work_id are given.",
             "Give one.",
         )
-    client = call.desk.client(call.principal)
     before = call.desk.now
-    work_id = await client.enqueue(
+    work_id = await call.client.enqueue(
         body.engine,
         body.payload,
         resources=body.resources,
@@ -45,55 +44,51 @@ async def enqueue_work(call: Call) -> Answer:
 
 async def cancel_work(call: Call) -> Answer:
     body = call.body(shapes.Cancel)
-    client = call.desk.client(call.principal)
-    await client.cancel(call.work_id, body.reason or "over the API", by_seconds=body.by_seconds)
+    await call.client.cancel(call.work_id, body.reason or "over the API", by_seconds=body.by_seconds)
     return await _stands(call)
 
 
 async def retry_work(call: Call) -> Answer:
     body = call.body(shapes.Retry)
-    client = call.desk.client(call.principal)
-    await client.retry(call.work_id, body.reason or "over the API", version=body.version)
+    await call.client.retry(call.work_id, body.reason or "over the API", version=body.version)
     return await _stands(call)
 
 
 async def signal_work(call: Call) -> Answer:
     body = call.body(shapes.SignalIn)
-    client = call.desk.client(call.principal)
-    await client.signal(call.work_id, body.name, body.data, signal_id=call.key)
+    await call.client.signal(call.work_id, body.name, body.data, signal_id=call.digest)
     return await _stands(call)
 
 
 async def pause_work(call: Call) -> Answer:
     body = call.body(shapes.Pause)
-    client = call.desk.client(call.principal)
-    await client.pause(call.work_id, body.reason or "over the API", for_seconds=body.for_seconds)
+    await call.client.pause(call.work_id, body.reason or "over the API", for_seconds=body.for_seconds)
     return await _stands(call)
 
 
 async def resume_work(call: Call) -> Answer:
     reason = call.body(shapes.Act).reason or "over the API"
-    await call.desk.client(call.principal).resume(call.work_id, reason)
+    await call.client.resume(call.work_id, reason)
     return await _stands(call)
 
 
 async def fork_work(call: Call) -> Answer:
     body = call.body(shapes.ForkIn)
-    client = call.desk.client(call.principal)
     reason = body.reason or "over the API"
-    return await _stands(call, await client.fork(call.work_id, body.version, reason, changes=body.changes))
+    work_id = f"fork-{call.digest}" if call.digest else None
+    forked = await call.client.fork(call.work_id, body.version, reason, changes=body.changes, work_id=work_id)
+    return await _stands(call, forked)
 
 
 async def set_budget(call: Call) -> Answer:
     body = call.body(shapes.BudgetIn)
-    client = call.desk.client(call.principal)
-    await client.set_budget(call.work_id, body.limits, body.reason or "over the API")
+    await call.client.set_budget(call.work_id, body.limits, body.reason or "over the API")
     return await _stands(call)
 
 
 async def evict_owner(call: Call) -> Answer:
     body = call.body(shapes.EvictIn)
-    await call.desk.client(call.principal).evict(body.resource, body.work_id)
+    await call.client.evict(body.resource, body.work_id)
     return await _stands(call, body.work_id)
 
 

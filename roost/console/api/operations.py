@@ -7,7 +7,7 @@ from http import HTTPStatus
 from starlette.routing import BaseRoute, Route
 
 from roost.console.api import acting, openapi, reading, shapes
-from roost.console.api.table import Operation, Remembered, endpoint
+from roost.console.api.table import Operation, endpoint
 
 PREFIX = "/api/v1"
 
@@ -35,6 +35,7 @@ OPERATIONS: tuple[Operation, ...] = (
         body=shapes.NewWork,
         status=HTTPStatus.CREATED,
         problems=(*_WRITE, HTTPStatus.OK),
+        is_keyed=True,
     ),
     Operation("GET", "/work/{work_id}", "One work item", reading.get_work, shapes.Work, problems=_MISSING),
     Operation(
@@ -185,11 +186,10 @@ _CONVERTORS = {"{work_id}": "{work_id:work}", "{version}": "{version:version}"}
 
 def routes() -> list[BaseRoute]:
     """Routes for all operations, and for the document that describes them."""
-    remembered = Remembered()
     made: list[BaseRoute] = [Route(f"{PREFIX}/openapi.json", openapi.serve(OPERATIONS, PREFIX))]
     for operation in OPERATIONS:
         path = operation.path
         for plain, converted in _CONVERTORS.items():
             path = path.replace(plain, converted)
-        made.append(Route(f"{PREFIX}{path}", endpoint(operation, remembered), methods=[operation.method]))
+        made.append(Route(f"{PREFIX}{path}", endpoint(operation), methods=[operation.method]))
     return made

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Literal, TypeVar, cast
 
@@ -21,9 +20,10 @@ from roost.console.guard import BODY_MAX_BYTES, principal_of
 from roost.console.html import conditional
 from roost.console.principal import Principal, Role
 from roost.console.problems import Problem
+from roost.core import requests
+from roost.core.client import Client
 from roost.errors import PayloadError
 
-KEYS_MAX = 10_000  # idempotency keys that this process remembers
 KEY_MAX_CHARS = 200
 FAULTS_MAX = 20
 
@@ -37,6 +37,7 @@ class Call:
     Attributes:
         path: parameters of the path.
         key: of the `Idempotency-Key` header.
+        request: under that key, begun.
     """
 
     desk: Desk
@@ -45,6 +46,12 @@ class Call:
     query_model: BaseModel
     body_model: BaseModel
     key: str | None
+    request: requests.Request | None = None
+
+    @property
+    def client(self) -> Client:
+        """Writes into the journals who asked; what it does under a key, it does once."""
+        return self.desk.client(self.principal, self.request)
 
     def query(self, kind: type[M]) -> M:
         """What was asked beside the path."""
@@ -58,10 +65,8 @@ class Call:
 
     @property
     def digest(self) -> str | None:
-        """The key, together with who sent it, as a part of an id; None: there is none."""
-        if self.key is None:
-            return None
-        return hashlib.sha256(json.dumps([self.principal.name, self.key]).encode()).hexdigest()[:40]
+        """Of who sent it and the key, as a part of an id; None: there is no key."""
+        return None if self.key is None else requests.digest_of(self.principal.name, self.key)
 
     @property
     def work_id(self) -> str:
@@ -85,6 +90,7 @@ class Operation:
         path: below `/api/v1`; parameters are `work_id`, `version` and `place`.
         gives: the model of the answer.
         problems: statuses that an answer can have beside those that all have.
+        is_keyed: what it stores is known by the key itself; no answer need be kept for it.
     """
 
     method: Literal["GET", "POST"]
@@ -96,6 +102,7 @@ class Operation:
     body: type[BaseModel] = Nothing
     status: HTTPStatus = HTTPStatus.OK
     problems: tuple[HTTPStatus, ...] = ()
+    is_keyed: bool = False
 
     @property
     def name(self) -> str:
@@ -108,40 +115,7 @@ class Operation:
         return Role.VIEWER if self.method == "GET" else Role.OPERATOR
 
 
-@dataclass(slots=True)
-class Remembered:
-    """Answers by idempotency key, so that a request that is sent again acts once.
-
-    One process remembers them; what must hold longer (enqueue, signal) is kept in the journal.
-    """
-
-    answers: OrderedDict[tuple[str, str, str], tuple[str, bytes, HTTPStatus]] = field(
-        default_factory=OrderedDict
-    )
-
-    def find(self, place: tuple[str, str, str], digest: str) -> tuple[bytes, HTTPStatus] | None:
-        """The answer that was given before.
-
-        Raises:
-            Problem: the key was used for another request.
-        """
-        kept = self.answers.get(place)
-        if kept is None:
-            return None
-        if kept[0] != digest:
-            raise Problem(
-                HTTPStatus.CONFLICT, "key_reused", "This idempotency key was sent with another request."
-            )
-        return kept[1], kept[2]
-
-    def keep(self, place: tuple[str, str, str], digest: str, body: bytes, status: HTTPStatus) -> None:
-        """Remember an answer; the oldest are forgotten."""
-        self.answers[place] = (digest, body, status)
-        while len(self.answers) > KEYS_MAX:
-            self.answers.popitem(last=False)
-
-
-def endpoint(operation: Operation, remembered: Remembered) -> Callable[[Request], Awaitable[Response]]:
+def endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
     """What starlette calls for an operation."""
 
     async def handle(request: Request) -> Response:
@@ -156,24 +130,26 @@ def endpoint(operation: Operation, remembered: Remembered) -> Callable[[Request]
         call = Call(desk, principal, request.path_params, query, body, key)
         if operation.method == "GET":
             return _given(request, await operation.run(call))
-        return await _act(request, operation, call, raw, remembered)
+        return await _act(operation, call, requests.digest_of(request.url.path, raw.hex()))
 
     return handle
 
 
-async def _act(
-    request: Request, operation: Operation, call: Call, raw: bytes, remembered: Remembered
-) -> Response:
-    place = (call.principal.name, operation.name, call.key or "")
-    digest = hashlib.sha256(request.url.path.encode() + b"\n" + raw).hexdigest()
-    if call.key is not None and (kept := remembered.find(place, digest)) is not None:
-        return _json(kept[0], kept[1])
-    answer = await operation.run(call)
-    call.desk.shared.forget()
-    body, status = dump(answer.model), answer.status or operation.status
-    if call.key is not None:
-        remembered.keep(place, digest, body, status)
-    return _json(body, status)
+async def _act(operation: Operation, call: Call, asked: str) -> Response:
+    """Carry it out; under a key once, whoever is asked again and whenever."""
+    if call.key is None or operation.is_keyed:
+        answer = await operation.run(call)
+        call.desk.shared.forget()
+        return _json(dump(answer.model), answer.status or operation.status)
+    parts, actor = call.desk.runtime.parts, call.principal.actor
+    place = requests.digest_of(call.desk.settings.namespace, call.principal.name, operation.name, call.key)
+    begun = await requests.begin(parts, place, asked, actor=actor)
+    if isinstance(begun, requests.Request):
+        answer = await operation.run(replace(call, request=begun))
+        call.desk.shared.forget()
+        document = answer.model.model_dump(mode="json")
+        begun = await requests.finish(parts, begun, document, answer.status or operation.status, actor=actor)
+    return _json(json.dumps(begun.answer, ensure_ascii=True).encode(), HTTPStatus(begun.status))
 
 
 def _json(body: bytes, status: HTTPStatus) -> Response:
