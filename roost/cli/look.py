@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roost import times
-from roost.cli import acting, completion, options, spent
+from roost import spent, times
+from roost.cli import acting, completion, options
 from roost.cli.output import (
     OK,
     TIMED_OUT,
@@ -82,7 +82,7 @@ def status(
     With --json: an object with `item`, `control`, `children` (`total`, `open`), `snapshot` (null
     before the first commit), `artifacts` and `cost`: what the journal takes (`entries`, `bytes`),
     and under `aws` what it cost there (`calls`, `write_units`, `read_units`, `usd`, …; null on
-    other storage). With --watch the cost comes when the work has ended; with --url it is null.
+    other storage). With --watch the cost comes when the work has ended.
 
     Examples:
 
@@ -95,8 +95,7 @@ def status(
         while True:
             view = await runtime.client.status(work_id)
             is_last = not watch or view.control.state.is_terminal
-            is_near = options.REMOTE.url is None  # a console does not give what entries take in store
-            cost = await spent.cost_of(runtime, work_id) if is_last and is_near else None
+            cost = await _cost(runtime, work_id) if is_last else None
             if as_json:
                 (print_json_line if watch else print_json)({**status_document(view), "cost": cost})
             else:
@@ -125,6 +124,13 @@ def status_document(view: WorkView) -> dict[str, Any]:
         "snapshot": snapshot,
         "artifacts": [artifact.model_dump(mode="json") for artifact in view.artifacts],
     }
+
+
+async def _cost(runtime: Runtime, work_id: str) -> dict[str, Any]:
+    """What it cost so far: counted here, or by the console."""
+    if options.REMOTE.url is not None:
+        return await runtime.client.cost(work_id)  # type: ignore[attr-defined,no-any-return]  # a RemoteClient
+    return await spent.cost_of(runtime.client, runtime.backend.url, work_id)
 
 
 async def _change(runtime: Runtime, work_id: str, position: int) -> None:

@@ -87,7 +87,8 @@ def _print_version(value: bool) -> None:
 
 _OVER_URL = frozenset(
     {"status", "explain", "list", "events", "history", "diff", "wait", "enqueue", "artifacts", "resources"}
-    | {"cancel", "pause", "resume", "retry", "fork", "budget"}
+    | {"cancel", "pause", "resume", "retry", "fork", "budget", "purge", "operations", "dlq", "schedules"}
+    | {"signal", "signals", "approvals", "approve", "tree", "switches"}
 )
 """Commands that a console's address is enough for."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from typing import Any, NoReturn, cast, get_args
 
@@ -18,14 +18,22 @@ import msgspec
 
 from roost import errors
 from roost.clock import SystemClock, SystemIds
+from roost.core.approvals import OpenApproval
+from roost.core.bulk import ONLY_STATE, Action, Part, applies, is_meant
 from roost.core.client import Version, WorkView
+from roost.core.kin import Kin
 from roost.core.new_work import NewWork
+from roost.core.operating import Operation
+from roost.core.signals import Received, Sent
+from roost.core.where import Found, Where, parse
 from roost.errors import InputError, RoostError, SettingsError, StorageUnavailable
 from roost.journal.claims import ResourceView
-from roost.journal.entries import Committed, Control, Entry, Event, IndexRow
+from roost.journal.entries import Body, Committed, Control, Encoding, Entry, Event, IndexRow, Switch
 from roost.journal.explain import Cause, Explanation
-from roost.models import NAMESPACE_MARK, Snapshot, WorkItem
-from roost.storage.ports import FeedPage, IndexPage, IndexQuery
+from roost.journal.limits import Change, Close, SetCapacity, SetRate
+from roost.models import NAMESPACE_MARK, Signal, Snapshot, WorkItem
+from roost.names import Lane
+from roost.storage.ports import DeadLetter, FeedPage, IndexPage, IndexQuery
 from roost.wiring import Runtime
 
 TIMEOUT_SECONDS = 30.0
@@ -99,7 +107,13 @@ def _segment(work_id: str) -> str:
 
 
 class RemoteClient:
-    """The methods of `core.client.Client` that commands use."""
+    """The methods of `core.client.Client` that commands use.
+
+    Attributes:
+        actor: the console writes into the journals whom it knows the caller as.
+    """
+
+    actor = "remote"
 
     def __init__(self, web: httpx2.AsyncClient) -> None:
         self.web = web
@@ -152,6 +166,11 @@ class RemoteClient:
         found = await self._get("/work", where=_where(query), cursor=cursor, limit=min(limit, PAGE))
         return IndexPage([_row(row) for row in found["rows"]], found["next"])
 
+    async def find(self, where: Where, *, cursor: str | None = None, limit: int = 50) -> Found:
+        sort = "oldest" if where.query.oldest_first else "newest"
+        found = await self._get("/work", where=where.text, cursor=cursor, limit=min(limit, PAGE), sort=sort)
+        return Found([_row(row) for row in found["rows"]], found["next"], found["looked_at"])
+
     async def events(self, work_id: str, *, after: int = -1) -> AsyncIterator[Entry]:
         before: int | None = None
         pages: list[Sequence[Any]] = []
@@ -179,6 +198,7 @@ class RemoteClient:
                 at=entry.at,
                 actor=entry.actor,
                 duration_seconds=entry.event.duration_seconds,
+                is_kept=entry.body is not None,
             )
             async for entry in self.events(work_id)
             if isinstance(entry.event, Committed)
@@ -190,9 +210,37 @@ class RemoteClient:
         return Snapshot.model_validate(found)
 
     async def resources(self, resource: str | None = None, *, limit: int = 100) -> Sequence[ResourceView]:
-        found = (await self._get("/resources"))["resources"]
-        views = [msgspec.convert(view, ResourceView, strict=False) for view in found]
-        return [view for view in views if resource in (None, view.resource)][:limit]
+        found = (await self._get("/resources", resource=resource))["resources"]
+        return [msgspec.convert(view, ResourceView, strict=False) for view in found][:limit]
+
+    async def cost(self, work_id: str) -> dict[str, Any]:
+        """What a work item cost so far, as `roost.spent` counts it."""
+        found: dict[str, Any] = await self._get(f"/work/{_segment(work_id)}/cost")
+        return found
+
+    async def signals(self, work_id: str) -> Sequence[Received]:
+        found = (await self._get(f"/work/{_segment(work_id)}/signals"))["signals"]
+        return [
+            Received(Signal.model_validate(one), one["position"], one["seen_by_version"]) for one in found
+        ]
+
+    async def approvals(self, work_id: str) -> Sequence[OpenApproval]:
+        found = (await self._get(f"/work/{_segment(work_id)}/approvals"))["approvals"]
+        return [
+            msgspec.convert({**one, "schema": one["reply_schema"]}, OpenApproval, strict=False)
+            for one in found
+        ]
+
+    async def tree(self, work_id: str) -> Kin:
+        return msgspec.convert(await self._get(f"/work/{_segment(work_id)}/tree"), Kin, strict=False)
+
+    async def switches(self) -> Sequence[Switch]:
+        found = (await self._get("/switches"))["switches"]
+        return [msgspec.convert(one, Switch, strict=False) for one in found]
+
+    async def dead_letters(self, *, limit: int = 100) -> Sequence[DeadLetter]:
+        found = (await self._get("/failed/messages"))["messages"]
+        return [msgspec.convert(one, DeadLetter, strict=False) for one in found][:limit]
 
     # --- acting --------------------------------------------------------------
 
@@ -210,9 +258,12 @@ class RemoteClient:
             "budget": dict(work.budget),
             "deadline_at": work.deadline_at,
             "work_id": work.work_id,
+            "capacities": dict(work.capacities),
+            "resource_scope": work.resource_scope,
+            "idempotency_seconds": work.idempotency_seconds,
+            "conversation": work.conversation,
+            "if_busy": work.if_busy,
         }
-        if work.capacities or work.conversation:
-            raise _only_near("capacities and conversations")
         found: str = (await self._post("/work", body, key=work.idempotency_key))["work_id"]
         return found
 
@@ -229,15 +280,85 @@ class RemoteClient:
         await self._post(f"/work/{_segment(work_id)}/retry", {"reason": reason, "version": version})
 
     async def fork(self, work_id: str, version: int, reason: str, /, **options: Any) -> str:
-        changes = options.pop("changes", None) or {}
-        if options:
-            raise _only_near(", ".join(options))
-        body = {"version": version, "reason": reason, "changes": changes}
+        body = {"version": version, "reason": reason, **options}
         found: str = (await self._post(f"/work/{_segment(work_id)}/fork", body))["work_id"]
         return found
 
     async def set_budget(self, work_id: str, limits: Mapping[str, float], reason: str) -> None:
         await self._post(f"/work/{_segment(work_id)}/budget", {"limits": dict(limits), "reason": reason})
+
+    async def signal(
+        self, work_id: str, name: str, data: Any = None, *, signal_id: str | None = None
+    ) -> Sent:
+        body = {"name": name, "data": data, "signal_id": signal_id}
+        return _sent(await self._post(f"/work/{_segment(work_id)}/signal", body))
+
+    async def approve(self, token: str, data: Any = None, actor: str | None = None) -> Sent:
+        return _sent(await self._post("/approve", {"token": token, "data": data, "by": actor}))
+
+    async def purge(self, work_id: str) -> None:
+        await self._post(f"/work/{_segment(work_id)}/purge", {})
+
+    async def bulk(
+        self, action: Action, where: Where, reason: str, *, is_dry_run: bool = False
+    ) -> AsyncIterator[Part]:
+        """Only to see what would be done; what is done is an operation."""
+        assert is_dry_run, reason
+        state = ONLY_STATE.get(action)
+        if state is not None and where.query.state is None:
+            where = parse(f"{where.text} state:{state}", SystemClock().now())
+        cursor: str | None = None
+        while True:
+            page = await self.find(where, cursor=cursor, limit=PAGE)
+            ids = [row.work_id for row in page.rows if applies(action, row) and is_meant(where, row)]
+            yield Part(ids, cursor=page.cursor, looked_at=page.looked_at)
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def start_operation(self, operation: Operation) -> str:
+        """Begin an operation there; its id."""
+        body = {
+            "action": operation.action,
+            "where": operation.where,
+            "ids": list(operation.ids),
+            "reason": operation.reason,
+            "by_seconds": operation.by_seconds,
+            "dry_run": False,
+        }
+        found: str = (await self._post("/operations", body))["operation"]["work_id"]
+        return found
+
+    async def pause_engine(self, engine: str, reason: str) -> bool:
+        return bool((await self._throw(engine=engine, is_paused=True, reason=reason))["is_new"])
+
+    async def resume_engine(self, engine: str, reason: str) -> int:
+        return int((await self._throw(engine=engine, is_paused=False, reason=reason))["woken"])
+
+    async def pause_lane(self, lane: Lane, reason: str) -> bool:
+        return bool((await self._throw(lane=lane, is_paused=True, reason=reason))["is_new"])
+
+    async def resume_lane(self, lane: Lane, reason: str) -> bool:
+        return bool((await self._throw(lane=lane, is_paused=False, reason=reason))["is_new"])
+
+    async def _throw(self, **body: Any) -> Any:
+        return await self._post("/switches", body)
+
+    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
+        body = {"messages": [asdict(letter)], "send_again": is_sent_again}
+        await self._post("/failed/messages", body)
+
+    async def change_resource(self, resource: str, change: Change) -> None:
+        match change:
+            case SetCapacity(capacity):
+                body: dict[str, Any] = {"change": "capacity", "capacity": capacity}
+            case SetRate(rate):
+                body = {"change": "rate", "rate": None if rate is None else asdict(rate)}
+            case Close(until=until):
+                body = {"change": "close", "until": until}
+            case _:
+                body = {"change": "open"}
+        await self._post("/resources/limits", {"resource": resource, **body})
 
     async def evict(self, resource: str, work_id: str) -> None:
         await self._post("/resources/evict", {"resource": resource, "work_id": work_id})
@@ -306,7 +427,12 @@ def _entry(fields: dict[str, Any]) -> Entry:
         Control,
         strict=False,
     )
-    return Entry(fields["work_id"], position, "", at, fields["actor"], event, control)
+    body = Body(Encoding.JSON, b"") if fields["has_body"] else None  # a mark: the console keeps it
+    return Entry(fields["work_id"], position, "", at, fields["actor"], event, control, body)
+
+
+def _sent(fields: dict[str, Any]) -> Sent:
+    return msgspec.convert(fields, Sent, strict=False)
 
 
 def _error_of(answer: httpx2.Response) -> RoostError:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from roost import spent
 from roost.clock import Clock
 from roost.console.shared import Shared
 from roost.core import bodies
@@ -19,6 +21,7 @@ from roost.storage.ports import Backend, IndexQuery
 
 LIST_SECONDS = 1.0  # how long a page of rows is good for all who ask
 COUNT_SECONDS = 2.0
+COST_SECONDS = 10.0
 COUNT_COST_FACTOR = 30.0  # counts that take a second are good for half a minute
 SCAN_PAGE = 200
 FAILED_MAX = 1000  # failed work that is grouped
@@ -222,6 +225,14 @@ class Reads:
             WorkNotFound: there is none of that id.
         """
         return await self._client.status(work_id)
+
+    async def cost(self, work_id: str) -> dict[str, Any]:
+        """What a work item cost so far, of its first entries; a read for each hundred or two of them."""
+
+        async def ask() -> dict[str, Any]:
+            return await spent.cost_of(self._client, self._backend.url, work_id)
+
+        return await self._shared.get(("cost", work_id), ask, for_seconds=COST_SECONDS)
 
     async def journal(self, work_id: str, *, before: int = -1, limit: int = JOURNAL_MAX) -> Sequence[Entry]:
         """Entries below a position (-1: from the tail), newest first."""

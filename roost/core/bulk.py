@@ -64,7 +64,7 @@ class Run:
     async def parts(self, cursor: str | None, *, is_dry_run: bool) -> AsyncIterator[Part]:
         """Part by part."""
         query = self.where.query
-        query = replace(query, state=query.state or _ONLY_STATE.get(self.action))
+        query = replace(query, state=query.state or ONLY_STATE.get(self.action))
         while True:
             page = await self.parts_.backend.index.list(query, cursor=cursor, limit=PART)
             rows = [
@@ -115,7 +115,7 @@ def applies(action: Action, row: IndexRow) -> bool:
     return row.state.is_terminal is (action in (Action.RETRY, Action.PURGE))
 
 
-_ONLY_STATE = {Action.RETRY: State.FAILED, Action.RESUME: State.PAUSED}
+ONLY_STATE = {Action.RETRY: State.FAILED, Action.RESUME: State.PAUSED}
 """Which state is meant where none is given."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from roost.console.api import shapes
+from roost.console.api import asked, given
 from roost.console.api.reading import operation_out, row_out
 from roost.console.api.table import Answer, Call
 from roost.console.pages import bulk
@@ -14,7 +14,7 @@ from roost.core.bulk import Action
 
 
 async def enqueue_work(call: Call) -> Answer:
-    body = call.body(shapes.NewWork)
+    body = call.body(asked.NewWork)
     if call.key is not None and body.work_id is not None:
         raise Problem(
             HTTPStatus.BAD_REQUEST,
@@ -34,73 +34,89 @@ async def enqueue_work(call: Call) -> Answer:
         work_id=body.work_id,
         labels=body.labels,
         budget=body.budget,
+        capacities=body.capacities,
+        resource_scope=body.resource_scope,
+        idempotency_seconds=body.idempotency_seconds,
+        conversation=body.conversation,
+        if_busy=body.if_busy,
     )
     is_known = False
     if call.key is not None or body.work_id is not None:
         is_known = (await call.desk.reads.view(work_id)).item.created_at < before
     status = HTTPStatus.OK if is_known else HTTPStatus.CREATED
-    return Answer(shapes.Enqueued(work_id=work_id, deduplicated=is_known), status)
+    return Answer(given.Enqueued(work_id=work_id, deduplicated=is_known), status)
 
 
 async def cancel_work(call: Call) -> Answer:
-    body = call.body(shapes.Cancel)
+    body = call.body(asked.Cancel)
     await call.client.cancel(call.work_id, body.reason or "over the API", by_seconds=body.by_seconds)
     return await _stands(call)
 
 
 async def retry_work(call: Call) -> Answer:
-    body = call.body(shapes.Retry)
+    body = call.body(asked.Retry)
     await call.client.retry(call.work_id, body.reason or "over the API", version=body.version)
     return await _stands(call)
 
 
 async def signal_work(call: Call) -> Answer:
-    body = call.body(shapes.SignalIn)
-    await call.client.signal(call.work_id, body.name, body.data, signal_id=call.digest)
-    return await _stands(call)
+    body = call.body(asked.SignalIn)
+    sent = await call.client.signal(
+        call.work_id, body.name, body.data, signal_id=body.signal_id or call.digest
+    )
+    return Answer(given.Sent(signal_id=sent.signal_id, position=sent.position, is_new=sent.is_new))
 
 
 async def pause_work(call: Call) -> Answer:
-    body = call.body(shapes.Pause)
+    body = call.body(asked.Pause)
     await call.client.pause(call.work_id, body.reason or "over the API", for_seconds=body.for_seconds)
     return await _stands(call)
 
 
 async def resume_work(call: Call) -> Answer:
-    reason = call.body(shapes.Act).reason or "over the API"
+    reason = call.body(asked.Act).reason or "over the API"
     await call.client.resume(call.work_id, reason)
     return await _stands(call)
 
 
 async def fork_work(call: Call) -> Answer:
-    body = call.body(shapes.ForkIn)
+    body = call.body(asked.ForkIn)
     reason = body.reason or "over the API"
-    work_id = f"fork-{call.digest}" if call.digest else None
-    forked = await call.client.fork(call.work_id, body.version, reason, changes=body.changes, work_id=work_id)
+    work_id = body.work_id or (f"fork-{call.digest}" if call.digest else None)
+    others = {"engine": body.engine, "priority": body.priority, "budget": body.budget}
+    chosen = {name: value for name, value in others.items() if value is not None}
+    forked = await call.client.fork(
+        call.work_id, body.version, reason, changes=body.changes, work_id=work_id, **chosen
+    )
     return await _stands(call, forked)
 
 
 async def set_budget(call: Call) -> Answer:
-    body = call.body(shapes.BudgetIn)
+    body = call.body(asked.BudgetIn)
     await call.client.set_budget(call.work_id, body.limits, body.reason or "over the API")
     return await _stands(call)
 
 
 async def evict_owner(call: Call) -> Answer:
-    body = call.body(shapes.EvictIn)
+    body = call.body(asked.EvictIn)
     await call.client.evict(body.resource, body.work_id)
     return await _stands(call, body.work_id)
+
+
+async def purge_work(call: Call) -> Answer:
+    await call.client.purge(call.work_id)
+    return Answer(given.Purged(work_id=call.work_id))
 
 
 async def _stands(call: Call, work_id: str | None = None) -> Answer:
     view = await call.desk.reads.view(work_id or call.work_id)
     return Answer(
-        shapes.Acted(work_id=view.item.work_id, state=view.control.state, position=view.control.position)
+        given.Acted(work_id=view.item.work_id, state=view.control.state, position=view.control.position)
     )
 
 
 async def begin_operation(call: Call) -> Answer:
-    body = call.body(shapes.OperationIn)
+    body = call.body(asked.OperationIn)
     target = bulk.Target(Action(body.action), body.ids, body.where, body.reason, body.by_seconds)
     matched = await bulk.look(call.desk, target)
     begun = None
@@ -108,7 +124,7 @@ async def begin_operation(call: Call) -> Answer:
         work_id = await bulk.begin(call.desk, call.principal, target, key=call.digest)
         begun = operation_out(await operating.look(call.desk.runtime.client, work_id))
     return Answer(
-        shapes.OperationBegun(
+        given.OperationBegun(
             dry_run=body.dry_run,
             matched=matched.count,
             more=matched.more,

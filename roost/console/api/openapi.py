@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.console.api.shapes import ProblemOut
+from roost.console.api.given import ProblemOut
 from roost.console.api.table import KEY_MAX_CHARS, Operation, may_be_empty
 from roost.console.problems import PROBLEM_TYPE
 
@@ -84,9 +84,9 @@ def _operation(operation: Operation, refs: dict[Any, dict[str, Any]]) -> dict[st
             "required": not may_be_empty(operation),
             "content": {"application/json": {"schema": refs[operation.body]}},
         }
-    given = {"application/json": {"schema": refs[operation.gives]}}
+    answer = {"application/json": {"schema": refs[operation.gives]}}
     for status in (operation.status, *operation.problems, *_ALWAYS):
-        content = given if status < HTTPStatus.BAD_REQUEST else {PROBLEM_TYPE: {"schema": refs[ProblemOut]}}
+        content = answer if status < HTTPStatus.BAD_REQUEST else {PROBLEM_TYPE: {"schema": refs[ProblemOut]}}
         made["responses"][str(int(status))] = {"description": status.phrase, "content": content}
     if operation.method == "GET":
         made["responses"]["304"] = {"description": "Not changed since the ETag of If-None-Match"}

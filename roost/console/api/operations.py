@@ -3,182 +3,172 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any
 
+from pydantic import BaseModel
 from starlette.routing import BaseRoute, Route
 
-from roost.console.api import acting, openapi, reading, shapes
-from roost.console.api.table import Operation, endpoint
+from roost.console.api import acting, asked, fleet_acts, given, openapi, reading, talking
+from roost.console.api.table import Operation, Run, endpoint
 
 PREFIX = "/api/v1"
 
 _MISSING = (HTTPStatus.NOT_FOUND,)
 _WRITE = (HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
+
+def _look(path: str, summary: str, run: Run, gives: type[BaseModel], **more: Any) -> Operation:
+    """One that reads."""
+    return Operation("GET", path, summary, run, gives, **more)
+
+
+def _look_at(path: str, summary: str, run: Run, gives: type[BaseModel], **more: Any) -> Operation:
+    """One that reads something of one work item."""
+    return _look(f"/work/{{work_id}}{path}", summary, run, gives, problems=_MISSING, **more)
+
+
+def _act(path: str, summary: str, run: Run, gives: type[BaseModel], **more: Any) -> Operation:
+    """One that writes."""
+    problems = (*_MISSING, *_WRITE, *more.pop("problems", ()))
+    return Operation("POST", path, summary, run, gives, problems=problems, **more)
+
+
+def _act_on(verb: str, summary: str, run: Run, body: type[BaseModel]) -> Operation:
+    """One that acts on one work item."""
+    return _act(f"/work/{{work_id}}/{verb}", summary, run, given.Acted, body=body)
+
+
 OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "GET",
-        "/overview",
-        "What changed for the worse, and the last hour",
-        reading.get_overview,
-        shapes.Overview,
-    ),
-    Operation("GET", "/counts", "How much work is in each state", reading.count_work, shapes.Counts),
-    Operation(
-        "GET", "/work", "List work, newest first", reading.list_work, shapes.Page, query=shapes.ListQuery
-    ),
-    Operation(
-        "POST",
+    _look("/overview", "What changed for the worse, and the last hour", reading.get_overview, given.Overview),
+    _look("/counts", "How much work is in each state", reading.count_work, given.Counts),
+    # --- work ---------------------------------------------------------------
+    _look("/work", "List work, newest first", reading.list_work, given.Page, query=asked.ListQuery),
+    _act(
         "/work",
         "Enqueue work",
         acting.enqueue_work,
-        shapes.Enqueued,
-        body=shapes.NewWork,
+        given.Enqueued,
+        body=asked.NewWork,
         status=HTTPStatus.CREATED,
-        problems=(*_WRITE, HTTPStatus.OK),
+        problems=(HTTPStatus.OK,),
         is_keyed=True,
     ),
-    Operation("GET", "/work/{work_id}", "One work item", reading.get_work, shapes.Work, problems=_MISSING),
-    Operation(
-        "GET",
-        "/work/{work_id}/payload",
-        "Its payload",
-        reading.get_payload,
-        shapes.Payload,
-        problems=_MISSING,
-    ),
-    Operation(
-        "GET",
-        "/work/{work_id}/journal",
+    _look_at("", "One work item", reading.get_work, given.Work),
+    _look_at("/cost", "What it cost so far", reading.get_cost, given.Cost),
+    _look_at("/payload", "Its payload", reading.get_payload, given.Payload),
+    _look_at(
+        "/journal",
         "Its journal, newest first",
         reading.get_journal,
-        shapes.Entries,
-        query=shapes.JournalQuery,
-        problems=_MISSING,
+        given.Entries,
+        query=asked.JournalQuery,
     ),
-    Operation(
-        "GET",
-        "/work/{work_id}/snapshots/{version}",
-        "One of its versions",
-        reading.get_snapshot,
-        shapes.SnapshotOut,
-        problems=_MISSING,
-    ),
-    Operation(
-        "GET",
-        "/work/{work_id}/snapshots/{version}/changes",
+    _look_at("/snapshots/{version}", "One of its versions", reading.get_snapshot, given.SnapshotOut),
+    _look_at(
+        "/snapshots/{version}/changes",
         "What changed between two of its versions",
         reading.get_changes,
-        shapes.Changes,
-        query=shapes.ChangesQuery,
-        problems=_MISSING,
+        given.Changes,
+        query=asked.ChangesQuery,
     ),
-    Operation(
-        "POST",
-        "/work/{work_id}/cancel",
-        "Ask it to end",
-        acting.cancel_work,
-        shapes.Acted,
-        body=shapes.Cancel,
-        problems=(*_MISSING, *_WRITE),
+    _look_at("/tree", "It, its children, and theirs", talking.get_tree, given.KinOut),
+    _look_at("/signals", "Its signals, seen or not", talking.list_signals, given.Signals),
+    _look_at(
+        "/approvals",
+        "What it asks for, with the tokens that answer",
+        talking.list_approvals,
+        given.Approvals,
+        needs_operator=True,
     ),
-    Operation(
-        "POST",
+    _act_on("cancel", "Ask it to end", acting.cancel_work, asked.Cancel),
+    _act(
         "/work/{work_id}/signal",
         "Tell it something",
         acting.signal_work,
-        shapes.Acted,
-        body=shapes.SignalIn,
-        problems=(*_MISSING, *_WRITE),
+        given.Sent,
+        body=asked.SignalIn,
     ),
-    Operation(
-        "POST",
-        "/work/{work_id}/pause",
-        "Put it on hold",
-        acting.pause_work,
-        shapes.Acted,
-        body=shapes.Pause,
-        problems=(*_MISSING, *_WRITE),
+    _act_on("pause", "Put it on hold", acting.pause_work, asked.Pause),
+    _act_on("resume", "Let it go on", acting.resume_work, asked.Act),
+    _act_on("retry", "Put it back to life", acting.retry_work, asked.Retry),
+    _act_on("fork", "Start new work from one of its versions", acting.fork_work, asked.ForkIn),
+    _act_on("budget", "Set its budget", acting.set_budget, asked.BudgetIn),
+    _act(
+        "/work/{work_id}/purge",
+        "Delete it with its history",
+        acting.purge_work,
+        given.Purged,
+        body=asked.Nothing,
     ),
-    Operation(
-        "POST",
-        "/work/{work_id}/resume",
-        "Let it go on",
-        acting.resume_work,
-        shapes.Acted,
-        body=shapes.Act,
-        problems=(*_MISSING, *_WRITE),
-    ),
-    Operation(
-        "POST",
-        "/work/{work_id}/retry",
-        "Put it back to life",
-        acting.retry_work,
-        shapes.Acted,
-        body=shapes.Retry,
-        problems=(*_MISSING, *_WRITE),
-    ),
-    Operation(
-        "POST",
-        "/work/{work_id}/fork",
-        "Start new work from one of its versions",
-        acting.fork_work,
-        shapes.Acted,
-        body=shapes.ForkIn,
-        problems=(*_MISSING, *_WRITE),
-    ),
-    Operation(
-        "POST",
-        "/work/{work_id}/budget",
-        "Set its budget",
-        acting.set_budget,
-        shapes.Acted,
-        body=shapes.BudgetIn,
-        problems=(*_MISSING, *_WRITE),
-    ),
-    Operation(
-        "POST",
-        "/resources/evict",
-        "Take a resource away from a work item",
-        acting.evict_owner,
-        shapes.Acted,
-        body=shapes.EvictIn,
-        problems=(*_MISSING, *_WRITE),
-    ),
-    Operation(
-        "POST",
+    _act("/approve", "Answer an approval by its token", talking.approve, given.Sent, body=asked.Reply),
+    # --- many ---------------------------------------------------------------
+    _act(
         "/operations",
         "Act on many, or see what would happen",
         acting.begin_operation,
-        shapes.OperationBegun,
-        body=shapes.OperationIn,
+        given.OperationBegun,
+        body=asked.OperationIn,
         status=HTTPStatus.ACCEPTED,
-        problems=(*_WRITE, HTTPStatus.OK),
+        problems=(HTTPStatus.OK,),
     ),
-    Operation("GET", "/operations", "What is done to many", reading.list_operations, shapes.Operations),
-    Operation(
-        "GET",
+    _look("/operations", "What is done to many", reading.list_operations, given.Operations),
+    _look(
         "/operations/{work_id}",
         "How far an operation is",
         reading.get_operation,
-        shapes.OperationOut,
+        given.OperationOut,
         problems=_MISSING,
     ),
-    Operation("GET", "/failed/groups", "Failed work by like error", reading.list_failed, shapes.Groups),
-    Operation(
-        "GET",
+    _look("/failed/groups", "Failed work by like error", reading.list_failed, given.Groups),
+    _look("/failed/messages", "What the queue set aside", fleet_acts.list_messages, given.Messages),
+    _act(
+        "/failed/messages",
+        "Send such messages again, or drop them",
+        fleet_acts.end_messages,
+        given.MessagesEnded,
+        body=asked.EndMessages,
+    ),
+    # --- the fleet ----------------------------------------------------------
+    _look(
         "/events",
         "The newest entries of all journals",
         reading.list_events,
-        shapes.Events,
-        query=shapes.EventsQuery,
+        given.Events,
+        query=asked.EventsQuery,
     ),
-    Operation(
-        "GET", "/resources", "What is held, by whom, and who waits", reading.list_resources, shapes.Resources
+    _look(
+        "/resources",
+        "What is held, by whom, and who waits",
+        reading.list_resources,
+        given.Resources,
+        query=asked.ResourcesQuery,
     ),
-    Operation("GET", "/workers", "Workers, and what they hold", reading.list_workers, shapes.Workers),
-    Operation("GET", "/schedules", "Schedules", reading.list_schedules, shapes.Schedules),
-    Operation("GET", "/engines", "Engines, and what they take", reading.list_engines, shapes.Engines),
-    Operation("GET", "/settings", "Settings, secrets hidden", reading.list_settings, shapes.SettingsOut),
+    _act(
+        "/resources/evict",
+        "Take a resource away from a work item",
+        acting.evict_owner,
+        given.Acted,
+        body=asked.EvictIn,
+    ),
+    _act(
+        "/resources/limits",
+        "Set a limit of a resource, close or open it",
+        fleet_acts.set_limit,
+        given.Resources,
+        body=asked.LimitIn,
+    ),
+    _look("/switches", "Engines and lanes that are paused", fleet_acts.list_switches, given.Switches),
+    _act(
+        "/switches",
+        "Pause or resume an engine or a lane",
+        fleet_acts.throw_switch,
+        given.Thrown,
+        body=asked.SwitchIn,
+    ),
+    _look("/workers", "Workers, and what they hold", reading.list_workers, given.Workers),
+    _look("/schedules", "Schedules", reading.list_schedules, given.Schedules),
+    _look("/engines", "Engines, and what they take", reading.list_engines, given.Engines),
+    _look("/settings", "Settings, secrets hidden", reading.list_settings, given.SettingsOut),
 )
 
 _CONVERTORS = {"{work_id}": "{work_id:work}", "{version}": "{version:version}"}

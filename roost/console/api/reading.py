@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs, to_builtins
 
 from roost import clock, times
-from roost.console.api import shapes
+from roost.console.api import asked, given
 from roost.console.api.table import Answer, Call
 from roost.console.pages import fleet
 from roost.console.pages import operations as operations_page
@@ -27,23 +27,23 @@ GROUP_IDS_MAX = 50
 
 
 async def list_work(call: Call) -> Answer:
-    query = call.query(shapes.ListQuery)
+    query = call.query(asked.ListQuery)
     where = filters.parse(query.where, call.desk.now)
     where = where.sorted(oldest_first=query.sort == "oldest")
     page = await call.desk.reads.rows(where, cursor=query.cursor, limit=query.limit)
     rows = [row_out(row) for row in page.rows]
-    return Answer(shapes.Page(rows=rows, next=page.cursor, looked_at=page.looked_at, as_of=page.as_of))
+    return Answer(given.Page(rows=rows, next=page.cursor, looked_at=page.looked_at, as_of=page.as_of))
 
 
 async def count_work(call: Call) -> Answer:
-    return Answer(shapes.Counts(counts=await call.desk.reads.counts(), as_of=call.desk.now))
+    return Answer(given.Counts(counts=await call.desk.reads.counts(), as_of=call.desk.now))
 
 
 async def get_work(call: Call) -> Answer:
     view = await call.desk.reads.view(call.work_id)
     told = await call.desk.explain(view)
     return Answer(
-        shapes.Work(
+        given.Work(
             item=view.item.model_dump(mode="json", exclude={"payload"}),
             control=control_out(view),
             explain=told.text,
@@ -61,18 +61,22 @@ def control_out(view: WorkView) -> dict[str, Any]:
     return {name: to_builtins(value) for name, value in structs.asdict(view.control).items()}
 
 
+async def get_cost(call: Call) -> Answer:
+    return Answer(given.Cost.model_validate(await call.desk.reads.cost(call.work_id)))
+
+
 async def get_payload(call: Call) -> Answer:
     item = (await call.desk.reads.view(call.work_id)).item
-    return Answer(shapes.Payload(payload=call.desk.redaction.apply(item.engine, item.payload)))
+    return Answer(given.Payload(payload=call.desk.redaction.apply(item.engine, item.payload)))
 
 
 async def get_journal(call: Call) -> Answer:
-    query = call.query(shapes.JournalQuery)
+    query = call.query(asked.JournalQuery)
     view = await call.desk.reads.view(call.work_id)
     entries = await call.desk.reads.journal(view.item.work_id, before=query.before, limit=query.limit)
     is_first = not entries or entries[-1].position == 0
     return Answer(
-        shapes.Entries(
+        given.Entries(
             entries=[entry_out(entry) for entry in entries], next=None if is_first else entries[-1].position
         )
     )
@@ -83,28 +87,28 @@ async def get_snapshot(call: Call) -> Answer:
     return Answer(snapshot_out(call, await call.desk.reads.snapshot(view, call.path["version"])))
 
 
-def snapshot_out(call: Call, snapshot: Snapshot) -> shapes.SnapshotOut:
+def snapshot_out(call: Call, snapshot: Snapshot) -> given.SnapshotOut:
     """A version without what is redacted."""
     hidden = {
         name: call.desk.redaction.apply(snapshot.engine, getattr(snapshot, name))
         for name in ("data", "result")
     }
-    return shapes.SnapshotOut.model_validate(snapshot.model_copy(update=hidden))
+    return given.SnapshotOut.model_validate(snapshot.model_copy(update=hidden))
 
 
 async def get_changes(call: Call) -> Answer:
     version = call.path["version"]
-    base = call.query(shapes.ChangesQuery).base or max(version - 1, 1)
+    base = call.query(asked.ChangesQuery).base or max(version - 1, 1)
     view = await call.desk.reads.view(call.work_id)
     left, right = [
         snapshot_out(call, await call.desk.reads.snapshot(view, number)).model_dump(mode="json")
         for number in (base, version)
     ]
-    return Answer(shapes.Changes(base=base, version=version, changes=changes(left, right)))
+    return Answer(given.Changes(base=base, version=version, changes=changes(left, right)))
 
 
 async def list_events(call: Call) -> Answer:
-    query = call.query(shapes.EventsQuery)
+    query = call.query(asked.EventsQuery)
     pulse = call.desk.pulse
     await pulse.refresh()
     feed, _, number = (query.after or "").partition("-")
@@ -114,12 +118,12 @@ async def list_events(call: Call) -> Answer:
         found = found[-query.limit :]  # the oldest of the new ones first, so that none is passed over
     newest = found[0].number if found else after or pulse.count
     entries = [entry_out(numbered.entry) for numbered in found]
-    return Answer(shapes.Events(entries=entries, next=f"{FEED}-{newest}"))
+    return Answer(given.Events(entries=entries, next=f"{FEED}-{newest}"))
 
 
 async def list_failed(call: Call) -> Answer:
     groups = [
-        shapes.GroupOut(
+        given.GroupOut(
             fingerprint=group.fingerprint,
             engine=group.engine,
             step=group.step,
@@ -131,19 +135,18 @@ async def list_failed(call: Call) -> Answer:
         )
         for group in await call.desk.reads.groups()
     ]
-    return Answer(shapes.Groups(groups=groups))
+    return Answer(given.Groups(groups=groups))
 
 
 async def list_resources(call: Call) -> Answer:
-    found = [
-        shapes.ResourceOut.model_validate(to_builtins(view)) for view in await call.desk.reads.resources()
-    ]
-    return Answer(shapes.Resources(resources=found))
+    name, reads = call.query(asked.ResourcesQuery).resource, call.desk.reads
+    found = await reads.resources() if name is None else await reads.resource(name)
+    return Answer(given.Resources(resources=[given.resource_out(view) for view in found]))
 
 
 async def list_workers(call: Call) -> Answer:
     workers = [
-        shapes.WorkerOut(
+        given.WorkerOut(
             worker_id=worker.worker_id,
             state=worker.state,
             holds=[row.work_id for row in worker.rows],
@@ -155,12 +158,12 @@ async def list_workers(call: Call) -> Answer:
         )
         for worker in await fleet.all_workers(call.desk)
     ]
-    return Answer(shapes.Workers(workers=workers))
+    return Answer(given.Workers(workers=workers))
 
 
 async def list_schedules(call: Call) -> Answer:
     schedules = [
-        shapes.ScheduleOut(
+        given.ScheduleOut(
             name=one.name,
             work_id=one.work_id,
             state=one.state,
@@ -172,7 +175,7 @@ async def list_schedules(call: Call) -> Answer:
         )
         for one in await all_schedules(call.desk)
     ]
-    return Answer(shapes.Schedules(schedules=schedules))
+    return Answer(given.Schedules(schedules=schedules))
 
 
 async def list_engines(call: Call) -> Answer:
@@ -181,7 +184,7 @@ async def list_engines(call: Call) -> Answer:
     for engine in fleet.all_engines(call.desk):
         model = engine.spec.payload_model if engine.spec else None
         engines.append(
-            shapes.EngineOut(
+            given.EngineOut(
                 engine_id=engine.engine_id,
                 is_installed=engine.spec is not None,
                 version=engine.spec.engine_version if engine.spec else None,
@@ -190,7 +193,7 @@ async def list_engines(call: Call) -> Answer:
                 failures_last_hour=sum(engine.failures),
             )
         )
-    return Answer(shapes.Engines(engines=engines))
+    return Answer(given.Engines(engines=engines))
 
 
 async def get_overview(call: Call) -> Answer:
@@ -200,8 +203,8 @@ async def get_overview(call: Call) -> Answer:
     found = first_page.attention(desk, workers, await desk.reads.resources(), queued)
     kinds = ("enqueued", "committed", "done", "attempt_failed", "failed", "cancelled")
     return Answer(
-        shapes.Overview(
-            attention=[shapes.AttentionOut.model_validate(one) for one in found[: first_page.ATTENTION_MAX]],
+        given.Overview(
+            attention=[given.AttentionOut.model_validate(one) for one in found[: first_page.ATTENTION_MAX]],
             counts=await desk.reads.counts(),
             series={kind: desk.pulse.series(kind) for kind in kinds},
             backlog=await desk.reads.backlog(),
@@ -211,7 +214,7 @@ async def get_overview(call: Call) -> Answer:
 
 async def list_operations(call: Call) -> Answer:
     found = await operations_page.newest(call.desk)
-    return Answer(shapes.Operations(operations=[operation_out(view) for view in found]))
+    return Answer(given.Operations(operations=[operation_out(view) for view in found]))
 
 
 async def get_operation(call: Call) -> Answer:
@@ -221,10 +224,10 @@ async def get_operation(call: Call) -> Answer:
     return Answer(operation_out(view))
 
 
-def operation_out(view: operating.OperationView) -> shapes.OperationOut:
+def operation_out(view: operating.OperationView) -> given.OperationOut:
     """An operation as the API gives it."""
     operation = view.operation
-    return shapes.OperationOut(
+    return given.OperationOut(
         work_id=view.work_id,
         action=operation.action.value,
         where=operation.where,
@@ -245,20 +248,20 @@ def operation_out(view: operating.OperationView) -> shapes.OperationOut:
 
 async def list_settings(call: Call) -> Answer:
     rows = [
-        shapes.Setting(name=name, value=value, source=source)
+        given.Setting(name=name, value=value, source=source)
         for name, value, source in settings_page.shown(call.desk.settings)
     ]
-    return Answer(shapes.SettingsOut(settings=rows))
+    return Answer(given.SettingsOut(settings=rows))
 
 
-def row_out(row: IndexRow) -> shapes.Row:
+def row_out(row: IndexRow) -> given.Row:
     """An index row as the API gives it."""
-    return shapes.Row.model_validate(row)
+    return given.Row.model_validate(row)
 
 
-def entry_out(entry: Entry) -> shapes.EntryOut:
+def entry_out(entry: Entry) -> given.EntryOut:
     """An entry as the API gives it; bodies are had by their own addresses."""
-    return shapes.EntryOut(
+    return given.EntryOut(
         work_id=entry.work_id,
         position=entry.position,
         kind=entry.event.kind.value,
@@ -268,5 +271,6 @@ def entry_out(entry: Entry) -> shapes.EntryOut:
         actor=entry.actor,
         state=entry.control.state,
         engine=entry.control.engine,
+        has_body=entry.body is not None,
         detail={name: to_builtins(value) for name, value in structs.asdict(entry.event).items()},
     )

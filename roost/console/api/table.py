@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost import jsonio
-from roost.console.api.shapes import Fault, NoQuery, Nothing
+from roost.console.api.asked import NoQuery, Nothing
+from roost.console.api.given import Fault
 from roost.console.desk import Desk, desk_of, operator_of
 from roost.console.guard import BODY_MAX_BYTES, principal_of
 from roost.console.html import conditional
@@ -82,6 +83,9 @@ class Answer:
     status: HTTPStatus | None = None
 
 
+Run = Callable[[Call], Awaitable[Answer]]
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One line of the API.
@@ -90,19 +94,21 @@ class Operation:
         path: below `/api/v1`; parameters are `work_id`, `version` and `place`.
         gives: the model of the answer.
         problems: statuses that an answer can have beside those that all have.
+        needs_operator: also to look, since what it gives is a permission.
         is_keyed: what it stores is known by the key itself; no answer need be kept for it.
     """
 
     method: Literal["GET", "POST"]
     path: str
     summary: str
-    run: Callable[[Call], Awaitable[Answer]]
+    run: Run
     gives: type[BaseModel]
     query: type[BaseModel] = NoQuery
     body: type[BaseModel] = Nothing
     status: HTTPStatus = HTTPStatus.OK
     problems: tuple[HTTPStatus, ...] = ()
     is_keyed: bool = False
+    needs_operator: bool = False
 
     @property
     def name(self) -> str:
@@ -112,7 +118,7 @@ class Operation:
     @property
     def role(self) -> Role:
         """Who may call it."""
-        return Role.VIEWER if self.method == "GET" else Role.OPERATOR
+        return Role.OPERATOR if self.method == "POST" or self.needs_operator else Role.VIEWER
 
 
 def endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:

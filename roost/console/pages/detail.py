@@ -22,7 +22,7 @@ from roost.journal.decide import lease_until
 from roost.journal.entries import Entry, IndexRow
 from roost.models import Snapshot, State
 
-TABS = ("snapshot", "changes", "payload", "once")
+TABS = ("snapshot", "changes", "payload", "once", "cost")
 TICKS_MAX = 24  # versions that the slider names
 
 
@@ -42,6 +42,7 @@ class Shown:
     lines: Sequence[Line] | None = None
     snapshot: Snapshot | None = None
     problem: str = ""
+    cost: Mapping[str, Any] | None = None
 
 
 async def detail(request: Request) -> Response:
@@ -106,6 +107,8 @@ async def _shown(desk: Desk, request: Request, view: WorkView) -> Shown:
     shown = Shown(tab, version, base)
     if tab == "payload":
         return Shown(tab, version, base, pretty(desk.redaction.apply(view.item.engine, view.item.payload)))
+    if tab == "cost":
+        return Shown(tab, version, base, cost=await desk.reads.cost(view.item.work_id))
     if tab == "once" or not version:
         return shown
     try:

@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roost.core.client import Client
     from roost.journal.entries import Entry
-    from roost.wiring import Runtime
 
 ENTRIES_MAX = 2000  # that are read for it; of a longer journal the first so many are counted
 
 
-async def cost_of(runtime: Runtime, work_id: str) -> dict[str, Any]:
+async def cost_of(client: Client, storage: str, work_id: str) -> dict[str, Any]:
     """The cost of a work item, as `status --json` shows it.
+
+    Args:
+        storage: the URL of its backend.
 
     Returns:
         `entries` and `bytes` of its journal as stored, artifacts and spilled bodies apart;
@@ -25,7 +28,7 @@ async def cost_of(runtime: Runtime, work_id: str) -> dict[str, Any]:
     """
     entries: list[Entry] = []
     is_whole = True
-    async for entry in runtime.client.events(work_id):
+    async for entry in client.events(work_id):
         if len(entries) == ENTRIES_MAX:
             is_whole = False
             break
@@ -34,7 +37,7 @@ async def cost_of(runtime: Runtime, work_id: str) -> dict[str, Any]:
         "entries": len(entries),
         "bytes": sum(map(_stored_bytes, entries)),
         "is_whole": is_whole,
-        "aws": _aws(entries) if runtime.backend.url.partition(":")[0] == "aws" else None,
+        "aws": _aws(entries) if storage.partition(":")[0] == "aws" else None,
     }
 
 

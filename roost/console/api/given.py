@@ -1,156 +1,21 @@
-"""What the API takes and gives. Instants are UTC epoch seconds; names are those of the journal."""
+"""What the API gives. Instants are UTC epoch seconds; names are those of the journal."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
+from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 
-from roost.core.attempt import DELAY_MAX_SECONDS
+from roost.console.api.asked import Message
+from roost.journal.claims import ResourceView
 from roost.models import Artifact, Lane, State
-from roost.names import REASON_MAX_CHARS, RESOURCES_MAX
-
-LIMIT_MAX = 200
-WORK_ID = r"^([a-z0-9-]{1,63}/)?[A-Za-z0-9._:-]{1,128}$"
-
-WorkId = Annotated[str, Field(pattern=WORK_ID)]
-Limit = Annotated[int, Field(ge=1, le=LIMIT_MAX, description="At most so many.")]
-Reason = Annotated[str, Field(max_length=REASON_MAX_CHARS, description="Kept in the journal.")]
-
-
-class In(BaseModel):
-    """What is taken: nothing that is not named."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Out(BaseModel):
     """What is given."""
 
     model_config = ConfigDict(from_attributes=True, frozen=True)
-
-
-# --- taken -------------------------------------------------------------------
-
-
-class ListQuery(In):
-    """Which work to list."""
-
-    where: Annotated[str, Field(max_length=1000, description="Such as `state:failed engine:demo`.")] = ""
-    cursor: Annotated[str | None, Field(max_length=2000, description="The `next` of a page.")] = None
-    limit: Limit = 50
-    sort: Annotated[str, Field(pattern="^(newest|oldest)$", description="Which work first.")] = "newest"
-
-
-class JournalQuery(In):
-    """Which entries to read."""
-
-    before: Annotated[int, Field(ge=-1, lt=2**53, description="Below this position; -1: the newest.")] = -1
-    limit: Limit = 50
-
-
-class ChangesQuery(In):
-    """With which version to compare."""
-
-    base: Annotated[int | None, Field(ge=1, lt=2**53, description="By default the version before.")] = None
-
-
-class EventsQuery(In):
-    """Which events to read."""
-
-    after: Annotated[str | None, Field(max_length=100, description="The `next` of a page.")] = None
-    limit: Limit = 100
-
-
-class NoQuery(In):
-    """Nothing is asked beside the path."""
-
-
-class Nothing(In):
-    """No body is taken."""
-
-
-class NewWork(In):
-    """Work to enqueue; the `Idempotency-Key` header becomes its key."""
-
-    engine: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
-    payload: Annotated[dict[str, Any], Field(description="At most 1 MiB of JSON.")] = {}
-    resources: Annotated[tuple[str, ...], Field(max_length=RESOURCES_MAX)] = ()
-    delay_seconds: Annotated[float, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = 0.0
-    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
-    labels: Annotated[dict[str, str], Field(max_length=10)] = {}
-    budget: Annotated[
-        dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(max_length=20)
-    ] = {}
-    deadline_at: Annotated[float | None, Field(allow_inf_nan=False)] = None
-    work_id: WorkId | None = None
-
-
-class Act(In):
-    """Why something is done."""
-
-    reason: Reason = ""
-
-
-class Cancel(Act):
-    """Why, and when a step that still runs is interrupted (null: never)."""
-
-    by_seconds: Annotated[float | None, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = None
-
-
-class Pause(Act):
-    """Why, and for how long (null: until it is resumed)."""
-
-    for_seconds: Annotated[float | None, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = None
-
-
-class Retry(Act):
-    """Why, and from which version (null: the last; 0: the beginning)."""
-
-    version: Annotated[int | None, Field(ge=0, lt=10**9)] = None
-
-
-class BudgetIn(Act):
-    """Limits by name; those that are not named stay."""
-
-    limits: Annotated[
-        dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1, max_length=20)
-    ]
-
-
-class ForkIn(Act):
-    """From which version, and what to change: `data.NAME` or `payload.NAME` to JSON."""
-
-    version: Annotated[int, Field(ge=1, lt=10**9)]
-    changes: Annotated[dict[str, Any], Field(max_length=50)] = {}
-
-
-class EvictIn(In):
-    """From whom to take which resource."""
-
-    resource: Annotated[str, Field(min_length=1, max_length=1024)]
-    work_id: WorkId
-
-
-class SignalIn(In):
-    """A signal; with an `Idempotency-Key` it is known by that, and sent again it is one."""
-
-    name: Annotated[str, Field(min_length=1, max_length=1024)]
-    data: Any = None
-
-
-class OperationIn(In):
-    """An action on many: ids, or all that a filter matches. An empty filter is not taken."""
-
-    action: Annotated[str, Field(pattern="^(retry|cancel|pause|resume|purge)$")]
-    ids: Annotated[tuple[WorkId, ...], Field(max_length=LIMIT_MAX)] = ()
-    where: Annotated[str, Field(max_length=1000)] = ""
-    reason: Reason = ""
-    by_seconds: Annotated[float | None, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = None
-    dry_run: bool = True
-
-
-# --- given -------------------------------------------------------------------
 
 
 class Row(Out):
@@ -208,6 +73,15 @@ class Work(Out):
     artifacts: list[Artifact]
 
 
+class Cost(Out):
+    """What a work item cost so far: what its journal takes, and what AWS charged (null elsewhere)."""
+
+    entries: int
+    bytes: int
+    is_whole: bool
+    aws: dict[str, Any] | None
+
+
 class Payload(Out):
     """What a work item was enqueued with."""
 
@@ -226,6 +100,7 @@ class EntryOut(Out):
     actor: str
     state: State
     engine: str
+    has_body: bool
     detail: dict[str, Any]
 
 
@@ -274,6 +149,103 @@ class Enqueued(Out):
 
     work_id: str
     deduplicated: bool
+
+
+class Purged(Out):
+    """What is gone."""
+
+    work_id: str
+
+
+class KinOut(Out):
+    """A work item in its family; `children` are fewer than `child_count` where the tree is cut."""
+
+    work_id: str
+    key: str
+    engine: str
+    state: State | None
+    version: int
+    reason: str
+    child_count: int
+    children: list[KinOut]
+
+
+class SignalOut(Out):
+    """A signal; `seen_by_version` is that of the step that saw it, null: none has."""
+
+    signal_id: str
+    name: str
+    data: Any
+    at: float
+    actor: str
+    position: int
+    seen_by_version: int | None
+
+
+class Signals(Out):
+    """Signals in the order in which they came."""
+
+    signals: list[SignalOut]
+
+
+class ApprovalOut(Out):
+    """An ask that can be answered now: `token` does it, with a reply of the shape of `reply_schema`."""
+
+    work_id: str
+    version: int
+    name: str
+    token: str
+    link: str
+    reply_schema: dict[str, Any]
+    until: float | None
+    fails: bool
+
+
+class Approvals(Out):
+    """Asks that can be answered now."""
+
+    approvals: list[ApprovalOut]
+
+
+class Sent(Out):
+    """Where a signal stands; `is_new`: this call put it there."""
+
+    signal_id: str
+    position: int
+    is_new: bool
+
+
+class SwitchOut(Out):
+    """An engine (`engine:NAMESPACE/ID`) or a lane (`lane:NAME`) that is paused, since when and why."""
+
+    target: str
+    reason: str
+    at: float
+
+
+class Switches(Out):
+    """All that is paused."""
+
+    switches: list[SwitchOut]
+
+
+class Thrown(Out):
+    """Whether a switch was thrown, or stood so before; and how many work items were woken."""
+
+    is_new: bool
+    woken: int
+
+
+class Messages(Out):
+    """Messages that the queue set aside."""
+
+    messages: list[Message]
+
+
+class MessagesEnded(Out):
+    """How many messages were taken out."""
+
+    ended: int
 
 
 class Acted(Out):
@@ -359,6 +331,11 @@ class Resources(Out):
     """Resources by name."""
 
     resources: list[ResourceOut]
+
+
+def resource_out(view: ResourceView) -> ResourceOut:
+    """A resource as the API gives it."""
+    return ResourceOut.model_validate(to_builtins(view))
 
 
 class WorkerOut(Out):

@@ -1,0 +1,71 @@
+"""The operations on what is not work: engines and lanes, limits of resources, messages set aside."""
+
+from __future__ import annotations
+
+from roost.console.api import asked, given
+from roost.console.api.table import Answer, Call
+from roost.errors import InputError
+from roost.journal.limits import Change, Close, Open, Rate, SetCapacity, SetRate
+from roost.names import Lane
+from roost.storage.ports import DeadLetter
+
+MESSAGES_MAX = 100
+
+
+async def list_switches(call: Call) -> Answer:
+    found = await call.desk.runtime.client.switches()
+    switches = [given.SwitchOut(target=one.target, reason=one.reason, at=one.at) for one in found]
+    return Answer(given.Switches(switches=switches))
+
+
+async def throw_switch(call: Call) -> Answer:
+    body, client = call.body(asked.SwitchIn), call.client
+    if (body.engine is None) is (body.lane is None):
+        raise InputError("a switch names an engine or a lane, and not both")
+    reason = body.reason or "over the API"
+    if body.engine is not None and body.is_paused:
+        return _thrown(await client.pause_engine(body.engine, reason))
+    if body.engine is not None:
+        return _thrown(True, woken=await client.resume_engine(body.engine, reason))
+    lane = Lane(body.lane or Lane.NORMAL)
+    return _thrown(await (client.pause_lane if body.is_paused else client.resume_lane)(lane, reason))
+
+
+def _thrown(is_new: bool, woken: int = 0) -> Answer:
+    return Answer(given.Thrown(is_new=is_new, woken=woken))
+
+
+async def set_limit(call: Call) -> Answer:
+    body = call.body(asked.LimitIn)
+    await call.client.change_resource(body.resource, _change(body, call.principal.actor))
+    found = await call.client.resources(body.resource)
+    return Answer(given.Resources(resources=[given.resource_out(view) for view in found]))
+
+
+def _change(body: asked.LimitIn, actor: str) -> Change:
+    match body.change:
+        case "capacity":
+            return SetCapacity(body.capacity)
+        case "rate":
+            rate = body.rate
+            return SetRate(None if rate is None else Rate(rate.count, rate.period_seconds))
+        case "open":
+            return Open()
+        case _:
+            if body.until is None:
+                raise InputError("until says when a closed resource opens again")
+            return Close(body.until, actor)
+
+
+async def list_messages(call: Call) -> Answer:
+    letters = await call.desk.runtime.client.dead_letters(limit=MESSAGES_MAX)
+    return Answer(given.Messages(messages=[asked.Message.model_validate(letter) for letter in letters]))
+
+
+async def end_messages(call: Call) -> Answer:
+    body = call.body(asked.EndMessages)
+    for one in body.messages:
+        letter = DeadLetter(one.work_id, one.cause, one.lane, one.reason, one.text, one.receipt)
+        again = body.send_again and bool(letter.work_id)
+        await call.client.end_dead_letter(letter, is_sent_again=again)
+    return Answer(given.MessagesEnded(ended=len(body.messages)))
