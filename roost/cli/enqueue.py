@@ -28,6 +28,7 @@ _LINE_KEYS = frozenset(
     {
         *("engine", "payload", "resources", "capacities", "resource_scope", "delay", "priority"),
         *("deadline", "idempotency_key", "idempotency_time", "work_id", "conversation", "if_busy"),
+        "labels",
     }
 )
 _WITH_CAPACITY = re.compile(r"(.+)=(\d{1,9})", re.DOTALL)
@@ -67,6 +68,10 @@ def enqueue(
         typer.Option(
             "--budget", metavar="NAME=N", help="Parks there and asks: steps=100, usd=2.5; repeatable."
         ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME=VALUE", help="To find it by; repeatable."),
     ] = None,
     idempotency_key: Annotated[
         str | None,
@@ -108,7 +113,7 @@ def enqueue(
 
     A line of --file is an object with `payload` and, where wanted, `engine`, `resources`,
     `capacities` (an object of whole numbers), `resource_scope`, `delay`, `priority`,
-    `deadline`, `budget` (an object of numbers), `idempotency_key`, `idempotency_time`,
+    `deadline`, `budget` (an object of numbers), `labels` (of texts), `idempotency_key`, `idempotency_time`,
     `conversation`, `if_busy` and `work_id`. All lines are checked before any is stored.
 
     Examples:
@@ -130,6 +135,7 @@ def enqueue(
                 "--priority": priority,
                 "--deadline": deadline,
                 "--budget": budget,
+                "--label": label,
                 "--idempotency-key": idempotency_key,
                 "--work-id": work_id,
                 "--conversation": conversation,
@@ -147,6 +153,7 @@ def enqueue(
             "priority": priority,
             "deadline": deadline,
             "budget": amounts(budget or [], "--budget"),
+            "labels": dict(_label(text) for text in label or []),
             "idempotency_key": idempotency_key,
             "work_id": work_id,
             "conversation": conversation,
@@ -184,6 +191,13 @@ def _resources(given: list[str]) -> dict[str, Any]:
         if found:
             capacities[found[1]] = int(found[2])
     return {"resources": names, "capacities": capacities}
+
+
+def _label(text: str) -> tuple[str, str]:
+    name, mark, value = text.partition("=")
+    if not mark:
+        raise InputError(f"--label {text!r} has no =", hint="Write --label NAME=VALUE.")
+    return name, value
 
 
 def _refuse_beside_file(given: dict[str, object]) -> None:
@@ -313,6 +327,9 @@ def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> 
     for name in ("idempotency_key", "work_id", "conversation"):
         if not isinstance(fields.get(name), str | None):
             raise InputError(f"`{name}` is not text")
+    labels = fields.get("labels") or {}
+    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+        raise InputError("`labels` is not an object of texts")
     delay, deadline = fields.get("delay"), fields.get("deadline")
     work = NewWork(
         engine=engine,
@@ -324,6 +341,7 @@ def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> 
         priority=priority,
         deadline_at=None if deadline is None else times.instant(str(deadline), now, "deadline"),
         budget=fields.get("budget") or {},
+        labels=labels,
         idempotency_key=fields.get("idempotency_key"),
         work_id=fields.get("work_id"),
         **_of_conversation(fields),

@@ -221,7 +221,12 @@ class RemoteClient:
     async def signals(self, work_id: str) -> Sequence[Received]:
         found = (await self._get(f"/work/{_segment(work_id)}/signals"))["signals"]
         return [
-            Received(Signal.model_validate(one), one["position"], one["seen_by_version"]) for one in found
+            Received(
+                Signal.model_validate({name: one[name] for name in Signal.model_fields}),
+                one["position"],
+                one["seen_by_version"],
+            )
+            for one in found
         ]
 
     async def approvals(self, work_id: str) -> Sequence[OpenApproval]:

@@ -24,13 +24,15 @@ from roost.console.shared import Shared
 from roost.core import requests
 from roost.core.client import Client, WorkView
 from roost.driving import Drivers
-from roost.journal.explain import Explanation, Facts, explain
+from roost.journal.explain import NEEDS_WORKER, Explanation, Facts, explain
 from roost.journal.lines import engine_target, lane_target
 from roost.models import Artifact, State
 from roost.wiring import Runtime
 
 THEME_COOKIE = "roost_theme"
 THEMES = ("light", "dark")
+UNTAKEN_SECONDS = 30.0  # work that is ready for so long may be of an engine that nobody runs
+ALIVE_SECONDS = 600.0  # a worker that wrote nothing for so long is not taken for alive
 LIVE_HEADER = "x-roost-live"
 
 
@@ -103,11 +105,19 @@ class Desk:
             facts = replace(facts, views=[found for some in views for found in some])
         elif control.state is State.QUEUED:
             facts = replace(facts, backlog=await self.reads.backlog())
-        if not control.state.is_terminal and control.lease is None:
+            if self.now - control.since > UNTAKEN_SECONDS:
+                facts = replace(facts, engines=await self.engines_seen())
+        if control.state in NEEDS_WORKER:
             paused = await self.reads.switches()
             targets = (self.engine_target(control.engine), lane_target(control.lane))
             facts = replace(facts, switch=next((paused[one] for one in targets if one in paused), ""))
         return explain(facts)
+
+    async def engines_seen(self) -> frozenset[str] | None:
+        """What workers that live ran lately; None: no worker was seen, so nothing is known."""
+        await self.pulse.refresh()
+        alive = [seen for seen in self.pulse.workers.values() if seen.last_at > self.now - ALIVE_SECONDS]
+        return frozenset(engine for seen in alive for engine in seen.engines) if alive else None
 
     async def page(self, request: Request, template: str, **context: Any) -> Response:
         """A page with its frame; the frame is left out where a script asks for what changed."""

@@ -31,7 +31,7 @@ from roost.journal.entries import (
     IndexRow,
     KeyBound,
 )
-from roost.journal.explain import Explanation, Facts, explain
+from roost.journal.explain import NEEDS_WORKER, Explanation, Facts, explain
 from roost.journal.limits import Change, check_change
 from roost.models import (
     Artifact,
@@ -271,7 +271,9 @@ class Client(Talking):
             found = await asyncio.gather(*(self.resources(name) for name in names))
             facts = replace(facts, views=[view for views in found for view in views])
         elif control.state is State.QUEUED:
-            facts = replace(facts, backlog=await backend.queue.backlog(), switch=await self._switch_of(facts))
+            facts = replace(facts, backlog=await backend.queue.backlog())
+        if control.state in NEEDS_WORKER:
+            facts = replace(facts, switch=await self._switch_of(facts))
         return explain(facts)
 
     async def _switch_of(self, facts: Facts) -> str:

@@ -46,6 +46,10 @@ class Cause(StrEnum):
     READY = "ready"
 
 
+NEEDS_WORKER = frozenset({State.QUEUED, State.SCHEDULED})
+"""States in which it matters whether the engine or the lane is paused."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of a work item.

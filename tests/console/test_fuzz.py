@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +12,6 @@ if find_spec("schemathesis") is None:  # pragma: no cover
     pytest.skip("schemathesis is not installed", allow_module_level=True)
 
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
@@ -26,16 +21,16 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from roost.config import ConsoleSettings, Settings
+from roost.config import ApprovalSettings, Settings
 from roost.console import guard
 from roost.console.api.operations import OPERATIONS, PREFIX
 from roost.console.api.table import Operation
-from roost.console.app import create_app
-from tests.console.conftest import opened
+from roost.wiring import Runtime
+from tests.console.serving import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-EXAMPLES = 10  # of each operation
+EXAMPLES = 6  # of each operation
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -44,36 +39,21 @@ CHECKS = [
 ]
 
 
-async def _serve(home: Path, listener: socket.socket, started: threading.Event, servers: list[Any]) -> None:
-    given = Settings(storage="local", home=home, console=ConsoleSettings())
-    async with opened(given) as runtime:
-        for n in range(3):
-            steps = [{"data": {"a": n}}, {"fail": "no answer"}]
-            await runtime.client.enqueue("scripted", {"steps": steps}, work_id=f"w{n}", delay_seconds=99 * n)
-        config = uvicorn.Config(create_app(runtime, given), log_config=None, lifespan="off")
-        server = uvicorn.Server(config)
-        servers.append(server)
-        started.set()
-        await server.serve(sockets=[listener])
+async def _seed(runtime: Runtime) -> None:
+    for n in range(3):
+        steps = [{"data": {"a": n}}, {"fail": "no answer"}]
+        await runtime.client.enqueue("scripted", {"steps": steps}, work_id=f"w{n}", delay_seconds=99 * n)
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The description, as the running console gives it."""
-    home, started, servers = tmp_path_factory.mktemp("fuzz"), threading.Event(), []  # type: ignore[var-annotated]
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(64)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    secret = ApprovalSettings(signing_secret="a secret of sixteen")
+    given = Settings(storage="local", home=tmp_path_factory.mktemp("fuzz"), approvals=secret)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(guard, "REQUESTS_AT_ONCE", 1e9)
-        thread = threading.Thread(target=lambda: asyncio.run(_serve(home, listener, started, servers)))
-        thread.start()
-        started.wait(20)
-        yield schemathesis.openapi.from_url(f"{url}/api/v1/openapi.json")
-        servers[0].should_exit = True
-        thread.join(20)
-        listener.close()
+        with served(given, _seed) as url:
+            yield schemathesis.openapi.from_url(f"{url}/api/v1/openapi.json")
 
 
 BOUNDED = settings(

@@ -49,13 +49,13 @@ async def enqueue_work(call: Call) -> Answer:
 
 async def cancel_work(call: Call) -> Answer:
     body = call.body(asked.Cancel)
-    await call.client.cancel(call.work_id, body.reason or "over the API", by_seconds=body.by_seconds)
+    await call.client.cancel(call.work_id, body.reason, by_seconds=body.by_seconds)
     return await _stands(call)
 
 
 async def retry_work(call: Call) -> Answer:
     body = call.body(asked.Retry)
-    await call.client.retry(call.work_id, body.reason or "over the API", version=body.version)
+    await call.client.retry(call.work_id, body.reason, version=body.version)
     return await _stands(call)
 
 
@@ -69,19 +69,19 @@ async def signal_work(call: Call) -> Answer:
 
 async def pause_work(call: Call) -> Answer:
     body = call.body(asked.Pause)
-    await call.client.pause(call.work_id, body.reason or "over the API", for_seconds=body.for_seconds)
+    await call.client.pause(call.work_id, body.reason, for_seconds=body.for_seconds)
     return await _stands(call)
 
 
 async def resume_work(call: Call) -> Answer:
-    reason = call.body(asked.Act).reason or "over the API"
+    reason = call.body(asked.Act).reason
     await call.client.resume(call.work_id, reason)
     return await _stands(call)
 
 
 async def fork_work(call: Call) -> Answer:
     body = call.body(asked.ForkIn)
-    reason = body.reason or "over the API"
+    reason = body.reason
     work_id = body.work_id or (f"fork-{call.digest}" if call.digest else None)
     others = {"engine": body.engine, "priority": body.priority, "budget": body.budget}
     chosen = {name: value for name, value in others.items() if value is not None}
@@ -93,7 +93,7 @@ async def fork_work(call: Call) -> Answer:
 
 async def set_budget(call: Call) -> Answer:
     body = call.body(asked.BudgetIn)
-    await call.client.set_budget(call.work_id, body.limits, body.reason or "over the API")
+    await call.client.set_budget(call.work_id, body.limits, body.reason)
     return await _stands(call)
 
 

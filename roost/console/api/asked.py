@@ -194,7 +194,7 @@ class Message(In):
 
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
 
-    work_id: Annotated[str, Field(max_length=256)]
+    work_id: Annotated[str, Field(pattern=f"^$|{WORK_ID}")]
     cause: Annotated[int, Field(ge=-1, lt=2**53)]
     lane: Lane
     reason: str

@@ -22,13 +22,12 @@ async def throw_switch(call: Call) -> Answer:
     body, client = call.body(asked.SwitchIn), call.client
     if (body.engine is None) is (body.lane is None):
         raise InputError("a switch names an engine or a lane, and not both")
-    reason = body.reason or "over the API"
     if body.engine is not None and body.is_paused:
-        return _thrown(await client.pause_engine(body.engine, reason))
+        return _thrown(await client.pause_engine(body.engine, body.reason))
     if body.engine is not None:
-        return _thrown(True, woken=await client.resume_engine(body.engine, reason))
+        return _thrown(True, woken=await client.resume_engine(body.engine, body.reason))
     lane = Lane(body.lane or Lane.NORMAL)
-    return _thrown(await (client.pause_lane if body.is_paused else client.resume_lane)(lane, reason))
+    return _thrown(await (client.pause_lane if body.is_paused else client.resume_lane)(lane, body.reason))
 
 
 def _thrown(is_new: bool, woken: int = 0) -> Answer:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from roost.console.api.asked import Message
 from roost.journal.claims import ResourceView
-from roost.models import Artifact, Lane, State
+from roost.models import Artifact, Child, Lane, State, WaitFor
 
 
 class Out(BaseModel):
@@ -35,6 +35,7 @@ class Row(Out):
     worker_id: str | None
     lease_until: float | None
     wake_at: float | None
+    due_at: float | None
     deadline_at: float | None
     failures: int
     interruptions: int
@@ -134,6 +135,11 @@ class SnapshotOut(Out):
     created_at: float
     updated_at: float
     finished_at: float | None = None
+    failed_at: float | None = None
+    engine_version: str | None = None
+    next_step_delay_seconds: float = 0.0
+    wait_for: WaitFor | None = None
+    spawn: list[Child] = []
 
 
 class Changes(Out):

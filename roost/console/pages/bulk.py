@@ -96,7 +96,7 @@ async def begin(desk: Desk, principal: Principal, target: Target, *, key: str | 
         action=target.action,
         where="" if target.ids else target.q,
         ids=tuple(target.ids),
-        reason=target.reason or "by an operator, with others",
+        reason=target.reason,
         actor=principal.actor,
         at=desk.now,
         by_seconds=target.by_seconds,

@@ -9,12 +9,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.console.desk import Desk, desk_of
+from roost.console.desk import ALIVE_SECONDS, Desk, desk_of
 from roost.console.pulse import Seen
 from roost.engine import EngineSpec, installed_engines
 from roost.journal.entries import IndexRow
 
-SILENT_SECONDS = 600.0  # a worker without work that wrote nothing for so long is not shown as alive
 HELD_SHOWN = 20
 
 
@@ -80,7 +79,7 @@ async def all_workers(desk: Desk) -> list[Worker]:
     found += [
         Worker(name, "idle", [], None, seen)
         for name, seen in sorted(desk.pulse.workers.items())
-        if name not in held and seen.last_at > now - SILENT_SECONDS
+        if name not in held and seen.last_at > now - ALIVE_SECONDS
     ]
     return found
 

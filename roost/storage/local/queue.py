@@ -125,7 +125,7 @@ class LocalQueue:
         ]
 
     async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
-        now, number = self._clock.now(), int(letter.receipt)
+        now, number = self._clock.now(), _number(letter.receipt)
 
         def end(db: sqlite3.Connection) -> None:
             gone = db.execute("DELETE FROM dead_deliveries WHERE id = ?", (number,))
@@ -143,8 +143,12 @@ class LocalQueue:
 
 def _key(delivery: Delivery) -> tuple[int, str]:
     """The row's id and the receipt as stored; a receipt that is not of this queue names no row."""
-    number = delivery.receipt.partition(".")[0]
-    return (int(number) if number.isdecimal() and len(number) < 19 else -1), delivery.receipt
+    return _number(delivery.receipt.partition(".")[0]), delivery.receipt
+
+
+def _number(receipt: str) -> int:
+    """The row that a receipt names; -1: none."""
+    return int(receipt) if receipt.isascii() and receipt.isdecimal() and len(receipt) < 19 else -1
 
 
 class _Take:
