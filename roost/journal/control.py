@@ -233,7 +233,8 @@ def _spend(control: Control, spent: Amounts) -> Control:
 def _blocked(control: Control, event: Blocked, position: int, at: float) -> Control:
     what = ", ".join(event.by) or f"its turn with {', '.join(event.limited)}"
     reason = f"waits for {what}"[:REASON_MAX_CHARS]
-    return _leave(control, State.BLOCKED, position, at, reason, wake_at=event.wake_at)
+    after = _leave(control, State.BLOCKED, position, at, reason, wake_at=event.wake_at)
+    return replace(after, blocked_at=at if control.blocked_at is None else control.blocked_at)
 
 
 def _released(control: Control, event: Released, position: int, at: float) -> Control:
@@ -378,6 +379,7 @@ def _leave(
         wake_at=wake_at,
         sent_position=position,
         reason=reason,
+        blocked_at=None,
     )
 
 

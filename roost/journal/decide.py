@@ -16,6 +16,7 @@ from roost.journal.projection import (
     MESSAGE_DELAY_MAX_SECONDS,
     PARKED_LOOK_SECONDS,
     SEND_EARLY_SECONDS,
+    blocked_look_seconds,
     due_at,
 )
 from roost.models import REASON_MAX_CHARS, State
@@ -157,9 +158,9 @@ def _ended(control: Control, now: float) -> Fail | Cancel | None:
 
 
 def _has_waited_in_vain(control: Control, now: float) -> bool:
-    """Whether a wait that fails the work is over. Work on hold goes on being on hold."""
+    """Whether a wait that fails the work is over. Work on hold goes on being on hold, while it is."""
     waits = control.waits if control.state is State.WAITING else None
-    if waits is None or not waits.fails or hold_of(control):
+    if waits is None or not waits.fails or (hold_until(control) or 0.0) > now:
         return False
     return waits.until is not None and waits.until <= now
 
@@ -259,16 +260,21 @@ def _send_in_time(seconds: float, now: float) -> LookLater | Send:
 
 def _send_ready(control: Control, now: float, has_backlog: bool) -> LookLater | Send:
     """Ready work that nobody has taken: look later and later, as it waits longer."""
-    overdue = max(now - control.since, LOST_DELIVERY_SECONDS)
-    if control.wake_at is not None:
-        overdue = max(now - control.wake_at, LOST_DELIVERY_SECONDS)
-    most = PARKED_LOOK_SECONDS if control.state is State.BLOCKED else MESSAGE_DELAY_MAX_SECONDS
-    later = now + min(overdue, most)
+    later = now + _look_seconds(control, now)
     if control.deadline_at is not None:
         later = min(later, control.deadline_at)
     if has_backlog and control.state is State.QUEUED:
         return LookLater(later)
     return Send(0.0, later)
+
+
+def _look_seconds(control: Control, now: float) -> float:
+    """After how long somebody looks again at ready work."""
+    if control.state is State.BLOCKED and control.wake_at is None:
+        return blocked_look_seconds(control, now)
+    since = control.since if control.wake_at is None else control.wake_at
+    most = PARKED_LOOK_SECONDS if control.state is State.BLOCKED else MESSAGE_DELAY_MAX_SECONDS
+    return min(max(now - since, LOST_DELIVERY_SECONDS), most)
 
 
 def can_take_in(standing: Entry, token: int) -> bool:

@@ -559,6 +559,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
         failures: failed attempts since the last commit.
         interruptions: leases since the last commit that ended without a word.
         wake_at: when scheduled work goes on.
+        blocked_at: since when it has asked for its resources in vain, claims apart.
         last_token: of the lease that ended last, while none is held.
         waits: what the last commit waits for, or waited for until it was woken.
         sent_position: the last entry that had a delivery sent.
@@ -622,6 +623,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     line: tuple[Place, ...] = ()
     bound: Bound | None = None
     switches: tuple[Switch, ...] = ()
+    blocked_at: float | None = None
 
 
 class IndexRow(Struct, frozen=True, omit_defaults=True, gc=False):

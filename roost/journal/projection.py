@@ -16,6 +16,7 @@ from roost.names import State
 MESSAGE_DELAY_MAX_SECONDS = 900.0  # Amazon SQS Developer Guide, "Message timers": 15 minutes
 SEND_EARLY_SECONDS = 60.0  # long sleepers: the sweeper sends this early, the rest is message delay
 LOST_DELIVERY_SECONDS = 5.0  # how long a delivery may be overdue before the sweeper looks
+BLOCKED_LOOK_SECONDS = 60.0  # who waits for a resource asks so often by itself, at first sooner
 PARKED_LOOK_SECONDS = 3600.0  # who waits for a closed resource looks so often whether it was opened
 LEASE_GRACE_SECONDS = 0.5  # after a lease's end, before the sweeper looks
 
@@ -49,6 +50,8 @@ def _due_in_state(control: Control, at: float) -> float | None:
             return control.lease.until + LEASE_GRACE_SECONDS
         case State.BLOCKED if control.wake_at is not None:
             return min(_due_before(control.wake_at, at), at + PARKED_LOOK_SECONDS)
+        case State.BLOCKED:
+            return at + blocked_look_seconds(control, at)
         case State.SCHEDULED:
             return _due_before(control.wake_at or at, at)
         case State.WAITING:
@@ -56,6 +59,16 @@ def _due_in_state(control: Control, at: float) -> float | None:
             return None if until is None else _due_before(until, at)
         case _:
             return at + LOST_DELIVERY_SECONDS
+
+
+def blocked_look_seconds(control: Control, now: float) -> float:
+    """After how long blocked work asks again: a release calls it, and this is for calls that are lost.
+
+    Later and later, as it is blocked longer: a crowd that asks again and again is in the way of
+    those whose turn it is, and each question is paid for.
+    """
+    blocked_at = now if control.blocked_at is None else control.blocked_at
+    return min(max(LOST_DELIVERY_SECONDS, now - blocked_at), BLOCKED_LOOK_SECONDS)
 
 
 def _due_before(wake_at: float, at: float) -> float:

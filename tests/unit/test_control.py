@@ -298,6 +298,18 @@ class TestOutsiders:
             assert after(control(state), CancelRequested("enough")).sent_position == 7
 
 
+class TestBlocked:
+    def test_since_when_is_known_until_the_step_is_made(self) -> None:
+        """A claim that is refused again does not change it."""
+        blocked = after(RUNNING, Blocked(("o",)), at=AT + 1)
+        again = after(blocked, Claimed("w", AT + 90), Blocked(("o",)), at=AT + 50)
+        assert (blocked.blocked_at, again.blocked_at, again.since) == (AT + 1, AT + 1, AT + 50)
+        claimed = after(again, Claimed("w", AT + 120), at=AT + 80)
+        committed = Committed(version=claimed.version + 1, step="s", lease_until=AT + 120)
+        for event in (committed, Released("drain"), Deferred(AT + 99, "later")):
+            assert after(claimed, event).blocked_at is None
+
+
 class TestDueAt:
     @pytest.mark.parametrize(
         ("before", "expected"),

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from roost.engine import RetryPolicy
+from roost.journal.control import apply
 from roost.journal.decide import (
     NO_ENGINE_DELAY_SECONDS,
     Cancel,
@@ -22,6 +23,7 @@ from roost.journal.decide import (
     on_due,
 )
 from roost.journal.entries import (
+    Blocked,
     Cancelled,
     CancelRequested,
     Claimed,
@@ -39,6 +41,7 @@ from roost.journal.projection import (
     LOST_DELIVERY_SECONDS,
     MESSAGE_DELAY_MAX_SECONDS,
     SEND_EARLY_SECONDS,
+    due_at,
     project,
 )
 from roost.models import State
@@ -59,7 +62,8 @@ def row_of(given: Control, **fields: object) -> IndexRow:
     return replace(project(entry), **fields)  # type: ignore[arg-type]
 
 
-QUEUED, RUNNING, BLOCKED = control(State.QUEUED), control(State.RUNNING), control(State.BLOCKED)
+QUEUED, RUNNING = control(State.QUEUED), control(State.RUNNING)
+BLOCKED = control(State.BLOCKED, blocked_at=AT)
 SCHEDULED = control(State.SCHEDULED, wake_at=AT + 100)
 WAITING = control(State.WAITING, waits=Wait(("go",), AT + 50))
 FOREVER = control(State.WAITING, waits=Wait(("go",)))
@@ -149,6 +153,16 @@ class TestOnDelivery:
         assert isinstance(deliver(held), PutBack)
         assert deliver(held, AT + 30) == Cancel("enough")
 
+    def test_a_wait_in_vain_ends_it_also_after_a_pause_that_is_over(self) -> None:
+        """Found by the simulation (seed 1524): it stepped on without what it had waited for."""
+        given = control(
+            State.WAITING, waits=Wait(("go",), AT + 50, fails=True), paused="stop", paused_until=AT + 70
+        )
+        assert deliver(given, AT + 60) == PutBack(10.0, "waiting for 10.000 s more")
+        answer = deliver(given, AT + 70)
+        assert isinstance(answer, Fail)
+        assert answer.error.type == "WaitTimeout"
+
     def test_a_deadline_ends_it_wherever_it_is(self) -> None:
         for given in (QUEUED, BLOCKED, SCHEDULED, WAITING, FOREVER):
             late = deliver(replace(given, deadline_at=AT), retry=None)
@@ -200,6 +214,21 @@ class TestOnDue:
             now = answer.due_at
         assert gaps[:4] == [5, 10, 20, 40]
         assert gaps[-1] == MESSAGE_DELAY_MAX_SECONDS
+
+    def test_blocked_work_asks_by_itself_once_a_minute_in_the_end(self) -> None:
+        """Each time it is refused it is blocked anew; that must not begin the looks anew."""
+        given, now, gaps = BLOCKED, AT, []
+        for _ in range(6):
+            at = due_at(given, now)
+            assert at is not None
+            gaps.append(at - now)
+            answer = due(given, at)
+            assert isinstance(answer, Send)
+            assert answer.due_at > at
+            claimed = apply(given, Claimed("w", at + 30), position=given.position + 1, at=at)
+            given = apply(claimed, Blocked(("other",)), position=claimed.position + 1, at=at)
+            now = at
+        assert gaps == [5, 5, 10, 20, 40, 60]
 
     def test_a_backlog_is_not_made_longer(self) -> None:
         assert due(QUEUED, AT + 20, has_backlog=True) == LookLater(AT + 40)
