@@ -152,6 +152,10 @@ class Measures:
             lag_seconds = max(0.0, self._clock.now() - subject.updated_at)
             self._record(names.INDEX_LAG, lag_seconds, backend=self._backend)
 
+    def met(self, fault: str) -> None:
+        """See `Watch`."""
+        self._add(names.STORAGE_FAULTS, 1, backend=self._backend, code=fault)
+
     def _appended(self, entry: Entry, stands: Entry, seconds: float) -> None:
         event, kind = entry.event, entry.event.kind.value
         self._record(names.APPEND_DURATION, seconds, backend=self._backend, kind=kind)

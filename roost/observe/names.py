@@ -226,6 +226,14 @@ STORAGE_THROTTLES = _counter(
     "backend",
     "op",
 )
+STORAGE_FAULTS = _counter(
+    "roost.storage.faults",
+    "{fault}",
+    "Passing faults of the service behind the storage, each tried again: throttling, transaction "
+    "conflicts, lost replies, by the service's code; and foreign messages.",
+    "backend",
+    "code",
+)
 SNAPSHOT_SIZE = _histogram("roost.snapshot.size", "By", SIZES, "A committed snapshot, as JSON.", "engine")
 SNAPSHOT_STORED = _histogram("roost.snapshot.stored", "By", SIZES, "The same, as stored.", "engine")
 BUILD_INFO = _gauge("roost.build.info", "1", "1; the labels say which Roost and Python.", "version", "python")
@@ -233,8 +241,8 @@ BUILD_INFO = _gauge("roost.build.info", "1", "1; the labels say which Roost and 
 METRICS: dict[str, Metric] = {
     metric.name: metric for metric in list(globals().values()) if isinstance(metric, Metric)
 }
-CAPPED_LABELS = frozenset({"engine", "step"})
-"""Labels whose values engines choose."""
+CAPPED_LABELS = frozenset({"engine", "step", "code"})
+"""Labels whose values engines choose, or a service."""
 EMF_NAMESPACE = "Roost"
 EMF_METRICS = (
     WORK_ENQUEUED,
@@ -249,6 +257,7 @@ EMF_METRICS = (
     SWEEPER_LAG,
     SWEEPER_REPAIRED,
     STORAGE_THROTTLES,
+    STORAGE_FAULTS,
     SNAPSHOT_STORED,
 )
 """What functions on Lambda write: each is billed as a metric of its own."""

@@ -143,6 +143,10 @@ class Watching:
         for one in self._all:
             one.ended(call, detail, began, subject, result, error)
 
+    def met(self, fault: str) -> None:
+        """See `Watch`."""
+        self.measures.met(fault)
+
 
 @contextmanager
 def watch(

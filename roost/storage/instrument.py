@@ -32,6 +32,7 @@ from roost.storage.ports import (
     Message,
     Renewal,
     ResourceClaims,
+    TellsFaults,
     WorkIndex,
     WorkQueue,
 )
@@ -62,6 +63,9 @@ class Watch(Protocol):
             result: what it gave; the bytes of one chunk, for a read of an artifact.
             error: what it raised, if it did.
         """
+
+    def met(self, fault: str) -> None:
+        """A call met a passing fault and is made again; `fault` is its code."""
 
 
 class _Calls:
@@ -278,6 +282,13 @@ class InstrumentedBackend:
         self.claims: ResourceClaims = InstrumentedClaims(inner.claims, hook, watch)
         self.queue: WorkQueue = InstrumentedQueue(inner.queue, hook, watch)
         self.artifacts: ArtifactStore = InstrumentedArtifacts(inner.artifacts, hook, watch)
+        if watch is not None:
+            self.tell_faults(watch.met)
+
+    def tell_faults(self, told: Callable[[str], None]) -> None:
+        """See `ports.TellsFaults`."""
+        if isinstance(self._inner, TellsFaults):
+            self._inner.tell_faults(told)
 
     async def check(self) -> Sequence[Finding]:
         return await self._inner.check()

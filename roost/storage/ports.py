@@ -10,9 +10,9 @@ Errors are `roost.errors.StorageError` and its children.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView
 from roost.journal.entries import Entry, IndexRow
@@ -422,6 +422,15 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Let go of everything; idempotent."""
+
+
+@runtime_checkable
+class TellsFaults(Protocol):
+    """What a backend may have beside: it tells of faults that passed, which no caller hears of."""
+
+    def tell_faults(self, told: Callable[[str], None]) -> None:
+        """From now on call `told` with the code of each passing fault that is met, such as a
+        throttled call that is made again; it neither waits nor raises."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -290,7 +290,7 @@ async def test_a_transaction_conflict_is_tried_again_and_counted(stack: Stack) -
     wire.script("TransactWriteItems", CONFLICT, CONFLICT)
     assert await take(claims, A, "r1") == Acquired()
     assert wire.taken() == {"BatchGetItem": 1, "TransactWriteItems": 3}
-    assert aws.patience.counts == {"TransactionCanceledException": 2}
+    assert aws.patience.met.counts == {"TransactionCanceledException": 2}
 
 
 async def test_a_lost_condition_is_read_and_decided_again(opened: tuple[AwsClaims, Wire]) -> None:

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
+from roost.clock import SystemClock
+from roost.config import AwsSettings
+from roost.observe.measures import Measures
+from roost.storage.aws.backend import open_aws
 from roost.storage.aws.clients import Clients
+from roost.storage.aws.table import Table
+from roost.storage.instrument import InstrumentedBackend
+from tests.aws.test_shortcut import Http, says
 
 
 @pytest.fixture(autouse=True)
@@ -96,3 +104,37 @@ async def test_calls_go_where_the_sdk_says(
     assert sent[0] == dynamodb
     assert sent[-1] == sqs
     assert {*sent} == {dynamodb, sqs}
+
+
+async def test_faults_that_pass_are_told_to_who_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the SDK tries again, and those that Roost does."""
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    told: list[str] = []
+    backend = await open_aws(AwsSettings(stack="told", bucket="told"))
+    watch = Measures([], SystemClock(), "aws", build={"version": "1", "python": "3"})
+    monkeypatch.setattr(watch, "met", told.append)
+    InstrumentedBackend(backend, None, watch)
+    answers = iter([ConnectionClosedError(endpoint_url="http://x"), _throttled(), None, *[_throttled()] * 3])
+
+    async def send(request: Any) -> Any:
+        answer = next(answers, None)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer or Http(200, b"{}")
+
+    async def at_once(_: object, seconds: float) -> None: ...
+
+    monkeypatch.setattr(SystemClock, "sleep", at_once)
+    client = await backend.aws.clients.get("dynamodb")
+    client._endpoint.http_session.send = send
+    try:
+        table = Table(backend.aws, "told-index")
+        for _ in range(2):
+            await table.call("put_item", Item={"work": {"S": "w"}})
+    finally:
+        await backend.close()
+    assert told == ["ConnectionClosedError", *["ThrottlingException"] * 4]
+
+
+def _throttled() -> Http:
+    return says(400, {"__type": "x#ThrottlingException"})

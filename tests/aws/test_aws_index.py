@@ -255,7 +255,7 @@ async def test_throttled_calls_are_made_again_and_counted(stack: Stack) -> None:
     assert await index.put(row("w", due_at=AT))
     assert len(await index.due(AT)) == 1
     counts = {"ProvisionedThroughputExceededException": 2, "ThrottlingException": 1}
-    assert aws.patience.counts == counts
+    assert aws.patience.met.counts == counts
 
 
 async def test_what_will_not_pass_is_a_storage_error(opened: tuple[AwsIndex, Wire]) -> None:

@@ -261,7 +261,7 @@ async def test_a_reply_that_was_cut_off_is_not_an_empty_journal(opened: Opened) 
     assert await journal.tail("w") == entries[1]
     wire.script("Query", Answer({}))
     assert await journal.get("w", 0) == entries[0]
-    assert aws.patience.counts == {"ResponseParserError": 3}
+    assert aws.patience.met.counts == {"ResponseParserError": 3}
 
 
 # --- transactions ----------------------------------------------------------------
@@ -276,7 +276,7 @@ async def test_a_transaction_that_is_cancelled_for_the_moment_is_made_again(
     wire.script("TransactWriteItems", cancelled(code, "None"), cancelled("None", code))
     assert await journal.append(first("w")) == first("w")
     assert wire.taken() == {"TransactWriteItems": 3}
-    assert aws.patience.counts == {"TransactionCanceledException": 2}
+    assert aws.patience.met.counts == {"TransactionCanceledException": 2}
     assert await index.get("w") == project(first("w"))
 
 

@@ -215,7 +215,7 @@ async def test_a_reply_that_was_cut_off_is_a_lost_one(opened: tuple[Aws, Wire]) 
     wire.script(BATCH, Answer({}))
     assert await append_all_at_once(journal_of(aws, 1), entries) == entries
     assert wire.taken() == {BATCH: 2}
-    assert aws.patience.counts == {"ResponseParserError": 1}
+    assert aws.patience.met.counts == {"ResponseParserError": 1}
 
 
 # --- faults --------------------------------------------------------------------
@@ -240,7 +240,7 @@ async def test_a_statement_that_may_succeed_later_is_made_again_alone(
     wire.script(BATCH, Answer({"Responses": [{}, {"Error": {"Code": code, "Message": "…"}}, {}]}))
     assert await append_all_at_once(journal, entries) == entries
     assert wire.taken() == {BATCH: 1, "PutItem": 1}
-    assert aws.patience.counts == {counted: 1}
+    assert aws.patience.met.counts == {counted: 1}
     assert await journal.tail(entries[1].work_id) == entries[1]
 
 
@@ -284,7 +284,7 @@ async def test_a_throttled_call_is_made_again_as_a_whole(opened: tuple[Aws, Wire
     wire.script(BATCH, *[Fail("ThrottlingException")] * 2)
     assert await append_all_at_once(journal_of(aws, 1), entries) == entries
     assert wire.taken() == {BATCH: 3}
-    assert aws.patience.counts == {"ThrottlingException": 2}
+    assert aws.patience.met.counts == {"ThrottlingException": 2}
 
 
 async def test_a_call_that_keeps_failing_fails_all_its_callers_and_no_later_one(

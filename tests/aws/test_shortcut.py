@@ -299,6 +299,7 @@ async def test_what_may_pass_is_tried_as_often_as_the_sdk_does(
     with pytest.raises(ClientError, match=r"ThrottlingException.*slow"):
         await client.put_item(**PUT)
     assert (len(line.sent), len(no_pauses)) == (3, 2)
+    assert clients._met.counts == {"ThrottlingException": 2}, "the last one is its caller's"
     assert all(0.0 <= pause <= 2.0 for pause in no_pauses)
 
 
@@ -330,6 +331,7 @@ async def test_a_refused_condition_is_no_retry(clients: Clients, no_pauses: list
         await client.put_item(**PUT)
     assert caught.value.response["Item"] == {"work": {"S": "w"}}
     assert no_pauses == []
+    assert not clients._met.counts
 
 
 @pytest.mark.parametrize("body", [b'{"Item": {"wor', b"[]"])

@@ -52,6 +52,13 @@ SETTINGS = CoreSettings(lease_seconds=10.0, wait_seconds=2.0, concurrency=4, swe
 Step = Callable[[Snapshot, WorkItem], Coroutine[Any, Any, Snapshot]]
 
 
+class Telling(MemoryBackend):
+    """One that meets passing faults, as services do."""
+
+    def tell_faults(self, told: Callable[[str], None]) -> None:
+        self.meets = told
+
+
 class World:
     """Workers on a memory backend that is watched, in virtual time."""
 
@@ -72,7 +79,7 @@ class World:
         self.watching = Watching(
             measures, traces.Traces(tracing.get_tracer("roost"), self.clock, "roost_memory")
         )
-        self.memory = MemoryBackend(self.clock)
+        self.memory = Telling(self.clock)
         self.failing: tuple[str, ...] = ()
         self.calls: Counter[str] = Counter()
         watching = self.watching if is_watched else None
@@ -171,6 +178,7 @@ async def _everything() -> World:
     await world.client.cancel(hung, "enough", by_seconds=0.0)
     await asyncio.sleep(120)
     await world.stop(first)
+    world.memory.meets("ThrottlingException")
     await world.client.enqueue("demo", {}, delay_seconds=3600.0)
     await asyncio.sleep(90)
     await world.client.enqueue("demo", {}, delay_seconds=3600.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from roost.clock import Clock, SystemClock, SystemIds
 from roost.config import AwsSettings
@@ -11,7 +11,7 @@ from roost.storage.aws.artifacts import AwsArtifacts
 from roost.storage.aws.claims import AwsClaims
 from roost.storage.aws.clients import Aws, Clients
 from roost.storage.aws.doctor import check_stack
-from roost.storage.aws.faults import Patience
+from roost.storage.aws.faults import Met, Patience
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.journal import AwsJournal
 from roost.storage.aws.limits import INLINE_MAX_BYTES, SWEEP_SECONDS
@@ -40,6 +40,10 @@ class AwsBackend:
         """What `roost doctor` shows of this stack."""
         return await check_stack(self.aws, self.artifacts)
 
+    def tell_faults(self, told: Callable[[str], None]) -> None:
+        """See `ports.TellsFaults`."""
+        self.aws.patience.met.told = told
+
     async def close(self) -> None:
         """Give back what was received and not yet handed over, then close the connections."""
         await self.journal.close()
@@ -56,9 +60,10 @@ async def open_aws(settings: AwsSettings, *, clock: Clock | None = None, connect
     Raises:
         StorageError: no region, no credentials.
     """
-    clients = Clients(connections)
+    met = Met()
+    clients = Clients(connections, met)
     clock, ids = clock or SystemClock(), SystemIds()
     bucket = settings.bucket or await default_bucket(clients, settings.stack)
     names = Names(settings.stack, bucket, settings.shards)
-    aws = Aws(clients, names, Patience(clock, ids), clock, ids)
+    aws = Aws(clients, names, Patience(clock, ids, met), clock, ids)
     return AwsBackend(aws, appends_in_flight=settings.appends_in_flight)

@@ -19,7 +19,7 @@ import aioboto3
 from botocore.config import Config
 
 from roost.clock import Clock, Ids
-from roost.storage.aws.faults import Patience, storage_errors
+from roost.storage.aws.faults import SDK_ATTEMPTS, Met, Patience, storage_errors
 from roost.storage.aws.names import Names
 from roost.storage.aws.shortcut import Shortcut
 
@@ -29,7 +29,6 @@ SQS_WAIT_MAX_SECONDS = 20  # SQS Developer Guide, "Amazon SQS short and long pol
 _CONNECT_TIMEOUT_SECONDS = 3
 _READ_TIMEOUTS_SECONDS: dict[str, int] = {"dynamodb": 6, "sqs": SQS_WAIT_MAX_SECONDS + 8, "s3": 60}
 _OTHER_READ_TIMEOUT_SECONDS = 15
-_SDK_ATTEMPTS = 3  # then `Patience` and the core go on, with longer pauses
 
 
 @cache
@@ -47,9 +46,11 @@ class Clients:
 
     Args:
         connections: that one client may hold at a time; calls beyond them wait their turn.
+        met: is told of what the SDK tries again by itself.
     """
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, met: Met | None = None) -> None:
+        self._met = met or Met()
         self._session = aioboto3.Session(region_name=_region())
         self._connections = connections
         self._clients: dict[str, Any] = {}
@@ -76,6 +77,7 @@ class Clients:
                 with storage_errors(f"a client for {service}"):
                     made = self._session.client(service, config=self._config(service))
                     client = await self._stack.enter_async_context(made)
+                self._met.watch(client)
                 if service == "dynamodb":
                     await Shortcut(client, self._session.get_credentials).install()
                 self._clients[service] = client
@@ -86,7 +88,7 @@ class Clients:
             connect_timeout=_CONNECT_TIMEOUT_SECONDS,
             read_timeout=_READ_TIMEOUTS_SECONDS.get(service, _OTHER_READ_TIMEOUT_SECONDS),
             max_pool_connections=self._connections,
-            retries={"mode": "standard", "total_max_attempts": _SDK_ATTEMPTS},
+            retries={"mode": "standard", "total_max_attempts": SDK_ATTEMPTS},
             tcp_keepalive=True,
             user_agent=_user_agent(),  # the SDK's own is put together twice for each call
             parameter_validation=False,  # a third of the client's time for a batch of appends

@@ -25,9 +25,11 @@ from roost.errors import StorageError, StorageUnavailable
 
 T = TypeVar("T")
 
+SDK_ATTEMPTS = 3  # then `Patience` and the core go on, with longer pauses
 TRIES = 8  # of one call that met a passing fault, the SDK's own tries not counted
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
+_FIRST_ERROR_STATUS, _FIRST_SERVER_STATUS = 300, 500
 
 # DynamoDB Developer Guide, "Error handling"; SQS and S3 API references, "Common errors"
 _THROTTLES = frozenset(
@@ -159,7 +161,42 @@ def is_passing(error: ClientError) -> bool:
         }
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code = code.removeprefix(_SQS_PREFIX)
-    return code in _THROTTLES | _CONFLICTS | _PASSING or status >= 500
+    return code in _THROTTLES | _CONFLICTS | _PASSING or status >= _FIRST_SERVER_STATUS
+
+
+class Met:
+    """Passing faults that were met: each attempt that failed and is made again, and what else should be seen.
+
+    Attributes:
+        counts: how often, by the error's code.
+        told: hears of each, too.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.told: Callable[[str], None] | None = None
+
+    def __call__(self, fault: str) -> None:
+        self.counts[fault] += 1
+        if self.told is not None:
+            self.told(fault)
+
+    def watch(self, client: Any) -> None:
+        """See the attempts that the SDK makes again by itself, which no caller hears of.
+
+        Its last one is its caller's, who meets it in turn.
+        """
+        client.meta.events.register_last("needs-retry", self._retried)
+
+    def _retried(self, response: Any, caught_exception: Any, attempts: int, **_: Any) -> None:
+        if attempts >= SDK_ATTEMPTS:
+            return
+        if caught_exception is not None:
+            self(type(caught_exception).__name__)
+        elif response is not None and response[0].status_code >= _FIRST_ERROR_STATUS:
+            code = str(response[1].get("Error", {}).get("Code", "")).removeprefix(_SQS_PREFIX)
+            if code in _THROTTLES or response[0].status_code >= _FIRST_SERVER_STATUS:
+                self(code)
 
 
 class Patience:
@@ -169,13 +206,13 @@ class Patience:
     nothing of cancelled transactions.
 
     Attributes:
-        counts: how often what was met, by the error's code; read by metrics.
+        met: is told of each try that failed and may pass.
     """
 
-    def __init__(self, clock: Clock, ids: Ids) -> None:
+    def __init__(self, clock: Clock, ids: Ids, met: Met | None = None) -> None:
         self._clock = clock
         self._ids = ids
-        self.counts: Counter[str] = Counter()
+        self.met = met or Met()
 
     async def call(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
         """Call until it succeeds, fails for good, or `TRIES` are used up.
@@ -192,11 +229,11 @@ class Patience:
             except ClientError as error:
                 if not is_passing(error):
                     raise
-                self.counts[code_of(error)] += 1
+                self.met(code_of(error))
                 if left == 0:
                     raise _explain(error, what) from error
             except _LOST_REPLIES as error:
-                self.counts[type(error).__name__] += 1
+                self.met(type(error).__name__)
                 if left == 0:
                     raise StorageUnavailable(f"{what}: {type(error).__name__}: {error}") from error
             except BotoCoreError:

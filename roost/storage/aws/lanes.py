@@ -160,7 +160,7 @@ class Lanes:
     def _report(self, message: dict[str, Any], lane: Lane, error: InputError) -> None:
         """Say once of a message that it is not ours. It comes again until redrive takes it."""
         message_id = str(message.get("MessageId"))
-        self._aws.patience.counts["foreign_message"] += 1
+        self._aws.patience.met("foreign_message")
         if message_id in self._foreign:
             return
         self._foreign.append(message_id)
