@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from roost.config import AwsSettings, Settings
 from roost.core.client import NewWork
@@ -55,6 +56,7 @@ class Rate:
     steps: int
     wall_seconds: float
     cpu_seconds: float
+    target_seconds: float  # of the load target's CPU
 
     @property
     def steps_per_second(self) -> float:
@@ -103,8 +105,13 @@ def load_target(latency_ms: float) -> Iterator[str]:
 
 def calls(url: str) -> dict[str, int]:
     """How often each operation was called."""
+    found: dict[str, int] = _spent(url)["calls"]
+    return found
+
+
+def _spent(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(f"{url}/calls", timeout=5) as answer:
-        found: dict[str, int] = json.load(answer)
+        found: dict[str, Any] = json.load(answer)
     return found
 
 
@@ -130,7 +137,7 @@ def run(url: str, mode: Mode, *, items: int, processes: int = 1) -> Rate:
     for process in started:  # all have enqueued before one begins
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-    said = []
+    said, before = [], _spent(url)["cpu_seconds"]
     for process in started:
         assert process.stdin is not None
         process.stdin.write(b"go\n")
@@ -143,6 +150,7 @@ def run(url: str, mode: Mode, *, items: int, processes: int = 1) -> Rate:
         items * STEPS * processes,
         max(one["wall_seconds"] for one in said),
         sum(one["cpu_seconds"] for one in said),
+        _spent(url)["cpu_seconds"] - before,
     )
 
 
@@ -172,18 +180,25 @@ def main(quick: bool) -> None:
     """Measure and print."""
     print(f"steps of {BYTES} bytes, {STEPS} in a burst; each call takes {LATENCY_MS:g} ms")
     print(
-        "each process is given all of a core only while others leave it one; CPU ms/step says what is there"
+        "two processes do twice the work of one while there are cores for them, as those with few items\n"
+        f"show; {os.cpu_count()} cores are here, of which the load target takes its part (cores: theirs); "
+        "once all are used\nup, CPU ms/step says what a further core would bring"
     )
-    columns = ("processes", "at a time", "steps/s", "CPU ms/step", "steps/s a core", "calls/step")
-    print(f"{'':14}" + "".join(f"{column:>15}" for column in columns))
+    columns = ("processes", "at a time", "steps/s", "x one", "CPU ms/step", "steps/s a core", "calls/step")
+    print(f"{'':14}" + "".join(f"{column:>15}" for column in (*columns, "cores: ours", "cores: theirs")))
     for mode in (FEW, PLAIN, GROUP):
+        alone = 0.0
         for processes in (1, 2):
             with load_target(LATENCY_MS) as url:
                 rate = run(url, mode, items=mode.concurrency * (1 if quick else 4), processes=processes)
                 made = sum(calls(url).values()) / rate.steps
+            alone = alone or rate.steps_per_second
+            ours, theirs = (spent / rate.wall_seconds for spent in (rate.cpu_seconds, rate.target_seconds))
             print(
                 f"{mode.name:14}{processes:>15}{mode.concurrency:>15}{rate.steps_per_second:>15,.0f}"
-                f"{rate.cpu_ms_per_step:>15.3f}{1000 / rate.cpu_ms_per_step:>15,.0f}{made:>15.3f}"
+                f"{rate.steps_per_second / alone:>15.2f}{rate.cpu_ms_per_step:>15.3f}"
+                f"{1000 / rate.cpu_ms_per_step:>15,.0f}{made:>15.3f}"
+                f"{ours:>15.2f}{theirs:>15.2f}"
             )
 
 

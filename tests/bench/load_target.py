@@ -3,20 +3,24 @@
 It keeps what a journal needs (a key is taken once, the newest entry of a work item, the item
 that stands) and a queue, and answers each call after a latency. It is no stand-in: it knows
 only the calls that work makes on its way, checks no signature, and forgets visibility timeouts.
-`GET /calls` gives how often each operation was called.
+`GET /calls` gives how often each operation was called, and the CPU seconds it took in all.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import re
 import sys
+import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
+from functools import lru_cache
 from itertools import count
 from typing import Any
+
+import msgspec
 
 Document = dict[str, Any]
 
@@ -38,7 +42,7 @@ class Tables:
         self._journals: dict[str, dict[int, Document]] = defaultdict(dict)
         self._rows: dict[tuple[str, str], Document] = {}
 
-    async def answer(self, operation: str, request: Document) -> Document:
+    def answer(self, operation: str, request: Document) -> Document:
         return getattr(self, f"_{operation}")(request)  # type: ignore[no-any-return]
 
     def _insert(self, item: Document) -> Document | None:
@@ -70,8 +74,7 @@ class Tables:
     def _BatchExecuteStatement(self, request: Document) -> Document:
         responses: list[Document] = []
         for one in request["Statements"]:
-            names = [part.partition("'")[0] for part in one["Statement"].partition("{'")[2].split(", '")]
-            item = dict(zip(names, one["Parameters"], strict=True))
+            item = dict(zip(_inserted(one["Statement"]), one["Parameters"], strict=True))
             standing = self._insert(item)
             error = {"Code": "DuplicateItem", "Item": standing}
             responses.append({} if standing is None else {"Error": error})
@@ -95,6 +98,12 @@ class Tables:
         return {"Items": items, "Count": len(items)}
 
 
+@lru_cache
+def _inserted(statement: str) -> list[str]:
+    """The attributes that an INSERT names."""
+    return [part.partition("'")[0] for part in statement.partition("{'")[2].split(", '")]
+
+
 class Queues:
     """Messages by queue."""
 
@@ -104,7 +113,8 @@ class Queues:
         self._numbers = count()
 
     async def answer(self, operation: str, request: Document) -> Document:
-        return await getattr(self, f"_{operation}")(request)  # type: ignore[no-any-return]
+        found: Document = await getattr(self, f"_{operation}")(request)
+        return found
 
     async def _GetQueueUrl(self, request: Document) -> Document:
         return {"QueueUrl": f"http://127.0.0.1/1/{request['QueueName']}"}
@@ -140,68 +150,96 @@ class Queues:
 
 
 class Server:
-    """Answers HTTP calls of the JSON protocol after a latency."""
+    """Answers HTTP calls of the JSON protocol after a latency; as little as it can for each.
+
+    Attributes:
+        calls: by operation.
+        latency_seconds: of each call.
+    """
 
     def __init__(self, latency_seconds: float) -> None:
         self.calls: Counter[str] = Counter()
-        self._latency_seconds = latency_seconds
-        self._answers: dict[str, Callable[[str, Document], Awaitable[Document]]] = {
-            "DynamoDB_20120810": Tables().answer,
-            "AmazonSQS": Queues().answer,
-        }
+        self.latency_seconds = latency_seconds
+        self._tables, self._queues = Tables(), Queues()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                length = int(_header(head, b"content-length:") or 0)
-                body = await reader.readexactly(length)
-                status, document = await self._answer(_header(head, b"x-amz-target:"), body)
-                data = json.dumps(document).encode()
-                writer.write(
-                    b"HTTP/1.1 %d X\r\ncontent-type: application/x-amz-json-1.0\r\n"
-                    b"content-length: %d\r\n\r\n%b" % (status, len(data), data)
-                )
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    async def _answer(self, target: str, body: bytes) -> tuple[int, Document]:
+    def answer(self, target: str, body: bytes) -> bytes | Awaitable[Document]:
+        """The response; of a long poll, what it will say."""
         if not target:
-            return 200, dict(self.calls)
-        service, _, lowered = target.partition(".")
-        names = {"dynamodb_20120810": "DynamoDB_20120810", "amazonsqs": "AmazonSQS"}
-        operation = _OPERATIONS[lowered]
+            spent = {"calls": self.calls, "cpu_seconds": time.process_time()}
+            return response(200, spent)
+        service, _, operation = target.partition(".")
         self.calls[operation] += 1
-        await asyncio.sleep(self._latency_seconds)
+        request = msgspec.json.decode(body)
+        if service == "AmazonSQS":
+            return self._queues.answer(operation, request)
         try:
-            return 200, await self._answers[names[service]](operation, json.loads(body))
+            return response(200, self._tables.answer(operation, request))
         except Refused as refused:
-            return 400, refused.document
+            return response(400, refused.document)
 
 
-_OPERATIONS = {
-    name[1:].lower(): name[1:]
-    for kind in (Tables, Queues)
-    for name in vars(kind)
-    if name[:1] == "_" and name[1:2].isupper()
-}
+class Connection(asyncio.Protocol):
+    """One connection, whose client waits for each answer before it calls again."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._seen = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._seen = data = self._seen + data if self._seen else data
+        end = data.find(b"\r\n\r\n")
+        found = _LENGTH.search(data, 0, end)
+        length = int(found[1]) if found else 0
+        if end < 0 or len(data) < end + 4 + length:
+            return
+        self._seen = b""
+        target = _TARGET.search(data, 0, end)
+        answer = self._server.answer(target[1].decode() if target else "", data[end + 4 :])
+        if isinstance(answer, bytes):
+            self._loop.call_later(self._server.latency_seconds if target else 0.0, self._write, answer)
+        else:
+            task = self._loop.create_task(self._later(answer))
+            _LATER.add(task)
+            task.add_done_callback(_LATER.discard)
+
+    async def _later(self, answer: Awaitable[Document]) -> None:
+        await asyncio.sleep(self._server.latency_seconds)
+        self._write(response(200, await answer))
+
+    def _write(self, answer: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(answer)
 
 
-def _header(head: bytes, name: bytes) -> str:
-    start = head.find(b"\r\n" + name)
-    if start < 0:
-        return ""
-    return head[start + 2 + len(name) : head.index(b"\r\n", start + 2)].strip().decode()
+_LATER: set[asyncio.Task[None]] = set()
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+_TARGET = re.compile(rb"(?i)\r\nx-amz-target: *([A-Za-z0-9_.]+)")
+
+
+def response(status: int, document: Any) -> bytes:
+    """An HTTP response that says this."""
+    data = msgspec.json.encode(document)
+    return b"HTTP/1.1 %d X\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: %d\r\n\r\n%b" % (
+        status,
+        len(data),
+        data,
+    )
 
 
 async def _main() -> None:
     """Serve until who started it is gone."""
     port, latency_ms = int(sys.argv[1]), float(sys.argv[2])
-    server = await asyncio.start_server(Server(latency_ms / 1000).serve, "127.0.0.1", port, limit=1 << 22)
+    server = Server(latency_ms / 1000)
+    listening = await asyncio.get_running_loop().create_server(
+        lambda: Connection(server), "127.0.0.1", port, backlog=1024
+    )
     print("ready", flush=True)
-    async with server:
+    async with listening:
         await asyncio.to_thread(sys.stdin.read)
         os._exit(0)
 
