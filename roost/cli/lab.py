@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +16,10 @@ from roost.cli.output import FAILED, OK, print_json, say
 from roost.errors import InputError
 
 if TYPE_CHECKING:
-    from roost.testing.safety import Explored, Subject
+    from roost.config import Settings
+    from roost.testing.safety import Explored, Planned, Subject
 
-_SHARE = {"memory": 0.4, "local": 0.6}
+_MEMORY_SHARE = 0.4  # of the time, at most
 
 
 def lab(
@@ -39,6 +42,14 @@ def lab(
         list[str] | None,
         typer.Option("--ignore", metavar="PATH", help="What may differ: data.fetched_at; repeatable."),
     ] = None,
+    observe: Annotated[
+        str | None,
+        typer.Option(
+            "--observe",
+            metavar="MODULE:FUNCTION",
+            help="Called with the engine at the end of a run; must give the same each time.",
+        ),
+    ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="How long to try, in all.")] = 10.0,
     aws: Annotated[bool, typer.Option("--aws", help="Also on a stand-in for AWS (takes longer).")] = False,
     as_json: options.Json = False,
@@ -46,11 +57,13 @@ def lab(
 ) -> None:
     """Kill, freeze and confuse the worker of an engine at every point, and compare what comes out.
 
-    The work runs once in peace; then again and again, each time with its worker killed before
-    or after one of its calls to storage, or frozen until another has taken over, or with
-    deliveries that come twice or in another order: in memory, on SQLite, and with --aws on a
+    The work runs in peace; then again and again, each time with its worker killed before or
+    after one of its calls to storage, or started anew, or frozen until another took over, or with
+    deliveries that come twice, late or in another order: in memory, on SQLite, and with --aws on a
     stand-in for AWS. Where the end differs, the shortest history that shows it is printed, and
-    the exit code is 1. The engine's own effects (mails, charges) really happen each time.
+    the exit code is 1. The end is the state, data, result and artifacts of the work and its
+    children. What the engine does elsewhere (mails, charges) really happens each time; whether
+    it was done twice is seen only by what --observe says.
 
     Examples:
 
@@ -60,26 +73,27 @@ def lab(
     """
     sys.path.insert(0, "")  # so that a file can be tried as module:attribute
     logging.getLogger("roost").setLevel(logging.ERROR)  # lost leases are what is wanted here
-    tried = _subject(engine, payload, signal or [], ignore or [], config)
-    results = _try_all(tried, seconds, aws=aws)
+    settings = options.settings_of(None, None, config)
+    tried = _subject(settings, engine, payload, signal or [], ignore or [], observe)
+    results = _try_all(tried, settings, seconds, aws=aws)
     if as_json:
         print_json({name: _plain(explored) for name, explored in results.items()})
     else:
+        shown: set[str] = set()
         for name, explored in results.items():
-            _show(name, explored)
+            _show(name, explored, shown)
     if any(explored.findings for explored in results.values()):
         raise typer.Exit(FAILED)
     raise typer.Exit(OK)
 
 
 def _subject(
-    engine: str, payload: str, signals: list[str], ignore: list[str], config: Path | None
+    settings: Settings, engine: str, payload: str, signals: list[str], ignore: list[str], observe: str | None
 ) -> Subject:
     from roost import jsonio
     from roost.engine import load_engines
     from roost.testing.safety import Subject
 
-    settings = options.settings_of(None, None, config)
     load_engines(engine, settings.engines)  # what is wrong with it is said before anything runs
     text = Path(payload[1:]).read_text() if payload.startswith("@") else payload
     data = {}
@@ -93,33 +107,54 @@ def _subject(
         jsonio.parse_object(text, what="payload"),
         signals=data,
         ignore=ignore,
+        observe=None if observe is None else _function(observe),
     )
 
 
-def _try_all(tried: Subject, seconds: float, *, aws: bool) -> dict[str, Explored]:
+def _function(name: str) -> Callable[[Any], Any]:
+    """A function by module and name.
+
+    Raises:
+        InputError: there is none.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        found: Callable[[Any], Any] = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"--observe {name!r}: {error}", hint="Write MODULE:FUNCTION.") from error
+    return found
+
+
+def _try_all(tried: Subject, settings: Settings, seconds: float, *, aws: bool) -> dict[str, Explored]:
     import asyncio
+    from functools import partial
 
     from roost.testing.safety import explore, in_virtual_time, memory_world
     from roost.testing.worlds import local_world
+    from roost.workspace import Origin
 
-    results = {}
+    results: dict[str, Explored] = {}
+    open_local = partial(local_world, Origin(settings.workspace.source, settings.workspace.ref))
     budget = seconds / 2 if aws else seconds
+    is_over = _timer(budget)
     say(f"trying in memory, and on SQLite{', and on a stand-in for AWS' if aws else ''} …")
     try:
         results["memory"] = in_virtual_time(
-            explore(tried, memory_world, is_over=_timer(budget * _SHARE["memory"]))
+            explore(tried, memory_world, is_over=_timer(budget * _MEMORY_SHARE))
         )
-        results["local"] = asyncio.run(explore(tried, local_world, is_over=_timer(budget * _SHARE["local"])))
+        first = [(finding.fault, finding.cut) for finding in results["memory"].findings]
+        results["local"] = asyncio.run(explore(tried, open_local, first=first, is_over=is_over))
         if aws:
-            results["aws"] = _try_aws(tried, seconds - budget)
+            results["aws"] = _try_aws(tried, first, seconds - budget)
     except ValueError as error:
+        hint = "--signal NAME=JSON sends it" if "signal" in str(error) else "--ignore data.fetched_at"
         raise InputError(
-            str(error), hint="Leave out what is meant to differ: --ignore data.fetched_at"
+            str(error), hint=f"Give what is missing, or leave out what may differ: {hint}"
         ) from error
     return results
 
 
-def _try_aws(tried: Subject, seconds: float) -> Explored:
+def _try_aws(tried: Subject, first: Sequence[Planned], seconds: float) -> Explored:
     import asyncio
 
     from roost.testing.safety import explore
@@ -129,7 +164,7 @@ def _try_aws(tried: Subject, seconds: float) -> Explored:
 
         async def run() -> Explored:
             async with aws_worlds(standin) as open_world:
-                return await explore(tried, open_world, is_over=_timer(seconds))
+                return await explore(tried, open_world, first=first, is_over=_timer(seconds))
 
         return asyncio.run(run())
 
@@ -142,18 +177,23 @@ def _timer(seconds: float) -> Any:
     return lambda: clock.monotonic() >= end
 
 
-def _show(name: str, explored: Explored) -> None:
+def _show(name: str, explored: Explored, shown: set[str]) -> None:
+    """Print what came of a world; a history that another has shown only once."""
     left = explored.planned - explored.runs
     rest = f" ({left} more were not tried: --seconds)" if left else ""
+    print(f"{name}: in peace it is {explored.peace}")
     if not explored.findings:
-        print(f"{name}: safe in {explored.runs} runs, cut at {explored.calls} points{rest}")
+        print(f"  the same in all {explored.runs} runs, cut at {explored.calls} points{rest}")
         return
-    print(f"{name}: {len(explored.findings)} of {explored.runs} runs ended otherwise{rest}; the shortest:")
-    print(f"  {explored.findings[0]}")
+    text = str(explored.findings[0])
+    print(f"  {len(explored.findings)} of {explored.runs} runs ended otherwise{rest}; the shortest:")
+    print("  the same as above" if text in shown else f"  {text}")
+    shown.add(text)
 
 
 def _plain(explored: Explored) -> dict[str, Any]:
     return {
+        "peace": explored.peace,
         "runs": explored.runs,
         "planned": explored.planned,
         "points": explored.calls,
@@ -162,6 +202,7 @@ def _plain(explored: Explored) -> dict[str, Any]:
                 "fault": finding.fault.value,
                 "cut": str(finding.cut) if finding.cut else None,
                 "difference": finding.difference,
+                "advice": finding.advice,
                 "history": list(finding.history),
             }
             for finding in explored.findings

@@ -14,6 +14,7 @@ from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
+from roost.core.workspaces import HostWorkspaces
 from roost.engine import EngineRegistry
 from roost.errors import RoostError
 from roost.journal.entries import IndexRow
@@ -54,12 +55,13 @@ class LabProcess:
         ids: Ids,
         engines: EngineRegistry,
         hook: Hook | None = None,
+        workspaces: HostWorkspaces | None = None,
     ) -> None:
         self.name = name
         self.is_dead = False
         self._hook = hook
         settings = CoreSettings(lease_seconds=LEASE_SECONDS, wait_seconds=0.0)
-        self.parts = Parts(InstrumentedBackend(backend, self._call), clock, ids, settings)
+        self.parts = Parts(InstrumentedBackend(backend, self._call), clock, ids, settings, workspaces)
         self._engines = engines
         self._sweeper = Sweeper(self.parts, f"sweeper:{name}")
 
@@ -100,6 +102,7 @@ class Driver:
         clock: moved by `pass_time`.
         pass_time: lets so many seconds pass.
         engines: what the processes can run.
+        workspaces: where steps find theirs; None: there are none.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class Driver:
         engines: Iterable[Any],
         *,
         pass_time: Callable[[float], Awaitable[None]],
+        workspaces: HostWorkspaces | None = None,
     ) -> None:
         self.backend = backend
         self.clock = clock
@@ -117,6 +121,7 @@ class Driver:
         self.engines = EngineRegistry(engines)
         self.client = Client(Parts(backend, clock, ids), engines=self.engines, actor="test")
         self._pass_time = pass_time
+        self._workspaces = workspaces
         self._count = 0
         self.process = self.start()
 
@@ -124,7 +129,9 @@ class Driver:
         """Start a process, which does all work from now on."""
         self._count += 1
         name = f"worker-{self._count}"
-        self.process = LabProcess(name, self.backend, self.clock, self.ids, self.engines, hook)
+        self.process = LabProcess(
+            name, self.backend, self.clock, self.ids, self.engines, hook, self._workspaces
+        )
         return self.process
 
     async def work(self, disturb: Disturb | None = None) -> None:

@@ -10,17 +10,21 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from roost.clock import SystemIds
+from roost.clock import SystemClock, SystemIds
 from roost.config import AwsSettings
+from roost.core.workspaces import HostWorkspaces
 from roost.storage.local import open_local
 from roost.testing.safety import World
 from roost.testing.standins import StandIn, start_ministack
 from roost.testing.virtual_time import START_AT
+from roost.workspace import Origin, Workspaces
 
 OpenWorld = Callable[[], AbstractAsyncContextManager[World]]
+EMPTY = Origin()  # a new repository without files
 
 
 class LeapingClock:
@@ -48,13 +52,19 @@ class LeapingClock:
 
 
 @asynccontextmanager
-async def local_world() -> AsyncIterator[World]:
-    """A world on SQLite and files, in a directory of its own."""
+async def local_world(origin: Origin = EMPTY) -> AsyncIterator[World]:
+    """A world on SQLite and files, in a directory of its own.
+
+    Args:
+        origin: where workspaces come from; they are clones, so that it is not touched.
+    """
     clock = LeapingClock()
     with tempfile.TemporaryDirectory(prefix="roost-lab-") as directory:
         backend = await open_local(Path(directory), clock=clock)
+        here = Workspaces(Path(directory) / "workspaces", SystemClock())
+        workspaces = HostWorkspaces(here, replace(origin, is_worktree=False), saves=True)
         try:
-            yield World(backend, clock, SystemIds(), clock.sleep)
+            yield World(backend, clock, SystemIds(), clock.sleep, workspaces=workspaces)
         finally:
             await backend.close()
 

@@ -30,6 +30,22 @@ class Unsafe:
         self.count += 1
         return snapshot.finish(data={"n": self.count}) if snapshot.version else snapshot.next()
 """
+MAILER = """
+from roost import Snapshot
+
+class Mailer:
+    engine_id = "mailer"
+    def __init__(self):
+        self.sent = 0
+    async def init_snapshot(self, item):
+        return Snapshot.of(item)
+    async def step(self, snapshot, item):
+        self.sent += 1
+        return snapshot.finish()
+
+def count(engine):
+    return engine.sent
+"""
 UNSTEADY = """
 from itertools import count
 from roost import Snapshot
@@ -61,9 +77,11 @@ def test_an_unsafe_engine_is_shown_by_its_shortest_history(roost: Roost) -> None
     (roost.folder / "unsafe.py").write_text(UNSAFE)
     result = roost.process("lab", "unsafe:Unsafe", "--seconds", "2")
     assert result.code == 1
-    assert "data.n: 2 in peace, 3 here" in result.out
-    assert "the worker is killed" in result.out or "the worker freezes" in result.out
-    assert "claimed" in result.out
+    assert "memory: in peace it is done after version 2" in result.out
+    assert "data.n: 2 in peace, 1 here" in result.out
+    assert "-- here the worker is started anew" in result.out
+    assert "Keep it in `snapshot.data`" in result.out
+    assert "the same as above" in result.out, "SQLite tries first what memory came to grief over"
 
 
 @pytest.mark.slow
@@ -75,11 +93,30 @@ def test_an_engine_that_differs_in_peace_is_refused_with_what_to_do(roost: Roost
     assert "--ignore" in result.err
 
 
+@pytest.mark.soak
+def test_what_happens_outside_is_seen_by_who_observes_it(roost: Roost) -> None:
+    (roost.folder / "mailer.py").write_text(MAILER)
+    assert roost.process("lab", "mailer:Mailer", "--seconds", "1").code == 0
+    result = roost.process("lab", "mailer:Mailer", "--seconds", "1", "--observe", "mailer:count")
+    assert result.code == 1
+    assert "outside: 1 in peace, 2 here" in result.out
+    assert "idempotency_key" in result.out
+
+
+@pytest.mark.slow
+def test_work_that_waits_says_which_signal_to_give(roost: Roost) -> None:
+    (roost.folder / "safe.py").write_text(SAFE)
+    result = roost.process("lab", "safe:Safe", "--payload", '{"topic": "owls"}', "--seconds", "1")
+    assert (result.code, "waits for the signal 'go'" in result.err) == (2, True)
+    assert "--signal NAME=JSON" in result.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
         (["demo", "--payload", "{"], "payload"),
         (["demo", "--signal", "go"], "NAME=JSON"),
+        (["demo", "--observe", "nothing"], "MODULE:FUNCTION"),
         (["no_such_engine"], "no engine"),
     ],
 )

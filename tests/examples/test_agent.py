@@ -57,8 +57,9 @@ def test_an_agent_over_its_budget_stops_before_the_next_request(
 @pytest.mark.slow
 def test_wherever_the_worker_dies_the_answer_is_the_same() -> None:
     assert_crash_safe(
-        lambda: Assistant(FunctionModel(reply)),
+        lambda outbox: Assistant(FunctionModel(reply), outbox),
         PROMPT,
-        observe=lambda engine: sorted(set(engine.outbox)),
+        outside=list,
+        observe=lambda outbox: sorted(set(outbox)),
         ignore=["data.messages"],  # they carry the time of day
     )

@@ -59,14 +59,10 @@ def test_without_a_yes_nothing_is_paid(engine_harness: Make, decision: Any, stat
 
 @pytest.mark.slow
 def test_wherever_the_worker_dies_it_is_paid_once() -> None:
-    def make() -> Refunds:
-        engine = Refunds(bank := Bank())
-        engine.bank = bank  # type: ignore[attr-defined]  # for `observe`
-        return engine
-
     assert_crash_safe(
-        make,
+        Refunds,
         {"order": "17", "cents": 90000},
         signals={"decide": {"approved": True}},
-        observe=lambda engine: list(engine.bank.paid.values()),
+        outside=Bank,
+        observe=lambda bank: list(bank.paid.values()),
     )

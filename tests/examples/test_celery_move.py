@@ -73,14 +73,12 @@ def test_a_task_that_is_delivered_again_charges_again(before: Callable[[Gateway]
     assert gateway.charged == {"ada": 2}
 
 
+@pytest.mark.soak
 def test_wherever_a_worker_dies_everybody_is_charged_once() -> None:
-    gateways: list[Gateway] = []
-
-    def invoice() -> Invoice:
-        gateways.append(Gateway(flaky="bob"))
-        return Invoice(gateways[-1])
-
-    def charged(_: Nightly) -> dict[str, int]:
-        return dict(gateways[-1].charged)
-
-    assert_crash_safe(Nightly, {"customers": ["ada", "bob"]}, others=[invoice], observe=charged)
+    assert_crash_safe(
+        lambda gateway: Nightly(),
+        {"customers": ["ada", "bob"]},
+        others=[Invoice],
+        outside=lambda: Gateway(flaky="bob"),
+        observe=lambda gateway: dict(gateway.charged),
+    )

@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from examples.coder import _inside
-from tests.examples.programs import RIGHT
+from roost.testing.safety import Subject, explore
+from roost.testing.worlds import local_world
+from roost.workspace import Origin
+from tests.examples.programs import RIGHT, coder
 
 ROOT = Path(__file__).parents[2]
 TEST = """
@@ -82,3 +86,14 @@ def test_tools_stay_in_the_workspace(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="not a file of the workspace"):
         _inside(tmp_path, name)
     assert _inside(tmp_path, "a/../b.py") == tmp_path.resolve() / "b.py"
+
+
+@pytest.mark.soak
+async def test_it_is_safe_to_crash(repository: Path) -> None:
+    """At an even selection of its cut points: each run starts some thirty processes of git and Python."""
+    goal = {"goal": "Make the tests pass.", "tests": [sys.executable, "-m", "unittest", "-q"]}
+    ignore = ["data.messages", "artifacts"]  # they carry the time of day
+    tried = Subject(lambda: [coder()], goal, ignore=ignore)
+    explored = await explore(tried, partial(local_world, Origin(str(repository))), cuts_max=4)
+    assert explored.peace == "done after version 10"
+    assert [str(finding) for finding in explored.findings] == []

@@ -8,6 +8,7 @@ import pytest
 
 from roost import Child, Join, RetryPolicy, Snapshot, WaitFor, WorkItem, current_step
 from roost.testing import UnsafeEngine, assert_crash_safe
+from roost.testing.faults import Fault
 
 
 class Mailer:
@@ -99,8 +100,87 @@ def test_an_effect_between_its_doing_and_its_record_is_found_to_be_done_twice() 
 
 
 def test_what_is_kept_outside_the_snapshot_is_found() -> None:
-    with pytest.raises(UnsafeEngine, match=r"data\.n: 2 in peace, 3 here"):
+    with pytest.raises(UnsafeEngine, match=r"data\.n: 2 in peace, [13] here") as caught:
         assert_crash_safe(Forgetful)
+    differences = {finding.difference for finding in caught.value.findings}
+    assert differences == {f"lab.data.n: 2 in peace, {n} here" for n in (1, 3)}, (
+        "it ran twice, or was made anew"
+    )
+
+
+class Cached:
+    """Works in any one process: what the first step found is needed by the second."""
+
+    engine_id = "cached"
+
+    def __init__(self) -> None:
+        self.found = ""
+
+    async def init_snapshot(self, item: WorkItem) -> Snapshot:
+        return Snapshot.of(item, step="find")
+
+    async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        if snapshot.step == "find":
+            self.found = "owls"
+            return snapshot.next("tell")
+        if not self.found:
+            raise RuntimeError("nothing was found")
+        return snapshot.finish(result=self.found)
+
+
+def test_what_goes_with_the_memory_of_a_worker_is_found_and_explained() -> None:
+    with pytest.raises(UnsafeEngine) as caught:
+        assert_crash_safe(Cached)
+    [finding] = caught.value.findings
+    assert finding.fault is Fault.RESTART
+    assert finding.difference == "lab is done in peace, failed here: RuntimeError: nothing was found"
+    assert "snapshot.data" in finding.advice
+    shown = str(finding).splitlines()
+    here = next(number for number, line in enumerate(shown) if "-- here" in line)
+    assert "committed        v1" in shown[here - 1]
+    assert "claimed          v1" in shown[here + 1]
+
+
+def test_what_lives_outside_outlives_workers_and_is_compared() -> None:
+    class Sending(Mailer):
+        def __init__(self, sent: list[str]) -> None:
+            super().__init__()
+            self.sent = sent
+
+    assert assert_crash_safe(Sending, outside=list, observe=sorted) > 50
+
+    class Careless(Sending):
+        def send(self, key: str) -> None:
+            self.sent.append("mail")
+
+    with pytest.raises(UnsafeEngine, match="outside: ") as caught:
+        assert_crash_safe(Careless, outside=list, observe=len)
+    advice = {finding.advice for finding in caught.value.findings}
+    assert all("idempotency_key" in text for text in advice)
+    assert any(text.startswith("Step 'start' from version 1: the effect of `once`") for text in advice)
+
+
+def test_a_key_that_differs_in_each_try_is_found_with_the_step_that_has_it() -> None:
+    class WrongKey(Mailer):
+        async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            key = f"mail-{current_step().token}"
+            await current_step().once(key, lambda: self.sent.append(key))
+            return snapshot.finish()
+
+    with pytest.raises(UnsafeEngine) as caught:
+        assert_crash_safe(WrongKey, observe=lambda engine: len(engine.sent))
+    at_commit = [
+        finding
+        for finding in caught.value.findings
+        if finding.cut is not None and str(finding.cut) == "before append committed number 1"
+    ]
+    assert {finding.fault for finding in at_commit} == {Fault.KILL, Fault.STEAL}
+    assert any("another key in each try" in finding.advice for finding in at_commit)
+
+
+def test_work_that_waits_for_what_nobody_sends_is_no_subject() -> None:
+    with pytest.raises(ValueError, match="waits for the signal 'approve'"):
+        assert_crash_safe(Parent, others=[ChildEngine])
 
 
 def test_what_may_differ_can_be_left_out() -> None:
