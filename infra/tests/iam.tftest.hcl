@@ -148,6 +148,20 @@ run "a_namespace_is_named_as_roost_takes_it" {
   expect_failures = [var.namespaces]
 }
 
+run "what_belongs_to_all_namespaces_is_no_team_s" {
+  command = plan
+
+  module {
+    source = "./modules/iam"
+  }
+
+  variables {
+    namespaces = ["roost-keys"]
+  }
+
+  expect_failures = [var.namespaces]
+}
+
 run "all_tables_are_needed" {
   command = plan
 

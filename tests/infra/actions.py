@@ -48,6 +48,7 @@ _S3_CALLS = {
     "CopyObject": ["GetObject", "PutObject"],
 }
 _PARTIQL = {"INSERT": "PartiQLInsert", "SELECT": "PartiQLSelect"}
+_EQUALS = re.compile(r"\S+ = (:\w+)")
 _STATEMENT = re.compile(r'(INSERT) INTO "([^"]+)"|(SELECT) .* FROM "([^"]+)"')
 
 
@@ -60,11 +61,13 @@ class Recorder:
 
     Attributes:
         used: what was needed so far.
+        keys: the leading keys of tables and indexes that were named: part, action, key.
         is_paused: whether calls go unnoticed.
     """
 
     def __init__(self, names: Names) -> None:
         self.used: set[Use] = set()
+        self.keys: set[tuple[str, str, str]] = set()
         self.is_paused = False
         self._tables = {names.journal: "journal", names.index: "index", names.claims: "claims"}
         self._queues = {names.queue(lane): "lanes" for lane in Lane} | {names.dead_letters: "dead_letters"}
@@ -75,6 +78,10 @@ class Recorder:
         if self.is_paused:
             return
         self.used.update(self._uses(service, call, params))
+        if service == "dynamodb":
+            for table, action, key in _leading_keys(call, params):
+                index = f"/{params['IndexName']}" if "IndexName" in params else ""
+                self.keys.add((self._tables[table] + index, f"dynamodb:{action}", key))
 
     def _uses(self, service: str, call: str, params: Mapping[str, Any]) -> Iterator[Use]:
         match service, call:
@@ -110,6 +117,39 @@ class Recorder:
         assert found is not None, statement
         kind, table = found[1] or found[3], found[2] or found[4]
         return self._tables[table], f"dynamodb:{_PARTIQL[kind]}"
+
+
+def _leading_keys(call: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Table, action and leading key of all items that a call names; nothing for PartiQL and scans."""
+    match call:
+        case "TransactWriteItems":
+            for action in params["TransactItems"]:
+                for kind, item in action.items():
+                    yield item["TableName"], _TRANSACTED[kind], _key_of(item)
+        case "BatchGetItem":
+            for table, asked in params["RequestItems"].items():
+                yield from ((table, call, _value_of(table, key)) for key in asked["Keys"])
+        case "BatchWriteItem":
+            for table, requests in params["RequestItems"].items():
+                for request in requests:
+                    [item] = request.values()
+                    yield table, call, _value_of(table, item.get("Item") or item["Key"])
+        case "Query":
+            found = _EQUALS.search(params["KeyConditionExpression"])
+            assert found is not None, params["KeyConditionExpression"]
+            yield params["TableName"], call, params["ExpressionAttributeValues"][found[1]]["S"]
+        case _ if "Key" in params or "Item" in params:
+            yield params["TableName"], call, _key_of(params)
+
+
+def _key_of(params: Mapping[str, Any]) -> str:
+    return _value_of(params["TableName"], params.get("Item") or params["Key"])
+
+
+def _value_of(table: str, item: Mapping[str, Any]) -> str:
+    """The leading key of an item, as in the table's definition."""
+    [hash_key, *_] = definition()["tables"][table.rpartition("-")[2]]["key"]
+    return str(item[hash_key["name"]]["S"])
 
 
 def record(clients: Clients, recorder: Recorder) -> None:

@@ -94,7 +94,7 @@ def roles_are_given_what_the_file_says(resources: Sequence[Resource]) -> Iterato
         if role is None:
             yield f"{one['address']}: the policy of no role"
             continue
-        statements = [s for s in statements_of(one["values"]["policy"]) if s.get("Sid") != "Keys"]
+        statements = [s for s in statements_of(one["values"]["policy"]) if s.get("Sid") not in _BESIDES]
         granted = {
             (part_of(str(resource)), action)
             for statement in statements
@@ -106,7 +106,9 @@ def roles_are_given_what_the_file_says(resources: Sequence[Resource]) -> Iterato
         for part, action in sorted(granted ^ wanted):
             how = "missing" if (part, action) in wanted else "in vain"
             yield f"{one['address']}: {action} on {part} is {how}"
-        yield from (f"{one['address']}: {text}" for text in _fence_faults(statements) if is_fenced)
+        if is_fenced:
+            found = _fence_faults(role, statements_of(one["values"]["policy"]))
+            yield from (f"{one['address']}: {text}" for text in found)
 
 
 def wanted_grants(role: str, *, is_fenced: bool) -> set[tuple[str, str]]:
@@ -121,7 +123,11 @@ def wanted_grants(role: str, *, is_fenced: bool) -> set[tuple[str, str]]:
     }
 
 
-def _fence_faults(statements: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+_OF_A_NAMESPACE = re.compile(r"(?!roost-)[a-z0-9-]{1,63}/\*")
+_BESIDES = ("Keys", "JournalOfAll")  # keys of KMS, and what fenced roles read of all namespaces
+
+
+def _fence_faults(role: str, statements: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Every statement on a table holds keys to a namespace, also for calls that name none."""
     for statement in statements:
         parts = {part_of(str(resource)) for resource in listed(statement["Resource"])}
@@ -129,10 +135,18 @@ def _fence_faults(statements: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             continue
         condition = statement.get("Condition", {})
         keys = listed(condition.get("ForAllValues:StringLike", {}).get("dynamodb:LeadingKeys", []))
-        if not keys or not all(re.fullmatch(r"[a-z0-9-]{1,63}/\*", key) for key in keys):
+        if not keys or not all(_is_let_in(role, statement, key) for key in keys):
             yield f"{sorted(parts)}: keys are not held to a namespace: {keys}"
         if condition.get("Null", {}).get("dynamodb:LeadingKeys") != "false":
             yield f"{sorted(parts)}: a call that names no key passes"
+
+
+def _is_let_in(role: str, statement: Mapping[str, Any], key: str) -> bool:
+    """Whether a pattern of keys is a namespace's, or one that the role shares with all."""
+    if statement.get("Sid") != "JournalOfAll":
+        return bool(_OF_A_NAMESPACE.fullmatch(key)) or key.removesuffix("*") in roles()["shared"][role]
+    is_read = listed(statement.get("Action", [])) == ["dynamodb:Query"]
+    return is_read and key.removesuffix("*") in roles()["shared_reads"][role]
 
 
 def part_of(arn: str) -> str:

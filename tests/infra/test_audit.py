@@ -37,7 +37,8 @@ def stored() -> dict[str, State]:
 def renewed(address: str, policy: str, resources: dict[str, Any]) -> str:
     """A role's policy with the actions of today."""
     role = address.partition('role["')[2].removesuffix('"]')
-    conditions = [s["Condition"] for s in statements_of(policy) if "Condition" in s]
+    besides = [s for s in statements_of(policy) if s.get("Sid") == "JournalOfAll"]
+    conditions = [s["Condition"] for s in statements_of(policy) if "Condition" in s and s not in besides]
     actions: dict[str, list[str]] = {}
     for part, action in sorted(wanted_grants(role, is_fenced=bool(conditions))):
         actions.setdefault(part, []).append(action)
@@ -45,13 +46,13 @@ def renewed(address: str, policy: str, resources: dict[str, Any]) -> str:
     for part, names in actions.items():
         fence = {"Condition": conditions[0]} if conditions and part in roles()["fenced"] else {}
         made.append({"Effect": "Allow", "Action": names, "Resource": resources[part], **fence})
-    return json.dumps({"Version": "2012-10-17", "Statement": made})
+    return json.dumps({"Version": "2012-10-17", "Statement": [*made, *besides]})
 
 
 STORED = stored()
 QUEUE, TABLE, FUNCTION = "aws_sqs_queue", "aws_dynamodb_table", "aws_lambda_function"
 ACCESS, LIFE_CYCLE = "aws_s3_bucket_public_access_block", "aws_s3_bucket_lifecycle_configuration"
-ALARM = "aws_cloudwatch_metric_alarm"
+ALARM, LEADING = "aws_cloudwatch_metric_alarm", "dynamodb:LeadingKeys"
 PROBE = ["CMD", "python", "-m", "roost.hosting.probe", "80"]
 Fault = Callable[[State], None]
 
@@ -151,9 +152,19 @@ FAULTS: list[tuple[str, str, Fault]] = [
     (
         "roles_are_given_what_the_file_says",
         "namespaces",
-        team(lambda s: s[0]["Condition"]["ForAllValues:StringLike"].update({"dynamodb:LeadingKeys": "*"})),
+        team(lambda s: s[0]["Condition"]["ForAllValues:StringLike"].update({LEADING: "*"})),
     ),
     ("roles_are_given_what_the_file_says", "namespaces", team(lambda s: s[0]["Condition"].pop("Null"))),
+    (
+        "roles_are_given_what_the_file_says",
+        "namespaces",
+        team(lambda s: s[0]["Condition"]["ForAllValues:StringLike"].update({LEADING: "roost-switches/*"})),
+    ),
+    (
+        "roles_are_given_what_the_file_says",
+        "namespaces",
+        team(lambda s: s[-1].update(Action="dynamodb:PutItem")),
+    ),
     ("queues_are_as_defined", "lambda", put(QUEUE, "receive_wait_time_seconds", 0, "low")),
     ("queues_are_as_defined", "lambda", put(QUEUE, "visibility_timeout_seconds", 10, "low")),
     (

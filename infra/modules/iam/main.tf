@@ -34,6 +34,14 @@ locals {
       if !(local.is_fenced[role] && contains(["journal/marks", "journal/stream", "index/due"], part))
     ]
   }
+
+  # Journals of idempotency keys and of conversations belong to all namespaces; their names are
+  # digests of a namespace and a key. What is paused for all is read by all.
+  keys = { for role in local.fenceable : role => concat(
+    [for namespace in var.namespaces : "${namespace}/*"],
+    [for prefix in local.file.shared[role] : "${prefix}*"],
+  ) }
+  read_keys = { for role in local.fenceable : role => [for prefix in local.file.shared_reads[role] : "${prefix}*"] }
 }
 
 data "aws_iam_policy_document" "role" {
@@ -55,7 +63,7 @@ data "aws_iam_policy_document" "role" {
         content {
           test     = "ForAllValues:StringLike"
           variable = "dynamodb:LeadingKeys"
-          values   = [for namespace in var.namespaces : "${namespace}/*"]
+          values   = local.keys[each.key]
         }
       }
 
@@ -67,6 +75,28 @@ data "aws_iam_policy_document" "role" {
           variable = "dynamodb:LeadingKeys"
           values   = ["false"]
         }
+      }
+    }
+  }
+
+  dynamic "statement" {
+    for_each = local.is_fenced[each.key] && length(lookup(local.read_keys, each.key, [])) > 0 ? [local.read_keys[each.key]] : []
+
+    content {
+      sid       = "JournalOfAll"
+      actions   = ["dynamodb:Query"]
+      resources = local.arns["journal"]
+
+      condition {
+        test     = "ForAllValues:StringLike"
+        variable = "dynamodb:LeadingKeys"
+        values   = statement.value
+      }
+
+      condition {
+        test     = "Null"
+        variable = "dynamodb:LeadingKeys"
+        values   = ["false"]
       }
     }
   }

@@ -60,8 +60,8 @@ variable "namespaces" {
   default     = []
 
   validation {
-    condition     = alltrue([for namespace in var.namespaces : can(regex("^[a-z0-9-]{1,63}$", namespace))])
-    error_message = "A namespace has 1 to 63 of the characters a-z 0-9 -."
+    condition     = alltrue([for namespace in var.namespaces : can(regex("^[a-z0-9-]{1,63}$", namespace)) && !startswith(namespace, "roost-")])
+    error_message = "A namespace has 1 to 63 of the characters a-z 0-9 -; those that begin with roost- are Roost's own."
   }
 }
 
