@@ -20,10 +20,8 @@ ASSET = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, as `mkdocs build` makes it."""
-    out = tmp_path_factory.mktemp("site")
+def build(out: Path) -> None:
+    """Make the site, as `mkdocs build --strict` does."""
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)],
         cwd=ROOT,
@@ -33,7 +31,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=300,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return out
 
 
 def html(site: Path, page: str) -> str:
@@ -67,8 +64,7 @@ def test_every_setting_is_explained() -> None:
     assert not [line[0] for line in lines if line[-1].strip("| ") == ""]
 
 
-@pytest.mark.soak
-def test_the_site_is_strict_and_asks_no_other_host(site: Path) -> None:
+def check_no_other_host(site: Path) -> None:
     found = [
         (path.relative_to(site), match[0])
         for path in site.rglob("*")
@@ -85,8 +81,7 @@ def test_the_site_is_strict_and_asks_no_other_host(site: Path) -> None:
     assert not {path for path in wanted if not path.is_file()}
 
 
-@pytest.mark.soak
-def test_the_site_shows_all_that_the_repository_shows(site: Path) -> None:
+def check_no_block_is_lost(site: Path) -> None:
     """Python-Markdown reads lists and fences in its own way; no block may be lost by it."""
     gfm = MarkdownIt("commonmark").enable("table")
     counted = {"<pre": "<pre", "<li>": "<li>", "<table>": "<table>", "<h2": "<h2"}
@@ -97,8 +92,7 @@ def test_the_site_shows_all_that_the_repository_shows(site: Path) -> None:
             assert shown.count(mark) == expected.count(mark), (page, mark)
 
 
-@pytest.mark.soak
-def test_the_reference_has_every_public_name_and_command(site: Path) -> None:
+def check_the_reference(site: Path) -> None:
     for module in PYTHON:
         shown = html(site, f"reference/python/{module}.md")
         missing = [
@@ -107,3 +101,12 @@ def test_the_reference_has_every_public_name_and_command(site: Path) -> None:
         assert not missing, module
     text = html(site, "reference/commands.md")
     assert all(f'id="roost-{name.replace(" ", "-")}"' in text for name, _ in commands())
+
+
+@pytest.mark.soak
+def test_the_site_is_strict_whole_and_asks_no_other_host(tmp_path: Path) -> None:
+    """One test, since the site is built once for it: 10 s of CPU."""
+    build(tmp_path)
+    check_no_other_host(tmp_path)
+    check_no_block_is_lost(tmp_path)
+    check_the_reference(tmp_path)
