@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import socket
 import subprocess
 import sys
 import textwrap
-import threading
 import tomllib
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,43 +22,9 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def page() -> Iterator[str]:
-    """Stands for https://example.com, which a test must not reach."""
-
-    class Page(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"Example Domain")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
-    scripts = str(Path(sys.executable).parent)
-    return {
-        **kept,
-        "PATH": f"{scripts}{os.pathsep}{kept['PATH']}",
-        "ROOST_HOME": str(tmp_path / "home"),
-        "ROOST_ENGINES__WATCHLIST__ALLOW_PRIVATE": "true",
-    }
-
-
 GUIDES = [
-    *("backends", "celery", "children", "control", "flows", "observability", "resources", "signals"),
-    "tutorial",
+    *("backends", "celery", "children", "console", "control", "explain", "flows", "observability"),
+    *("resources", "signals", "steps", "testing", "tutorial"),
 ]
 SHELLS = [
     "README.md",

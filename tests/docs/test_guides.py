@@ -77,3 +77,22 @@ def test_a_looping_agent_parks_at_its_budget_and_goes_on_when_it_is_raised() -> 
         harness.advance(seconds=1.0)
         words = harness.do(client.status(fork)).snapshot.data["words"]
         assert words == ["large-1", "large-2", "small-3", "small-4", "small-5", "small-6"]
+
+
+def test_a_mail_is_sent_once_though_its_step_fails_after_it() -> None:
+    mailer = guide("steps").Mailer()
+    with EngineHarness(mailer) as harness:
+        work = harness.enqueue("mailer", {"to": "ada@example.org"}).run_to_end()
+        assert (work.state, mailer.sent) == ("done", ["ada@example.org"])
+        assert work.kinds[1:4] == ["claimed", "recorded", "attempt_failed"]
+
+
+def test_a_plain_function_is_a_step_and_waits_for_what_is_not() -> None:
+    with EngineHarness(guide("steps").Sorter()) as harness:
+        assert harness.enqueue("sorter", {"numbers": [3, 1, 2]}).snapshot.data == {"numbers": [1, 2, 3]}
+
+
+def test_a_typed_engine_writes_a_line_a_step() -> None:
+    with EngineHarness(guide("steps").Poet()) as harness:
+        work = harness.enqueue("poet", {"topic": "owls"}).run_to_end()
+        assert [len(snapshot.data["lines"]) for snapshot in work.versions] == [1, 2, 3]
