@@ -82,7 +82,6 @@ def test_errors_from_afar_are_those_of_the_console(roost: Roost) -> None:
     assert refused.returncode != 0
     assert "does not know who you are" in refused.stderr
     assert roost("worker").returncode == 2
-    assert roost("cancel", "--state", "queued", "--yes").returncode == 2
 
 
 def test_an_address_where_nobody_answers_is_unavailable(roost: Roost) -> None:
