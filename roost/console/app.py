@@ -24,6 +24,7 @@ from roost.console.guard import Guard, known_hosts
 from roost.console.html import Pages
 from roost.console.pages import (
     actions,
+    approve,
     artifacts,
     bulk,
     detail,
@@ -138,6 +139,8 @@ def _routes() -> list[BaseRoute]:
         Route("/login", door.sign_in, methods=["POST"]),
         Route("/logout", door.sign_out, methods=["POST"]),
         Route("/stream", live.stream),
+        Route("/approve/{token}", approve.ask, methods=["GET"]),
+        Route("/approve/{token}", approve.answer, methods=["POST"]),
         Route("/", overview.overview),
         Route("/work", work.work),
         Route("/work/new", new.ask, methods=["GET"]),

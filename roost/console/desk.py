@@ -158,6 +158,7 @@ class Desk:
 
 
 FLASHES: Mapping[str, str] = {
+    "approve": "Answered.",
     "enqueue": "Enqueued.",
     "operation": "Begun. This page shows how far it is.",
     "cancel": "Asked to end. A running step may finish first.",

@@ -26,7 +26,7 @@ REQUESTS_AT_ONCE = 600.0  # a burst of so many goes through
 WRITES_COST = 5.0  # a write counts as so many reads
 _CLIENTS_MAX = 4096
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_OPEN_PATHS = ("/livez", "/readyz", "/login", "/static/")
+_OPEN_PATHS = ("/livez", "/readyz", "/login", "/static/", "/approve/")  # a token is a permission
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

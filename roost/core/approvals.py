@@ -15,7 +15,7 @@ from roost import jsonio
 from roost.core import bodies, replies, signals
 from roost.core.parts import Parts
 from roost.core.tokens import Asked
-from roost.errors import ConflictError
+from roost.errors import ConflictError, WorkNotFound
 from roost.journal.entries import Control, Entry
 from roost.models import Signal
 from roost.names import APPROVAL_MARK
@@ -41,6 +41,43 @@ class OpenApproval:
     schema: Mapping[str, Any]
     until: float | None
     fails: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a token is for: the ask, and whether it can be answered.
+
+    Attributes:
+        open: None: it can't be;
+        fault: why not, as a sentence.
+    """
+
+    work_id: str
+    engine: str
+    name: str
+    open: OpenApproval | None
+    fault: str = ""
+
+
+async def look(parts: Parts, token: str) -> Ask:
+    """What a token asks for; nothing is answered.
+
+    Raises:
+        InputError: the token is not ours.
+        SettingsError: there is no secret.
+        WorkNotFound: the work item is gone.
+    """
+    asked = parts.settings.approvals.read(token)
+    tail = await parts.backend.journal.tail(asked.work_id)
+    if tail is None:
+        raise WorkNotFound(asked.work_id)
+    engine = tail.control.engine
+    try:
+        _check_open(tail, asked, parts.clock.now())
+    except ConflictError as error:
+        return Ask(asked.work_id, engine, asked.name, None, f"{error}.")
+    found = [one for one in await open_approvals(parts, tail) if one.name == asked.name]
+    return Ask(asked.work_id, engine, asked.name, found[0] if found else None)
 
 
 async def open_approvals(parts: Parts, tail: Entry) -> Sequence[OpenApproval]:

@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
-from roost.config import ConsoleSettings, Settings
+from roost.config import ApprovalSettings, ConsoleSettings, Settings
 from roost.console.app import create_app
 from roost.console.guard import Guard
 from roost.core.operating import OperationEngine
@@ -30,7 +30,7 @@ class Scripted:
     """An engine that does what its payload says, step by step.
 
     `steps`: a list of `data` to commit; `fail` raises with that text, `delay` waits so long,
-    `artifact` stores (name, text, type), `boom` at the end fails for good.
+    `artifacts` stores (name, text, type), `ask` asks for an approval of that shape.
     """
 
     engine_id = "scripted"
@@ -51,6 +51,10 @@ class Scripted:
             raise TimeoutError(step["fail"])
         for name, text, media_type in step.get("artifacts", []):
             await current_step().artifacts.put(name, text, content_type=media_type)
+        if "ask" in step:
+            ask = current_step().ask("refund", reply=step["ask"] or None)
+            waits = ask.wait(timeout_seconds=step.get("within", 3600.0))
+            return snapshot.next("asked", data={"n": place + 1}, wait_for=waits)
         return snapshot.next(
             step.get("step", "work"),
             data={**step.get("data", {}), "n": place + 1},
@@ -143,7 +147,11 @@ def make(tmp_path: Path, front: Front) -> Iterator[Make]:
 
     def build(*, storage: str = "memory:", namespace: str = "", root_path: str = "", **console: Any) -> Desk:
         settings = Settings(
-            storage=storage, home=tmp_path, namespace=namespace, console=ConsoleSettings(**console)
+            storage=storage,
+            home=tmp_path,
+            namespace=namespace,
+            console=ConsoleSettings(**console),
+            approvals=ApprovalSettings(signing_secret="a secret for tests"),
         )
         context = opened(settings)
         runtime = loop.run_until_complete(context.__aenter__())

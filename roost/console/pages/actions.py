@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from roost import jsonio, times
 from roost.console.desk import Desk, desk_of, operator_of
+from roost.console.forms import Field
 from roost.console.problems import Problem
 from roost.console.told import waited_for
 from roost.console.urls import segment
@@ -23,19 +24,6 @@ Form = Mapping[str, str]
 
 FIELDS_MAX = 1000
 VERSION_MAX_CHARS = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of a confirmation's form; `kind` is an input's type, `area` or `choice`."""
-
-    name: str
-    label: str
-    kind: str = "text"
-    value: str = ""
-    hint: str = ""
-    required: bool = False
-    choices: Sequence[str] = ()
 
 
 REASON = Field("reason", "Reason", hint="Kept in the journal with your name.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -11,16 +12,21 @@ from starlette.responses import Response
 
 from roost.console import told
 from roost.console.desk import Desk, desk_of, int_of
-from roost.console.pretty import Line, Text, compare, pretty
+from roost.console.guard import principal_of
+from roost.console.pretty import Line as DiffLine
+from roost.console.pretty import Text, compare, pretty
+from roost.console.principal import Role
 from roost.console.reads import JOURNAL_MAX
 from roost.console.timeline import draw
+from roost.core.approvals import OpenApproval
 from roost.core.client import WorkView
-from roost.errors import InputError
+from roost.errors import InputError, SettingsError
 from roost.journal import budget, family
 from roost.journal.claims import ResourceView
 from roost.journal.decide import lease_until
 from roost.journal.entries import Entry, IndexRow
 from roost.models import Snapshot, State
+from roost.names import APPROVAL_MARK
 
 TABS = ("snapshot", "changes", "payload", "once", "cost")
 TICKS_MAX = 24  # versions that the slider names
@@ -39,7 +45,7 @@ class Shown:
     version: int
     base: int
     text: Text | None = None
-    lines: Sequence[Line] | None = None
+    lines: Sequence[DiffLine] | None = None
     snapshot: Snapshot | None = None
     problem: str = ""
     cost: Mapping[str, Any] | None = None
@@ -76,7 +82,49 @@ async def detail(request: Request) -> Response:
         actions=actions(view),
         state=State.PAUSED if _is_on_hold(view) else view.control.state,
         relatives=await _relatives(desk, view),
+        asks=await _asks(desk, request, view),
+        line=await _line(desk, view),
+        workspace=_workspace(desk, view),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The conversation of a work item, and who is in line there, first come first."""
+
+    key: str
+    line: Sequence[str]
+    is_given: bool
+
+
+async def _line(desk: Desk, view: WorkView) -> Line | None:
+    turn = view.control.turn
+    if turn is None or view.item.conversation is None:
+        return None
+    tail = await desk.runtime.backend.journal.tail(turn.conversation)
+    places = tail.control.line if tail is not None else ()
+    return Line(view.item.conversation, [place.work_id for place in places], turn.is_given)
+
+
+async def _asks(desk: Desk, request: Request, view: WorkView) -> Sequence[OpenApproval]:
+    """Approvals that can be answered now; their tokens are permissions, so viewers get none."""
+    waits = view.control.waits
+    if waits is None or principal_of(request.scope).role is not Role.OPERATOR:
+        return ()
+    if not any(name.startswith(APPROVAL_MARK) for name in waits.names):
+        return ()
+    try:
+        return await desk.runtime.client.approvals(view.item.work_id)
+    except SettingsError:  # no secret to sign with, here
+        return ()
+
+
+def _workspace(desk: Desk, view: WorkView) -> Path | None:
+    """Where its workspace is on this host, if it is here."""
+    here = desk.runtime.parts.workspaces
+    if here is None or here.workspaces.record(view.item.work_id) is None:
+        return None
+    return here.workspaces.path(view.item.work_id)
 
 
 def _drawn_until(view: WorkView, newest: Sequence[Entry], now: float) -> float:

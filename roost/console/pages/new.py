@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from roost import jsonio, times
+from roost.console import forms
 from roost.console.desk import Desk, desk_of, operator_of
-from roost.console.pages.actions import Field, Form, form_of, known, refill, to
+from roost.console.forms import Field
+from roost.console.pages.actions import Form, form_of, known, refill, to
 from roost.console.urls import segment
 from roost.errors import ConflictError, EngineNotFound, InputError
 
 _INT_MAX_CHARS = 6
+PREFIX = "payload."
 
 
 async def ask(request: Request) -> Response:
-    """`GET /work/new`; with `?like=ID` filled in like that work item."""
+    """`GET /work/new`; `?like=ID`: filled in like that work item, `?engine=ID`: with its payload's fields."""
     operator_of(request)
-    like = request.query_params.get("like")
-    return await _form(request, await _like(desk_of(request), like) if like else None)
+    desk, like = desk_of(request), request.query_params.get("like")
+    engine = request.query_params.get("engine", "")
+    return await _form(request, await _like(desk, like) if like else None, engine=engine)
 
 
 async def do(request: Request) -> Response:
@@ -31,7 +36,7 @@ async def do(request: Request) -> Response:
     try:
         work_id = await desk.client(principal).enqueue(
             form.get("engine", "").strip(),
-            jsonio.parse_object(form.get("payload", "").encode() or b"{}", what="the payload"),
+            _payload(desk, form),
             resources=tuple(line.strip() for line in form.get("resources", "").splitlines() if line.strip()),
             delay_seconds=times.seconds(form["delay"], "delay") if form.get("delay") else 0.0,
             priority=_priority(form.get("priority", "")),
@@ -42,9 +47,24 @@ async def do(request: Request) -> Response:
             labels=_labels(form.get("labels", "")),
         )
     except (InputError, ConflictError, EngineNotFound) as error:
-        return await _form(request, form, f"{error}. {error.hint}")
+        return await _form(request, form, f"{error}. {error.hint}", form.get("typed", ""))
     desk.shared.forget()
     return to(request, f"/work/{segment(work_id)}?did=enqueue")
+
+
+def _payload(desk: Desk, form: Form) -> dict[str, Any]:
+    """What was typed into the engine's own fields, or as JSON."""
+    schema = _schema(desk, form.get("typed", ""))
+    if schema is None:
+        return jsonio.parse_object(form.get("payload", "").encode() or b"{}", what="the payload")
+    found = forms.value_of(schema, form, prefix=PREFIX)
+    return found if isinstance(found, dict) else {}
+
+
+def _schema(desk: Desk, engine: str) -> dict[str, Any] | None:
+    """The shape of an engine's payloads, where it is installed here and says so."""
+    spec = desk.runtime.engines.get(engine) if desk.runtime.engines is not None and engine else None
+    return spec.payload_model.model_json_schema() if spec is not None and spec.payload_model else None
 
 
 def _labels(text: str) -> dict[str, str]:
@@ -75,12 +95,15 @@ async def _like(desk: Desk, work_id: str) -> Form:
     }
 
 
-async def _form(request: Request, form: Form | None, problem: str = "") -> Response:
+async def _form(request: Request, form: Form | None, problem: str = "", engine: str = "") -> Response:
     desk = desk_of(request)
     engines = known(desk)
+    schema = _schema(desk, engine)
+    first = engine if schema is not None else engines[0] if engines else ""
+    payload = [Field("payload", "Payload", "area", "{}", "A JSON object.")]
     fields = [
-        Field("engine", "Engine", value=engines[0] if engines else "", required=True, hint=_engines(engines)),
-        Field("payload", "Payload", "area", "{}", "A JSON object."),
+        Field("engine", "Engine", value=first, required=True, hint=_engines(engines)),
+        *(payload if schema is None else forms.fields_of(schema, prefix=PREFIX)),
         Field("resources", "Resources", "area", "", "One a line; held exclusively while it runs."),
         Field("delay", "Delay", hint="Not before: 30s, 5m, 2d."),
         Field("deadline", "Deadline", hint="Fails if not done: 2h, or an ISO instant."),
@@ -95,7 +118,7 @@ async def _form(request: Request, form: Form | None, problem: str = "") -> Respo
         says="A worker that runs the engine takes it as soon as one is free.",
         action="/work/new",
         fields=refill(fields, form),
-        hidden=(),
+        hidden=[("typed", engine)] if schema is not None else (),
         sample=(),
         verb="Enqueue",
         back="/work",

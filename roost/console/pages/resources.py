@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from roost import times
 from roost.console.desk import desk_of, operator_of
-from roost.console.pages.actions import Field, Form, form_of, refill, to
+from roost.console.forms import Field
+from roost.console.pages.actions import Form, form_of, refill, to
 from roost.console.reads import RESOURCES_MAX
 from roost.errors import ConflictError, InputError
 from roost.journal.limits import FOREVER_AT, Change, Close, Limits, Open, Rate, SetCapacity, SetRate
