@@ -6,14 +6,14 @@ pages at a time. What it could not reach back to, it says (`covers_from`).
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from roost.clock import Clock
 from roost.console.shared import Shared
 from roost.core.client import Client
-from roost.journal.entries import Claimed, Committed, Entry, Kind
+from roost.journal.entries import Claimed, Committed, Enqueued, Entry, Kind
 
 REFRESH_SECONDS = 1.0
 REFRESH_COST_FACTOR = 10.0
@@ -23,6 +23,7 @@ PAGES_MAX = 8  # that one refresh reads
 KEPT_MAX = 2000  # entries that the feed of events can show
 MINUTES = 60
 _WORKERS_MAX = 500
+_USES_MAX = 50  # of one blob that are named
 
 
 @dataclass(slots=True)
@@ -50,6 +51,16 @@ class Numbered:
     entry: Entry
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A version that names a blob."""
+
+    work_id: str
+    version: int
+    engine: str
+    at: float
+
+
 class Pulse:
     """See the module.
 
@@ -65,7 +76,10 @@ class Pulse:
         self._minutes: dict[int, Counter[tuple[str, str]]] = {}
         self.count = 0
         self.entries: deque[Numbered] = deque(maxlen=KEPT_MAX)
+        self.acts: deque[Numbered] = deque(maxlen=KEPT_MAX)
         self.workers: dict[str, Seen] = {}
+        self.artifacts: OrderedDict[str, list[Use]] = OrderedDict()
+        self._versions: dict[int, Counter[tuple[str, str]]] = {}
         self.covers_from = 0.0
 
     async def refresh(self) -> None:
@@ -94,9 +108,27 @@ class Pulse:
         for entry in entries:
             self.count += 1
             self.entries.append(Numbered(self.count, entry))
+            if is_by_people(entry):
+                self.acts.append(self.entries[-1])
+            if isinstance(entry.event, Committed):
+                self._committed(entry, entry.event)
             minute = self._minutes.setdefault(int(entry.at // 60), Counter())
             minute[_what(entry), entry.control.engine] += 1
             self._see(entry)
+
+    def _committed(self, entry: Entry, event: Committed) -> None:
+        """Which version of the engine it was, and which blobs it names."""
+        engine = entry.control.engine
+        minute = self._versions.setdefault(int(entry.at // 60), Counter())
+        minute[engine, event.engine_version or ""] += 1
+        for digest in event.artifacts:
+            uses = self.artifacts.setdefault(digest, [])
+            if not uses or uses[0].work_id != entry.work_id:
+                uses.insert(0, Use(entry.work_id, event.version, engine, entry.at))
+                del uses[_USES_MAX:]
+                self.artifacts.move_to_end(digest)
+        while len(self.artifacts) > KEPT_MAX:
+            self.artifacts.popitem(last=False)
 
     def _see(self, entry: Entry) -> None:
         """Workers write claims and all that follows under their own name."""
@@ -116,6 +148,7 @@ class Pulse:
         oldest = int(self._clock.now() // 60) - MINUTES
         for minute in [minute for minute in self._minutes if minute < oldest]:
             del self._minutes[minute]
+            self._versions.pop(minute, None)
         while len(self.workers) > _WORKERS_MAX:
             del self.workers[min(self.workers, key=lambda name: self.workers[name].last_at)]
 
@@ -135,6 +168,11 @@ class Pulse:
         """Engines that had entries in the last hour."""
         return sorted({engine for minute in self._minutes.values() for _, engine in minute})
 
+    def versions(self, engine: str) -> list[tuple[str, int]]:
+        """The versions of an engine that committed in the last hour, with how many steps."""
+        found = sum(self._versions.values(), Counter())
+        return sorted((version, count) for (name, version), count in found.items() if name == engine)
+
     def newest(self, limit: int, *, after: int = 0) -> Sequence[Numbered]:
         """The newest entries, newest first, that came after a place."""
         found: list[Numbered] = []
@@ -143,6 +181,23 @@ class Pulse:
                 break
             found.append(numbered)
         return found
+
+
+def is_by_people(entry: Entry) -> bool:
+    """Whether somebody outside did it, by hand or by a program, and not Roost in its own course."""
+    event = entry.event
+    if isinstance(event, Enqueued):
+        return event.parent is None and event.cause is None
+    if event.kind is Kind.EVICTED:  # workers do so, too
+        return entry.actor.startswith(CONSOLE_ACTOR)
+    return event.kind in _ACTS and not entry.actor.startswith(_OWN_ACTORS)
+
+
+_ACTS = frozenset(
+    {Kind.CANCEL_REQUESTED, Kind.RETRIED, Kind.PAUSED, Kind.RESUMED, Kind.BUDGET_SET, Kind.SIGNALED}
+)
+CONSOLE_ACTOR = "console:"
+_OWN_ACTORS = ("sweeper:", "child:", "parent:", "trigger:")
 
 
 def _what(entry: Entry) -> str:

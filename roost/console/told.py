@@ -31,6 +31,7 @@ from roost.journal.entries import (
     Resumed,
     Retried,
     Signaled,
+    Switched,
     TurnGiven,
     TurnTaken,
     Wait,
@@ -155,6 +156,10 @@ def _from_outside(event: Event) -> _Parts:
             return "key", "", "budget set", _amounts(event.budget), event.reason, None
         case TurnGiven():
             return "running", "", "its turn", "", "in its conversation", None
+        case Switched():
+            sign = "paused" if event.is_paused else "running"
+            verb = "paused" if event.is_paused else "resumed"
+            return sign, "paused", verb, event.target.replace(":/", " ").replace(":", " "), event.reason, None
         case TurnTaken() | KeyBound():
             return "plus", "", event.kind.value.replace("_", " "), event.work_id, "", None
         case _:

@@ -51,6 +51,7 @@ def register() -> None:
     """Make `{…:work}` and `{…:version}` known to starlette."""
     register_url_convertor("work", WorkIdConvertor())
     register_url_convertor("version", VersionConvertor())
+    register_words("digest", "[0-9a-f]{64}")
 
 
 def register_words(name: str, words: str) -> None:

@@ -34,6 +34,11 @@ PAGES = (
     "/",
     "/work",
     "/failed",
+    "/operations",
+    "/artifacts",
+    "/conversations",
+    "/workspaces",
+    "/events?by=people",
     "/events",
     "/resources",
     "/schedules",
@@ -194,7 +199,7 @@ def tab(site: Site, browser: Browser) -> Iterator[Watched]:
 
 def all_paths(site: Site) -> dict[str, str]:
     """Every page by a name for its picture."""
-    paths = {path.strip("/").replace("/", "-") or "overview": path for path in PAGES}
+    paths = {re.sub(r"\W", "-", path.strip("/")) or "overview": path for path in PAGES}
     for name in ("northwind-0", "tailspin-0", "approval", "survey", "slow"):
         paths[f"detail-{name}"] = f"/work/{site.ids[name]}"
     base = f"/work/{site.ids['northwind-0']}"

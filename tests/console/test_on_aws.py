@@ -23,6 +23,7 @@ from tests.standins.harness import make_stack, point_sdk_at
 pytestmark = pytest.mark.slow
 
 PATHS = ("/", "/work", "/failed", "/events", "/resources", "/schedules", "/workers", "/engines", "/settings")
+PATHS += ("/operations", "/artifacts", "/conversations", "/workspaces", "/events?by=people")
 TABS = 12  # open at a time
 READS_MAX = 16  # of the index, claims and queue, however many tabs are open; the feed of events apart
 

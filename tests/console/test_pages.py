@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import re
@@ -22,6 +23,11 @@ PATHS = (
     "/",
     "/work",
     "/failed",
+    "/operations",
+    "/artifacts",
+    "/conversations",
+    "/workspaces",
+    "/events?by=people",
     "/events",
     "/resources",
     "/schedules",
@@ -579,3 +585,106 @@ def test_a_version_that_is_not_kept_any_more_says_so_on_the_page(desk: Desk) -> 
         assert answer.status_code == 200
         assert "version 1 is not kept any more" in answer.text
     assert desk.web.get(f"/api/v1/work/{work_id}/snapshots/1").status_code == 400
+
+
+def test_a_blob_is_found_by_its_hash_with_all_who_use_it(desk: Desk) -> None:
+    notes = [["notes.md", "# Notes", "text/markdown"]]
+    ids = [desk.enqueue({"artifacts": notes}) for _ in range(2)]
+    desk.enqueue({"artifacts": [["other.txt", "other", "text/plain"]]})
+    desk.work()
+    digest = hashlib.sha256(b"# Notes").hexdigest()
+    page = main_of(desk.web.get("/artifacts").text)
+    assert "notes.md" in page
+    assert "other.txt" in page
+    page = main_of(desk.web.get(f"/artifacts?q={digest[:9]}").text)
+    assert "notes.md" in page
+    assert "other.txt" not in page
+    page = main_of(desk.web.get(f"/artifacts/{digest}").text)
+    assert "its bytes have this hash" in page
+    assert "<h1>Notes</h1>" in page
+    uses = page.split('id="uses"')[1]
+    assert all(work_id in uses for work_id in ids)
+    assert desk.web.get(f"/artifacts/{'0' * 64}").status_code == 404
+    [row] = desk.web.get(f"/api/v1/artifacts?q={digest}").json()["artifacts"]
+    assert (row["digest"], row["name"], len(row["uses"])) == (digest, "notes.md", 2)
+
+
+def test_a_conversation_shows_who_has_the_turn_and_who_is_behind(make: Make) -> None:
+    desk = make(namespace="team")
+    first, second, third = (desk.enqueue({}, conversation=SCRIPT[:20], delay_seconds=100) for _ in range(3))
+    page = main_of(desk.web.get("/conversations").text)
+    assert page.index(first) < page.index(second) < page.index(third)
+    assert "<script>" not in page
+    found = desk.web.get("/api/v1/conversations").json()["conversations"]
+    assert found[0]["line"] == [first, second, third]
+    detail = main_of(desk.web.get(f"/work/{second.replace('/', '~')}").text)
+    assert "waits behind it" in detail.split('id="conversation"')[1]
+    other = make(namespace="other")
+    assert first not in other.web.get("/conversations").text
+
+
+def test_who_did_what_is_on_one_page(desk: Desk) -> None:
+    work_id = desk.enqueue({}, delay_seconds=1000)
+    done = desk.enqueue({})
+    desk.work()
+    desk.web.post(f"/work/{work_id}/pause", data={"reason": "look first"})
+    desk.web.post(
+        "/switches", data={"kind": "engine", "name": "scripted", "to": "pause", "reason": "release"}
+    )
+    page = main_of(desk.web.get("/events?by=people").text)
+    assert "look first" in page
+    assert "engine scripted" in page
+    assert "release" in page
+    assert "console:" in page
+    assert "committed" not in page.split("<tbody>")[1]
+    assert done in page  # somebody enqueued it
+    only = main_of(desk.web.get("/events?by=people&kind=switched").text)
+    assert "look first" not in only
+    kinds = [one["kind"] for one in desk.web.get("/api/v1/events?by=people").json()["entries"]]
+    assert kinds[:2] == ["switched", "paused"]
+
+
+def test_an_engine_shows_the_versions_that_are_at_work(desk: Desk) -> None:
+    for version in ("3.1", "3.2"):
+        engine = Versioned(version)
+        desk.runtime.engines.add(engine)
+        desk.enqueue({}, engine="versioned")
+        desk.work()
+    page = main_of(desk.web.get("/engines").text)
+    assert '<span class="tag">3.1</span> <span class="muted">1 steps</span>' in page
+    assert '<span class="tag">3.2</span>' in page
+
+
+class Versioned:
+    """One step."""
+
+    engine_id = "versioned"
+
+    def __init__(self, version: str) -> None:
+        self.engine_version = version
+
+    async def init_snapshot(self, item: WorkItem) -> Snapshot:
+        return Snapshot.of(item)
+
+    async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        return snapshot.finish()
+
+
+def test_work_shows_what_it_cost_when_asked(desk: Desk) -> None:
+    work_id = desk.enqueue({"data": {"a": 1}})
+    desk.work()
+    page = main_of(desk.web.get(f"/work/{work_id}?tab=cost").text)
+    assert "entries" in page.split('id="panel"')[1]
+    assert "this storage is local" in page
+    assert desk.web.get(f"/api/v1/work/{work_id}/cost").json()["entries"] == 4
+
+
+def test_a_typed_form_enqueues_for_an_engine_with_a_model(desk: Desk) -> None:
+    form = desk.web.get("/work/new?engine=demo").text
+    assert 'name="payload.count"' in form
+    made = desk.web.post("/work/new", data={"engine": "demo", "typed": "demo", "payload.count": "4"})
+    work_id = made.headers["location"].split("/")[2].split("?")[0]
+    assert desk.run(desk.runtime.client.status(work_id)).item.payload["count"] == 4
+    wrong = desk.web.post("/work/new", data={"engine": "demo", "typed": "demo", "payload.count": "many"})
+    assert 'role="alert"' in wrong.text
+    assert 'value="many"' in wrong.text

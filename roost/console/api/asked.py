@@ -51,6 +51,15 @@ class EventsQuery(In):
 
     after: Annotated[str | None, Field(max_length=100, description="The `next` of a page.")] = None
     limit: Limit = 100
+    by: Annotated[str, Field(pattern="^(all|people)$", description="`people`: who did what.")] = "all"
+
+
+class BlobsQuery(In):
+    """Which artifacts."""
+
+    q: Annotated[str, Field(max_length=200, description="The beginning of a hash, or a piece of a name.")] = (
+        ""
+    )
 
 
 class NoQuery(In):

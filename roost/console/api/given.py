@@ -119,6 +119,46 @@ class Events(Out):
     next: str
 
 
+class UseOut(Out):
+    """A version that names an artifact."""
+
+    work_id: str
+    version: int
+    engine: str
+    at: float
+
+
+class BlobOut(Out):
+    """An artifact by its hash, as its latest user calls it; `name` is null if that work is gone."""
+
+    digest: str
+    name: str | None
+    content_type: str | None
+    size_bytes: int | None
+    uses: list[UseOut]
+
+
+class Blobs(Out):
+    """Artifacts that were committed since `covers_from` (0: ever), newest first."""
+
+    artifacts: list[BlobOut]
+    covers_from: float
+
+
+class ConversationOut(Out):
+    """A conversation in which somebody has the turn: the first in `line`."""
+
+    key: str
+    line: list[str]
+    since: float
+
+
+class Conversations(Out):
+    """Conversations that go on."""
+
+    conversations: list[ConversationOut]
+
+
 class SnapshotOut(Out):
     """A committed version."""
 
@@ -370,6 +410,7 @@ class EngineOut(Out):
     is_installed: bool
     version: str | None
     payload_schema: dict[str, Any] | None
+    versions_last_hour: list[tuple[str, int]]
     steps_last_hour: int
     failures_last_hour: int
 

@@ -157,6 +157,19 @@ OPERATIONS: tuple[Operation, ...] = (
         given.Resources,
         body=asked.LimitIn,
     ),
+    _look(
+        "/artifacts",
+        "Artifacts by their hash, and who uses each",
+        reading.list_blobs,
+        given.Blobs,
+        query=asked.BlobsQuery,
+    ),
+    _look(
+        "/conversations",
+        "Conversations, and who is in line",
+        reading.list_conversations,
+        given.Conversations,
+    ),
     _look("/switches", "Engines and lanes that are paused", fleet_acts.list_switches, given.Switches),
     _act(
         "/switches",

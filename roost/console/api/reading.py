@@ -9,7 +9,7 @@ from msgspec import structs, to_builtins
 from roost import clock, times
 from roost.console.api import asked, given
 from roost.console.api.table import Answer, Call
-from roost.console.pages import fleet
+from roost.console.pages import blobs, events, fleet, lines
 from roost.console.pages import operations as operations_page
 from roost.console.pages import overview as first_page
 from roost.console.pages import settings as settings_page
@@ -111,6 +111,11 @@ async def list_events(call: Call) -> Answer:
     query = call.query(asked.EventsQuery)
     pulse = call.desk.pulse
     await pulse.refresh()
+    if query.by == "people":
+        acts = (await events.acts(call.desk))[: query.limit]
+        return Answer(
+            given.Events(entries=[entry_out(one.entry) for one in acts], next=f"{FEED}-{pulse.count}")
+        )
     feed, _, number = (query.after or "").partition("-")
     after = int(number) if feed == FEED and number.isdecimal() else 0
     found = pulse.newest(query.limit if not after else KEPT_MAX, after=after)
@@ -119,6 +124,37 @@ async def list_events(call: Call) -> Answer:
     newest = found[0].number if found else after or pulse.count
     entries = [entry_out(numbered.entry) for numbered in found]
     return Answer(given.Events(entries=entries, next=f"{FEED}-{newest}"))
+
+
+async def list_blobs(call: Call) -> Answer:
+    await call.desk.pulse.refresh()
+    rows = await blobs.matching(call.desk, call.query(asked.BlobsQuery).q)
+    return Answer(
+        given.Blobs(
+            artifacts=[
+                given.BlobOut(
+                    digest=row.digest,
+                    name=row.artifact.name if row.artifact else None,
+                    content_type=row.artifact.content_type if row.artifact else None,
+                    size_bytes=row.artifact.size_bytes if row.artifact else None,
+                    uses=[given.UseOut.model_validate(use) for use in row.uses],
+                )
+                for row in rows
+            ],
+            covers_from=call.desk.pulse.covers_from,
+        )
+    )
+
+
+async def list_conversations(call: Call) -> Answer:
+    found = await lines.all_open(call.desk)
+    return Answer(
+        given.Conversations(
+            conversations=[
+                given.ConversationOut(key=one.key, line=list(one.line), since=one.since) for one in found
+            ]
+        )
+    )
 
 
 async def list_failed(call: Call) -> Answer:
@@ -189,6 +225,7 @@ async def list_engines(call: Call) -> Answer:
                 is_installed=engine.spec is not None,
                 version=engine.spec.engine_version if engine.spec else None,
                 payload_schema=model.model_json_schema() if model else None,
+                versions_last_hour=list(engine.versions),
                 steps_last_hour=sum(engine.commits),
                 failures_last_hour=sum(engine.failures),
             )

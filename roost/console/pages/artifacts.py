@@ -18,11 +18,12 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from roost.console.desk import Desk, desk_of
 from roost.console.pretty import pretty
 from roost.core.client import WorkView
-from roost.errors import ArtifactNotFound
+from roost.errors import ArtifactNotFound, StorageCorrupt
 from roost.models import Artifact
 
 PREVIEW_MAX_BYTES = 256 << 10
 IMAGE_MAX_BYTES = 8 << 20
+VERIFY_MAX_BYTES = 32 << 20
 _SANDBOX = "sandbox; default-src 'none'"
 _IMAGES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -72,7 +73,7 @@ async def preview(request: Request) -> Response:
     """`GET /work/{work_id}/artifacts/{place}`."""
     desk = desk_of(request)
     view, artifact = await _find(desk, request)
-    shown = await _preview(desk, artifact)
+    shown = await preview_of(desk, artifact)
     return await desk.page(
         request,
         "artifact.html",
@@ -157,7 +158,20 @@ async def _read(desk: Desk, artifact: Artifact, limit: int) -> bytes:
     return content
 
 
-async def _preview(desk: Desk, artifact: Artifact) -> Preview:
+async def verify(desk: Desk, artifact: Artifact) -> bool | None:
+    """Whether its bytes have its hash; None: they are too many to be read for a page."""
+    if artifact.size_bytes > VERIFY_MAX_BYTES:
+        return None
+    try:
+        async for _ in desk.runtime.backend.artifacts.read(artifact.digest):
+            pass
+    except StorageCorrupt:
+        return False
+    return True
+
+
+async def preview_of(desk: Desk, artifact: Artifact) -> Preview:
+    """What can be shown of it."""
     content = await _read(desk, artifact, PREVIEW_MAX_BYTES)
     if image_type(content) is not None:
         return Preview("image" if artifact.size_bytes <= IMAGE_MAX_BYTES else "large")

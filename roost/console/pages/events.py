@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.console import told
-from roost.console.desk import desk_of, int_of
+from roost.console.desk import Desk, desk_of, int_of
 from roost.console.pulse import KEPT_MAX, Numbered
+from roost.console.reads import COUNT_SECONDS
+from roost.core import switches
+from roost.journal.entries import Entry, Switched
 
 LIMIT = 100
+SWITCHES_MAX = 100
 
 
 async def events(request: Request) -> Response:
-    """`GET /events`, with `engine`, `kind`, `actor` as filters."""
+    """`GET /events`, with `engine`, `kind`, `actor` as filters; `by=people`: who did what."""
     desk = desk_of(request)
     await desk.pulse.refresh()
     limit = int_of(request, "limit", LIMIT, low=1, high=KEPT_MAX)
     wanted = {name: request.query_params.get(name, "").strip() for name in ("engine", "kind", "actor")}
-    found = [numbered for numbered in desk.pulse.newest(KEPT_MAX) if _matches(numbered, wanted)]
+    is_audit = request.query_params.get("by") == "people"
+    all_of_it = await acts(desk) if is_audit else desk.pulse.newest(KEPT_MAX)
+    found = [numbered for numbered in all_of_it if _matches(numbered, wanted)]
     return await desk.page(
         request,
         "events.html",
@@ -28,9 +36,33 @@ async def events(request: Request) -> Response:
         wanted=wanted,
         kinds=sorted({numbered.entry.event.kind.value for numbered in desk.pulse.entries}),
         engines=desk.pulse.engines(),
-        kept=len(desk.pulse.entries),
+        kept=len(all_of_it),
         kept_max=KEPT_MAX,
+        is_audit=is_audit,
+        covers_from=desk.pulse.covers_from,
     )
+
+
+async def acts(desk: Desk) -> Sequence[Numbered]:
+    """What people and programs did to work, and to engines and lanes; newest first."""
+
+    async def ask() -> Sequence[Entry]:
+        return await desk.runtime.backend.journal.read(
+            switches.JOURNAL_ID, limit=SWITCHES_MAX, newest_first=True
+        )
+
+    thrown = await desk.shared.get("thrown", ask, for_seconds=COUNT_SECONDS)
+    ours = [entry for entry in thrown if _is_ours(desk, entry)]
+    both = [*desk.pulse.acts, *(Numbered(0, entry) for entry in ours)]
+    return sorted(both, key=lambda one: -one.entry.at)
+
+
+def _is_ours(desk: Desk, entry: Entry) -> bool:
+    """Whether a switch is a lane's, or of an engine of the console's namespace."""
+    event = entry.event
+    if not isinstance(event, Switched):
+        return False
+    return event.target.startswith(desk.engine_target("")) or not event.target.startswith("engine:")
 
 
 def _matches(numbered: Numbered, wanted: dict[str, str]) -> bool:

@@ -38,6 +38,7 @@ class Engine:
 
     Attributes:
         fields: of its payloads: name, type and whether it must be given.
+        versions: that committed in the last hour, with how many steps.
     """
 
     engine_id: str
@@ -45,6 +46,7 @@ class Engine:
     fields: Sequence[tuple[str, str, bool]] = ()
     commits: list[int] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
+    versions: Sequence[tuple[str, int]] = ()
 
 
 async def workers(request: Request) -> Response:
@@ -105,6 +107,7 @@ def all_engines(desk: Desk) -> list[Engine]:
             _fields(here.get(name)),
             _sum(desk.pulse.series("committed", name), desk.pulse.series("done", name)),
             _sum(desk.pulse.series("attempt_failed", name), desk.pulse.series("failed", name)),
+            desk.pulse.versions(name),
         )
         for name in names
     ]
