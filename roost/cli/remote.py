@@ -380,7 +380,7 @@ class RemoteArtifacts:
         import hashlib
 
         seen = hashlib.sha256()
-        async with self._client.web.stream("GET", self._client.places[digest]) as answer:
+        async with self._answer(self._client.places[digest]) as answer:
             if answer.status_code != HTTPStatus.OK:
                 raise errors.ArtifactNotFound(f"no artifact {digest}")
             last = b""
@@ -392,6 +392,17 @@ class RemoteArtifacts:
         if seen.hexdigest() != digest:
             raise errors.StorageCorrupt(f"artifact {digest} came with other bytes")
         yield last
+
+    @asynccontextmanager
+    async def _answer(self, place: str) -> AsyncIterator[httpx2.Response]:
+        """The console's answer, or that of the store that it leads to, which is told no token."""
+        async with self._client.web.stream("GET", place) as answer:
+            if answer.status_code != HTTPStatus.FOUND:
+                yield answer
+                return
+            address = answer.headers["location"]
+        async with httpx2.AsyncClient(timeout=TIMEOUT_SECONDS) as web, web.stream("GET", address) as found:
+            yield found
 
 
 def _where(query: IndexQuery) -> str:

@@ -12,6 +12,7 @@ from roost import clock
 from roost.config import ConsoleSettings, Settings
 from roost.console.app import create_app
 from roost.console.installed import engines_here
+from roost.console.links import link_of
 from roost.console.principal import Authenticator
 from roost.driving import Drivers
 from roost.errors import SettingsError
@@ -43,7 +44,14 @@ async def serve(settings: Settings, say: Callable[[str], None], root_path: str =
         runtime = replace(runtime, engines=engines_here(settings))
         authenticator = Authenticator(console, runtime.parts.clock)
         drivers = Drivers(runtime)
-        app = create_app(runtime, settings, root_path=root_path, authenticator=authenticator, drivers=drivers)
+        app = create_app(
+            runtime,
+            settings,
+            root_path=root_path,
+            authenticator=authenticator,
+            link=link_of(runtime),
+            drivers=drivers,
+        )
         config = uvicorn.Config(
             app,
             host=console.host,

@@ -6,31 +6,21 @@ itself by links that are good for some minutes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import cache
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from roost.config import Settings, load_settings
 from roost.console.app import create_app
 from roost.console.installed import engines_here
+from roost.console.links import link_of
 from roost.hosting.container import Container, LambdaContext
 from roost.hosting.gateway import Gateway
-from roost.models import Artifact
 from roost.storage.aws import backend as _preloaded  # noqa: F401  while a cold start has a whole CPU
 from roost.wiring import Runtime
 
-LINK_SECONDS = 300
 _NAMES_MAX = 8  # of one API
 _DEFAULT_STAGE = "$default"
-
-
-@runtime_checkable
-class Links(Protocol):
-    """An artifact store that gives links to its blobs."""
-
-    def link(self, digest: str, *, seconds: int, file_name: str = "") -> Awaitable[str]:
-        """See `storage.aws.artifacts`."""
 
 
 class Consoles:
@@ -83,18 +73,4 @@ def console_of(runtime: Runtime, settings: Settings, stage: str = _DEFAULT_STAGE
     """
     base_path = "" if stage == _DEFAULT_STAGE else f"/{stage}"
     runtime = replace(runtime, engines=engines_here(settings))
-    return Gateway(create_app(runtime, settings, link=_link(runtime)), base_path=base_path)
-
-
-def _link(runtime: Runtime) -> Callable[[Artifact], Awaitable[str]] | None:
-    """Links to artifacts, where their store gives some."""
-    store = runtime.backend.artifacts
-    if not isinstance(store, Links):
-        return None
-    links = store
-
-    async def link(artifact: Artifact) -> str:
-        name = artifact.name.rpartition("/")[2]
-        return await links.link(artifact.digest, seconds=LINK_SECONDS, file_name=name)
-
-    return link
+    return Gateway(create_app(runtime, settings, link=link_of(runtime)), base_path=base_path)

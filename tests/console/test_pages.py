@@ -220,6 +220,35 @@ def test_a_download_is_a_file_and_nothing_else(desk: Desk) -> None:
     assert answer.content == b"<script>"
 
 
+@pytest.mark.parametrize(
+    ("asked", "status", "content"),
+    [
+        ("bytes=0-3", 206, b"0123"),
+        ("bytes=5-", 206, b"56789"),
+        ("bytes=-2", 206, b"89"),
+        ("bytes=8-99", 206, b"89"),
+        ("bytes=9-2", 416, None),
+        ("bytes=10-", 416, None),
+        ("bytes=0-1,3-4", 200, b"0123456789"),
+        ("lines=1-2", 200, b"0123456789"),
+        ("bytes=-", 200, b"0123456789"),
+    ],
+)
+def test_a_piece_of_an_artifact_can_be_asked_for(
+    desk: Desk, asked: str, status: int, content: bytes | None
+) -> None:
+    work_id = desk.enqueue({"artifacts": [["digits", "0123456789", "text/plain"]]})
+    desk.work()
+    path = f"/work/{work_id}/artifacts/0/download"
+    answer = desk.web.get(path, headers={"Range": asked})
+    assert answer.status_code == status
+    if content is not None:
+        assert answer.content == content
+        assert int(answer.headers["content-length"]) == len(content)
+    whole = desk.web.get(path, headers={"Range": asked, "If-Range": '"another"'})
+    assert (whole.status_code, whole.content) == (200, b"0123456789")
+
+
 def test_a_picture_is_shown_by_its_bytes_not_by_its_type(desk: Desk) -> None:
     work_id = desk.enqueue({"artifacts": [["a.png", "<svg onload=alert(1)>", "image/png"]]})
     desk.work()

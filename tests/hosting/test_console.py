@@ -15,9 +15,10 @@ import pytest
 
 from roost.config import AwsSettings, ConsoleSettings, Settings
 from roost.console.app import create_app
+from roost.console.links import LINK_SECONDS, link_of
 from roost.hosting import lambda_console
 from roost.hosting.gateway import Gateway
-from roost.hosting.lambda_console import LINK_SECONDS, console_of
+from roost.hosting.lambda_console import console_of
 from roost.models import Artifact
 from roost.testing.standins import StandIn
 from roost.wiring import open_runtime
@@ -150,7 +151,7 @@ async def test_a_download_is_a_link_to_the_blob_that_needs_no_sign_in(
         artifact = Artifact(
             name="out/päge.bin", digest=blob.digest, size_bytes=blob.size_bytes, created_at=0.0
         )
-        link = lambda_console._link(runtime)
+        link = link_of(runtime)
         assert link is not None
         address = await link(artifact)
         async with httpx2.AsyncClient() as web:
@@ -178,5 +179,5 @@ def test_downloads_are_led_to_the_link(make: Make, monkeypatch: pytest.MonkeyPat
 
 
 def test_storage_without_links_sends_the_bytes_itself(desk: Desk) -> None:
-    assert lambda_console._link(desk.runtime) is None
+    assert link_of(desk.runtime) is None
     assert isinstance(console_of(desk.runtime, desk.settings), Gateway)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Literal
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from roost.console.desk import Desk, desk_of
 from roost.console.pretty import pretty
+from roost.console.problems import Problem
 from roost.core.client import WorkView
 from roost.errors import ArtifactNotFound, StorageCorrupt
 from roost.models import Artifact
@@ -49,6 +51,7 @@ _TAGS = {
     "blockquote",
 }
 _TAGS |= {"hr", "br", "table", "thead", "tbody", "tr", "th", "td", "a", "s"}
+_RANGE = re.compile(r"bytes=(?P<start>[0-9]{0,15})-(?P<end>[0-9]{0,15})")
 _PATCH = re.compile(r"^(--- |\+\+\+ |diff |@@ )", re.MULTILINE)
 
 Form = Literal["json", "markdown", "patch", "text", "image", "binary", "large"]
@@ -87,7 +90,8 @@ async def preview(request: Request) -> Response:
 async def download(request: Request) -> Response:
     """`GET …/download`: the bytes, verified while they are sent, as a file and nothing else.
 
-    Or an address that has them, where the host can't send them itself.
+    Or a piece of them, where the request has a `Range`; or an address of the store that has
+    them, which leads there for some minutes.
     """
     desk = desk_of(request)
     _, artifact = await _find(desk, request)
@@ -102,11 +106,56 @@ async def download(request: Request) -> Response:
         "X-Artifact-SHA256": artifact.digest,
         "Cache-Control": "private, no-cache",
         "ETag": f'"{artifact.digest}"',
+        "Accept-Ranges": "bytes",
     }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers={"ETag": headers["ETag"]})
-    body = await _opened(desk.runtime.backend.artifacts.read(artifact.digest))
-    return StreamingResponse(body, headers=headers, media_type="application/octet-stream")
+    chunks, status = desk.runtime.backend.artifacts.read(artifact.digest), HTTPStatus.OK
+    piece = _range(request, headers["ETag"], artifact.size_bytes)
+    if piece is not None:
+        first, last = piece
+        headers["Content-Range"] = f"bytes {first}-{last}/{artifact.size_bytes}"
+        headers["Content-Length"] = str(last - first + 1)
+        chunks, status = _piece(chunks, first, last), HTTPStatus.PARTIAL_CONTENT
+    body = await _opened(chunks)
+    return StreamingResponse(body, status, headers=headers, media_type="application/octet-stream")
+
+
+def _range(request: Request, etag: str, size_bytes: int) -> tuple[int, int] | None:
+    """The first and last byte that are asked for; None: all, as where the header is not understood.
+
+    One range is understood (RFC 9110, section 14.2: a server may ignore the rest).
+
+    Raises:
+        Problem: there is no such byte.
+    """
+    found = _RANGE.fullmatch(request.headers.get("range", ""))
+    if found is None or request.headers.get("if-range", etag) != etag:
+        return None
+    start, end = found["start"], found["end"]
+    if not start and not end:
+        return None
+    if not start:
+        first, last = max(size_bytes - int(end), 0), size_bytes - 1
+    else:
+        first, last = int(start), min(int(end) if end else size_bytes - 1, size_bytes - 1)
+    if first > last:
+        raise Problem(
+            HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "no_such_bytes", f"It has {size_bytes} bytes."
+        )
+    return first, last
+
+
+async def _piece(chunks: AsyncIterator[bytes], first: int, last: int) -> AsyncIterator[bytes]:
+    """The bytes from `first` to `last`; what comes after is not read."""
+    at = 0
+    async for chunk in chunks:
+        inner = chunk[max(first - at, 0) : last + 1 - at]
+        if inner:
+            yield inner
+        at += len(chunk)
+        if at > last:
+            return
 
 
 async def image(request: Request) -> Response:
