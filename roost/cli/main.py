@@ -20,6 +20,7 @@ from roost.cli import (
     explain,
     lab,
     look,
+    move,
     operations,
     options,
     resources,
@@ -58,6 +59,7 @@ app.command()(control.retry)
 app.command()(control.fork)
 app.command()(control.budget)
 app.command()(control.purge)
+app.command()(move.move)
 app.add_typer(operations.app, name="operations")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(artifacts.app, name="artifacts")
