@@ -79,6 +79,35 @@ def describe(stack: Stack = None, as_json: options.Json = False, config: options
 
 
 @app.command()
+def reindex(stack: Stack = None, as_json: options.Json = False, config: options.Config = None) -> None:
+    """Write index rows anew that are missing or behind their journals, as after a restore.
+
+    Reads the whole journal table. Workers may run meanwhile.
+
+    Examples:
+
+      roost aws reindex --stack restored
+    """
+    options.finish(_reindex(_settings(stack, config), as_json))
+
+
+async def _reindex(settings: AwsSettings, as_json: bool) -> int:
+    from roost.storage.aws.backend import open_aws
+    from roost.storage.aws.reindex import reindex as write_rows
+
+    backend = await open_aws(settings)
+    try:
+        done = await write_rows(backend)
+    finally:
+        await backend.close()
+    if as_json:
+        print_json(asdict(done))
+    else:
+        say(f"{done.journals} journals: {done.missing} rows were missing, {done.behind} behind")
+    return OK
+
+
+@app.command()
 def destroy(
     stack: Stack = None,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,

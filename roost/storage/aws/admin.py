@@ -153,6 +153,9 @@ async def _create_table(clients: Clients, names: Names, which: str) -> Sequence[
             if code_of(error) not in _STANDS:
                 raise
         described = await _wait_for_table(dynamodb, name)
+        wanted = arguments.get("StreamSpecification")
+        if wanted and not described.get("StreamSpecification", {}).get("StreamEnabled"):
+            await dynamodb.update_table(TableName=name, StreamSpecification=wanted)  # a restored one has none
     return [Resource("table", name, described["TableArn"])]
 
 
