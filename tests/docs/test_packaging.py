@@ -24,6 +24,28 @@ EXTRAS = {
     "lambda": ["aioboto3", "mangum"],
 }
 """What each extra brings; none of it but `markdown_it` (of rich) is there without it."""
+NEEDS = {
+    "roost.observe.prometheus": {"prometheus"},
+    "roost.observe.sdk": {"otel"},
+    "roost.console.app": {"console"},
+    "roost.console.serve": {"console"},
+    "roost.storage.aws": {"aws"},
+    "roost.hosting.lambda_worker": {"aws"},
+    "roost.hosting.lambda_sweeper": {"aws"},
+    "roost.hosting.lambda_console": {"console", "lambda"},
+    "roost.testing": set(),
+    "roost.cli.main": set(),
+}
+"""Whose modules the parts import, with everything installed."""
+MISSING = (
+    (["roost", "ui"], "console"),
+    (["roost", "aws", "describe"], "aws"),
+    (["roost", "list", "--storage", "aws"], "aws"),
+    (["roost", "dev", "aws"], "aws"),
+    (["roost", "worker", "--metrics-port", "0"], "prometheus"),
+    (["roost", "worker", "--until-idle"], "otel"),
+)
+"""Commands that name the extra they lack; the last with OpenTelemetry switched on."""
 
 pytestmark = pytest.mark.packaging
 
@@ -100,19 +122,17 @@ def test_it_runs_bare_and_gains_with_each_extra(place: Place, built: Path) -> No
     place.did(["pip", "install", "-q", str(wheel)])
     assert "each step committed once, nothing lost" in place.did(["roost", "demo"])
     assert not any(place.has(name) for names in EXTRAS.values() for name in names if name != "markdown_it")
-    for command, extra in (
-        (["roost", "ui"], "console"),
-        (["roost", "aws", "describe"], "aws"),
-        (["roost", "worker", "--metrics-port", "0"], "prometheus"),
-    ):
-        told = place.run(command)
-        assert told.returncode == 2
-        assert f"pip install 'roost-runtime[{extra}]'" in told.stderr
-    told = place.run(["roost", "enqueue", "--engine", "demo"], ROOST_OBSERVE__OTEL="1")
-    assert "pip install 'roost-runtime[otel]'" in told.stderr
+    for command, extra in MISSING:
+        told = place.run(command, **({"ROOST_OBSERVE__OTEL": "1"} if extra == "otel" else {}))
+        assert (told.returncode, "Traceback" in told.stderr) == (2, False), (command, told.stderr)
+        assert f"pip install 'roost-runtime[{extra}]'" in told.stderr, command
+    place.did(["roost", "lab", "demo", "--payload", '{"count": 2}', "--seconds", "1"])
     for extra, modules in EXTRAS.items():
         place.did(["pip", "install", "-q", f"{wheel}[{extra}]"])
         assert all(place.has(module) for module in modules), extra
+        later = set(EXTRAS) - {*list(EXTRAS)[: list(EXTRAS).index(extra) + 1], "lambda"}
+        unasked = {name for one in later for name in EXTRAS[one]} - {"markdown_it"}
+        assert not any(place.has(module) for module in unasked), f"{extra} brings more than its own"
     told = place.run(
         ["roost", "enqueue", "--engine", "demo"],
         ROOST_OBSERVE__OTEL="1",
@@ -121,4 +141,10 @@ def test_it_runs_bare_and_gains_with_each_extra(place: Place, built: Path) -> No
     )
     assert '"name": "enqueue demo"' in told.stderr
     place.did(["roost", "worker", "--engines", "demo", "--until-idle", "--metrics-port", "0"])
-    place.did(["python", "-c", "import roost.hosting.lambda_worker, roost.console.app"])
+    for part, extras in NEEDS.items():
+        program = f"import sys, {part}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+        imported = set(place.did(["python", "-c", program]).split())
+        for extra in set(EXTRAS) - extras:
+            own = {name.partition(".")[0] for one in extras for name in EXTRAS[one]}
+            others = {name.partition(".")[0] for name in EXTRAS[extra]} - own
+            assert not imported & others, f"{part} imports what {extra} brings"

@@ -81,3 +81,18 @@ class Poet(TypedEngine[Payload, Draft]):
 
 
 poet: Engine = Poet()
+
+
+class Mistaken(TypedEngine[Payload, Draft]):
+    """What a checker must refuse; an ignore that ignores nothing is an error."""
+
+    engine_id = "mistaken"
+
+    async def begin(self, payload: Payload) -> Draft:
+        payload.link  # type: ignore[attr-defined]  # noqa: B018
+        return Draft(lines="one")  # type: ignore[arg-type]
+
+    async def advance(self, state: Draft, payload: Payload) -> Go[Draft] | Finish[Draft]:
+        if not state.lines:
+            return Go(payload)  # type: ignore[arg-type]
+        return Finish(state, status=1)  # type: ignore[arg-type]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +46,26 @@ def imported_by(code: str) -> set[str]:
 )
 def test_a_start_imports_nothing_heavy(code: str) -> None:
     assert not imported_by(code) & HEAVY
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("arguments", "bar_seconds"), [(["-c", "import roost"], 0.150), (["-m", "roost", "--help"], 0.300)]
+)
+def test_a_start_stays_below_its_bar(tmp_path: Path, arguments: list[str], bar_seconds: float) -> None:
+    """In seconds of CPU, the interpreter's own start included; the best of a few, with bytecode."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environ["PYTHONPYCACHEPREFIX"] = str(tmp_path)
+    took = []
+    for _ in range(10):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, *arguments]
+        subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if took[-1] < bar_seconds:
+            return
+    pytest.fail(f"took {min(took):.3f} s at best")
 
 
 @pytest.mark.slow
