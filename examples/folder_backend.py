@@ -17,7 +17,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,25 +26,11 @@ from msgspec import structs
 
 from roost.clock import Clock
 from roost.errors import ArtifactNotFound, InputError, StorageCorrupt, StorageError
-from roost.journal.claims import (
-    Acquired,
-    Ask,
-    Call,
-    Grant,
-    Holding,
-    Line,
-    Owner,
-    Refused,
-    ResourceView,
-    Waiter,
-    call,
-    calls,
-    decide,
-    released,
-)
+from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView, calls
 from roost.journal.entries import Entry, IndexRow
-from roost.journal.limits import Change, Limits, changed, voids_turns
+from roost.journal.limits import Change
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
+from roost.journal.standing import Standing, acquire, give_up
 from roost.names import Lane, Scope, State, namespace_of
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 from roost.storage.ports import (
@@ -372,7 +358,7 @@ class FolderIndex:
         sign = 1 if query.oldest_first else -1
         after = float("-inf") if cursor is None else sign * _number(cursor)
         ranked = sorted(self._all(), key=lambda one: sign * one.number)
-        found = [one for one in ranked if sign * one.number > after and _matches(one.row, query)]
+        found = [one for one in ranked if sign * one.number > after and query.matches(one.row)]
         rows = [one.row for one in found[:limit]]
         return IndexPage(rows, str(found[limit - 1].number) if len(found) > limit else None)
 
@@ -406,86 +392,31 @@ def _number(cursor: str) -> int:
     return int(cursor)
 
 
-def _matches(row: IndexRow, query: IndexQuery) -> bool:
-    return (
-        namespace_of(row.work_id) == query.namespace
-        and (query.state is None or row.state is query.state)
-        and (query.engine is None or row.engine == query.engine)
-        and (query.id_prefix is None or row.work_id.startswith(query.id_prefix))
-        and (query.created_after is None or row.created_at > query.created_after)
-        and (query.label is None or query.label in row.labels)
-        and (query.parent_id is None or row.parent_id == query.parent_id)
-    )
-
-
 # --- resource claims ---------------------------------------------------------------
 
 
-@dataclass
-class Claimed:
-    """One resource: who holds it, who waits, first come first, and what limits it."""
+class Claimed(msgspec.Struct):
+    """A resource as it is stored."""
 
     namespace: str
     name: str
-    holdings: list[Holding] = field(default_factory=list)
-    waiters: list[Waiter] = field(default_factory=list)
-    limits: Limits = field(default_factory=Limits)
-    paced_at: float = 0.0
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to remember."""
-        return not (self.holdings or self.waiters or self.limits.are_set)
-
-    def seen_by(self, work_id: str) -> Line:
-        """The line as one of its waiters sees it."""
-        place = next((n for n, waiter in enumerate(self.waiters) if waiter.work_id == work_id), None)
-        own = None if place is None else self.waiters[place]
-        return Line(self.name, self.holdings, self.waiters[:place], own, self.limits, self.paced_at)
-
-    def replace(self, waiters: Sequence[Waiter]) -> None:
-        """Let waiters stand where they stood, as they are now."""
-        by_id = {waiter.work_id: waiter for waiter in waiters}
-        self.waiters = [by_id.pop(waiter.work_id, waiter) for waiter in self.waiters]
-
-    def stand(self, place: Waiter) -> None:
-        """Let somebody wait, at the end of the line if new."""
-        if any(waiter.work_id == place.work_id for waiter in self.waiters):
-            self.replace([place])
-        else:
-            self.waiters.append(place)
-
-    def call(self, now: float) -> Sequence[Waiter]:
-        """Call those for whom there is room."""
-        called, _ = call(self.holdings, self.waiters, self.limits, now)
-        self.replace(called)
-        return called
+    standing: Standing
 
 
 class FolderClaims:
-    """A file for each resource; `roost.journal.claims` decides."""
+    """A file for each resource; `roost.journal.standing` makes of it what the rules say."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
 
     async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
-        work_id = ask.owner.work_id
+        namespace = namespace_of(ask.owner.work_id)
         with self._folder.transaction() as files:
-            lines = {want.resource: _line(files, namespace_of(work_id), want.resource) for want in ask.wants}
-            seen = [line.seen_by(work_id) for line in lines.values()]
-            decision = decide(ask, seen, now=now, overtake_before=overtake_before)
-            for want in ask.wants:
-                line = lines[want.resource]
-                line.paced_at = decision.paced_at.get(want.resource, line.paced_at)
-                if isinstance(decision, Grant):
-                    others = [one for one in line.holdings if one.owner.work_id != work_id]
-                    line.holdings = [*others, Holding(ask.owner, want.capacity, ask.use)]
-                    line.replace(decision.overtaken.get(want.resource, ()))
-                    line.waiters = [waiter for waiter in line.waiters if waiter.work_id != work_id]
-                else:
-                    line.stand(decision.places[want.resource])
-                _put_line(files, line)
-            return decision.answer
+            asked = {want.resource: _standing(files, namespace, want.resource) for want in ask.wants}
+            answer = acquire(asked, ask, now=now, overtake_before=overtake_before)
+            for name, standing in asked.items():
+                _keep(files, Claimed(namespace, name, standing))
+            return answer
 
     async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
         return self._give_up(owner, now, leaves=False)
@@ -494,62 +425,49 @@ class FolderClaims:
         return self._give_up(replace(owner, scope=Scope.WORK), now, leaves=True)
 
     def _give_up(self, owner: Owner, now: float, *, leaves: bool) -> Sequence[Call]:
-        called: list[Waiter] = []
         with self._folder.transaction() as files:
-            for line in files.all("claims", Claimed):
-                before = len(line.holdings), len(line.waiters)
-                line.holdings = list(released(line.holdings, owner))
-                if leaves:
-                    line.waiters = [one for one in line.waiters if one.work_id != owner.work_id]
-                if before != (len(line.holdings), len(line.waiters)):
-                    called += line.call(now)
-                    _put_line(files, line)
-            return calls(called)
+            claimed = files.all("claims", Claimed)
+            changed, called = give_up((one.standing for one in claimed), owner, now=now, leaves=leaves)
+            for one in claimed:
+                if any(one.standing is standing for standing in changed):
+                    _keep(files, one)
+            return called
 
     async def is_called(self, work_id: str, *, now: float) -> bool:
         with self._folder.transaction() as files:
-            waiters = [waiter for line in files.all("claims", Claimed) for waiter in line.waiters]
-            return any(waiter.work_id == work_id and waiter.may_come(now) for waiter in waiters)
+            return any(one.standing.is_called(work_id, now) for one in files.all("claims", Claimed))
 
     async def change(
         self, resource: str, change: Change, *, now: float, namespace: str = ""
     ) -> Sequence[Call]:
         with self._folder.transaction() as files:
-            line = _line(files, namespace, resource)
-            line.limits = changed(line.limits, change)
-            if voids_turns(change):
-                line.paced_at = 0.0
-                line.waiters = [waiter.without_turn() for waiter in line.waiters]
-            called = calls(line.call(now))
-            _put_line(files, line)
+            standing = _standing(files, namespace, resource)
+            standing.change(change)
+            called = calls(standing.call(now))
+            _keep(files, Claimed(namespace, resource, standing))
             return called
 
     async def show(
         self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
     ) -> Sequence[ResourceView]:
         with self._folder.transaction() as files:
-            lines = sorted(files.all("claims", Claimed), key=lambda line: line.name)
-        return [
-            ResourceView(line.name, _owners(line), list(line.waiters), line.limits)
-            for line in lines
-            if line.namespace == namespace and resource in (None, line.name)
-        ][:limit]
+            claimed = sorted(files.all("claims", Claimed), key=lambda one: one.name)
+        wanted = [one for one in claimed if one.namespace == namespace and resource in (None, one.name)]
+        return [one.standing.view(one.name) for one in wanted[:limit]]
 
 
-def _owners(line: Claimed) -> list[Owner]:
-    return sorted((holding.owner for holding in line.holdings), key=lambda owner: owner.work_id)
-
-
-def _line_name(namespace: str, resource: str) -> str:
+def _claim_name(namespace: str, resource: str) -> str:
     return f"claims/{_digest(f'{namespace}/{resource}')}"
 
 
-def _line(files: Files, namespace: str, resource: str) -> Claimed:
-    return files.get(_line_name(namespace, resource), Claimed) or Claimed(namespace, resource)
+def _standing(files: Files, namespace: str, resource: str) -> Standing:
+    claimed = files.get(_claim_name(namespace, resource), Claimed)
+    return claimed.standing if claimed is not None else Standing()
 
 
-def _put_line(files: Files, line: Claimed) -> None:
-    files.put(_line_name(line.namespace, line.name), None if line.is_empty else line)
+def _keep(files: Files, claimed: Claimed) -> None:
+    name = _claim_name(claimed.namespace, claimed.name)
+    files.put(name, None if claimed.standing.is_empty else claimed)
 
 
 # --- the queue ---------------------------------------------------------------------

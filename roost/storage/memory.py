@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from operator import itemgetter
 
@@ -17,26 +17,11 @@ from msgspec import structs
 
 from roost.clock import Clock, SystemClock
 from roost.errors import ArtifactNotFound, InputError, StorageCorrupt, StorageError
-from roost.journal.claims import (
-    Acquired,
-    Ask,
-    Call,
-    Grant,
-    Holding,
-    Line,
-    Owner,
-    Refused,
-    ResourceView,
-    Waiter,
-    Want,
-    call,
-    calls,
-    decide,
-    released,
-)
+from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView, calls
 from roost.journal.entries import Entry, IndexRow
-from roost.journal.limits import Change, Limits, changed, voids_turns
+from roost.journal.limits import Change
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
+from roost.journal.standing import Standing, acquire, give_up
 from roost.names import Lane, Scope, State, namespace_of
 from roost.storage.ports import (
     Blob,
@@ -192,7 +177,7 @@ class MemoryIndex:
         sign = 1 if query.oldest_first else -1
         after = sign * _number(cursor) if cursor is not None else float("-inf")
         ordered = sorted(self._rows.values(), key=lambda row: sign * self._order[row.work_id])
-        rows = [row for row in ordered if sign * self._order[row.work_id] > after and _matches(row, query)]
+        rows = [row for row in ordered if sign * self._order[row.work_id] > after and query.matches(row)]
         page = rows[:limit]
         return IndexPage(page, str(self._order[page[-1].work_id]) if len(rows) > limit else None)
 
@@ -214,54 +199,19 @@ def _number(cursor: str) -> int:
     return int(cursor)
 
 
-def _matches(row: IndexRow, query: IndexQuery) -> bool:
-    return (
-        namespace_of(row.work_id) == query.namespace
-        and (query.state is None or row.state is query.state)
-        and (query.engine is None or row.engine == query.engine)
-        and (query.id_prefix is None or row.work_id.startswith(query.id_prefix))
-        and (query.created_after is None or row.created_at > query.created_after)
-        and (query.label is None or query.label in row.labels)
-        and (query.parent_id is None or row.parent_id == query.parent_id)
-    )
-
-
-@dataclass(slots=True)
-class _Line:
-    """One resource: who holds it, who waits, first come first, and what limits it."""
-
-    holdings: list[Holding] = field(default_factory=list)
-    waiters: list[Waiter] = field(default_factory=list)
-    limits: Limits = field(default_factory=Limits)
-    paced_at: float = 0.0
-
-    @property
-    def is_empty(self) -> bool:
-        return not (self.holdings or self.waiters or self.limits.are_set)
-
-
 class MemoryClaims:
     """Resources in a dict."""
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[str, str], _Line] = {}  # by namespace and name
+        self._standing: dict[tuple[str, str], Standing] = {}  # by namespace and name
 
     async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
-        namespace, work_id = namespace_of(ask.owner.work_id), ask.owner.work_id
-        lines = {
-            want.resource: self._lines.setdefault((namespace, want.resource), _Line()) for want in ask.wants
+        namespace = namespace_of(ask.owner.work_id)
+        asked = {
+            want.resource: self._standing.setdefault((namespace, want.resource), Standing())
+            for want in ask.wants
         }
-        read = [_read(name, line, work_id) for name, line in lines.items()]
-        decision = decide(ask, read, now=now, overtake_before=overtake_before)
-        for name, paced_at in decision.paced_at.items():
-            lines[name].paced_at = paced_at
-        for want in ask.wants:
-            line = lines[want.resource]
-            if isinstance(decision, Grant):
-                _take(line, ask, want, decision.overtaken.get(want.resource, ()))
-            else:
-                _stand(line, decision.places[want.resource])
-        return decision.answer
+        return acquire(asked, ask, now=now, overtake_before=overtake_before)
 
     async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
         return self._give_up(owner, now, leaves=False)
@@ -270,85 +220,32 @@ class MemoryClaims:
         return self._give_up(replace(owner, scope=Scope.WORK), now, leaves=True)
 
     def _give_up(self, owner: Owner, now: float, *, leaves: bool) -> Sequence[Call]:
-        changed = []
-        for line in self._lines.values():
-            before = len(line.holdings), len(line.waiters)
-            line.holdings = released(line.holdings, owner)
-            if leaves:
-                line.waiters = [waiter for waiter in line.waiters if waiter.work_id != owner.work_id]
-            if before != (len(line.holdings), len(line.waiters)):
-                changed.append(line)
-        called = calls(waiter for line in changed for waiter in _call(line, now))
-        self._lines = {key: line for key, line in self._lines.items() if not line.is_empty}
+        _, called = give_up(self._standing.values(), owner, now=now, leaves=leaves)
+        self._standing = {key: one for key, one in self._standing.items() if not one.is_empty}
         return called
 
     async def is_called(self, work_id: str, *, now: float) -> bool:
-        return any(
-            waiter.work_id == work_id and waiter.may_come(now)
-            for line in self._lines.values()
-            for waiter in line.waiters
-        )
+        return any(one.is_called(work_id, now) for one in self._standing.values())
 
     async def change(
         self, resource: str, change: Change, *, now: float, namespace: str = ""
     ) -> Sequence[Call]:
-        line = self._lines.setdefault((namespace, resource), _Line())
-        line.limits = changed(line.limits, change)
-        if voids_turns(change):
-            line.paced_at = 0.0
-            line.waiters = [waiter.without_turn() for waiter in line.waiters]
-        called = calls(_call(line, now))
-        if line.is_empty:
-            del self._lines[namespace, resource]
+        one = self._standing.setdefault((namespace, resource), Standing())
+        one.change(change)
+        called = calls(one.call(now))
+        if one.is_empty:
+            del self._standing[namespace, resource]
         return called
 
     async def show(
         self, *, limit: int = 100, resource: str | None = None, namespace: str = ""
     ) -> Sequence[ResourceView]:
         found = [
-            ResourceView(name, _owners(line.holdings), list(line.waiters), line.limits)
-            for (within, name), line in sorted(self._lines.items(), key=itemgetter(0))
-            if within == namespace and resource in (None, name) and not line.is_empty
+            one.view(name)
+            for (within, name), one in sorted(self._standing.items(), key=itemgetter(0))
+            if within == namespace and resource in (None, name) and not one.is_empty
         ]
         return found[:limit]
-
-
-def _read(name: str, line: _Line, work_id: str) -> Line:
-    """A line as one of its waiters sees it."""
-    place = next((n for n, waiter in enumerate(line.waiters) if waiter.work_id == work_id), None)
-    own = None if place is None else line.waiters[place]
-    return Line(name, line.holdings, line.waiters[:place], own, line.limits, line.paced_at)
-
-
-def _take(line: _Line, ask: Ask, want: Want, overtaken: Sequence[Waiter]) -> None:
-    others = [holding for holding in line.holdings if holding.owner.work_id != ask.owner.work_id]
-    line.holdings = [*others, Holding(ask.owner, want.capacity, ask.use)]
-    line.waiters = [
-        waiter for waiter in _replaced(line.waiters, overtaken) if waiter.work_id != ask.owner.work_id
-    ]
-
-
-def _stand(line: _Line, place: Waiter) -> None:
-    for number, waiter in enumerate(line.waiters):
-        if waiter.work_id == place.work_id:
-            line.waiters[number] = place
-            return
-    line.waiters.append(place)
-
-
-def _call(line: _Line, now: float) -> list[Waiter]:
-    called, _ = call(line.holdings, line.waiters, line.limits, now)
-    line.waiters = _replaced(line.waiters, called)
-    return called
-
-
-def _replaced(waiters: Sequence[Waiter], changed: Sequence[Waiter]) -> list[Waiter]:
-    by_id = {waiter.work_id: waiter for waiter in changed}
-    return [by_id.get(waiter.work_id, waiter) for waiter in waiters]
-
-
-def _owners(holdings: Sequence[Holding]) -> list[Owner]:
-    return sorted((holding.owner for holding in holdings), key=lambda owner: owner.work_id)
 
 
 @dataclass(slots=True)

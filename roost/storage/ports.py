@@ -18,6 +18,7 @@ from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceVi
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.limits import Change
 from roost.models import Lane, State
+from roost.names import namespace_of
 
 DELIVERY_BATCH_MAX = 10  # Amazon SQS Developer Guide, "Batch actions": 10 messages a call
 
@@ -126,6 +127,18 @@ class IndexQuery:
     label: tuple[str, str] | None = None
     parent_id: str | None = None
     oldest_first: bool = False
+
+    def matches(self, row: IndexRow) -> bool:
+        """Whether a row is asked for; what a backend that can't filter goes by."""
+        return (
+            namespace_of(row.work_id) == self.namespace
+            and (self.state is None or row.state is self.state)
+            and (self.engine is None or row.engine == self.engine)
+            and (self.id_prefix is None or row.work_id.startswith(self.id_prefix))
+            and (self.created_after is None or row.created_at > self.created_after)
+            and (self.label is None or self.label in row.labels)
+            and (self.parent_id is None or row.parent_id == self.parent_id)
+        )
 
 
 @dataclass(frozen=True, slots=True)
