@@ -13,11 +13,14 @@ from functools import cache
 from roost.journal.entries import Entry
 from roost.storage.codec import StoredEntry
 from roost.storage.local.appends import append_one
-from roost.storage.local.many import chunks, marks
+from roost.storage.local.many import PADDED_SIZES, marks, padded
 from roost.storage.local.rows import ENTRY_COLUMNS
 
 _WIDTH = len(StoredEntry._fields)
 _ROW_WIDTH = 9
+_IS_INSERTED = """
+    SELECT 1 FROM works JOIN journal ON journal.work = works.id AND journal.position = works.position + 1
+    WHERE journal.entry_id = ? AND works.work_id = ? AND journal.position = ?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +34,33 @@ class Step:
         return append_one(db, self.entry, self.values)
 
     def run_all(self, db: sqlite3.Connection, steps: Sequence[Step]) -> Sequence[Entry]:
-        return [entry for chunk in chunks(steps) for entry in _run_chunk(db, chunk)]
+        size = PADDED_SIZES[-1]
+        return [
+            entry
+            for start in range(0, len(steps), size)
+            for entry in _run_together(db, steps[start : start + size])
+        ]
 
 
-def _run_chunk(db: sqlite3.Connection, steps: Sequence[Step]) -> Sequence[Entry]:
-    """Append all in two statements; if one of them is not plain, each by itself."""
+def _run_together(db: sqlite3.Connection, steps: Sequence[Step]) -> Sequence[Entry]:
+    """Append all in two statements; if some of them are not plain, those each by itself."""
     if len(steps) == 1:
         return [steps[0](db)]
-    db.execute("SAVEPOINT chunk")
-    values = [value for step in steps for value in step.values]
-    if db.execute(_insert(len(steps)), values).rowcount == len(steps):
-        rows = [value for step in steps for value in _row(step.entry)]
-        db.execute(_update(len(steps)), rows)
-        db.execute("RELEASE chunk")
-        return [step.entry for step in steps]
-    db.execute("ROLLBACK TO chunk")
-    db.execute("RELEASE chunk")
-    return [step(db) for step in steps]
+    size, values = padded([step.values for step in steps])
+    plain = steps
+    if db.execute(_insert(size), values).rowcount != len(steps):
+        plain = [step for step in steps if _is_inserted(db, step)]
+    if plain:
+        size, values = padded([_row(step.entry) for step in plain])
+        db.execute(_update(size), values)
+    done = {id(step) for step in plain}
+    return [step.entry if id(step) in done else step(db) for step in steps]
+
+
+def _is_inserted(db: sqlite3.Connection, step: Step) -> bool:
+    """Whether an entry was inserted just now: it stands, and its index row is that of the one before."""
+    entry = step.entry
+    return db.execute(_IS_INSERTED, (entry.entry_id, entry.work_id, entry.position)).fetchone() is not None
 
 
 @cache

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 SIZES = (64, 16, 4, 1)
+PADDED_SIZES = (2, 4, 8, 16, 32, 64)
 
 
 def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -23,6 +24,16 @@ def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
         while len(rows) - done >= size:
             yield rows[done : done + size]
             done += size
+
+
+def padded(rows: Sequence[tuple[Any, ...]]) -> tuple[int, list[Any]]:
+    """Rows as the parameters of one statement, for one of `PADDED_SIZES`, and that size.
+
+    What is missing to it are rows of NULL, which must lead to nothing where they are used.
+    """
+    size = next(size for size in PADDED_SIZES if size >= len(rows))
+    values = [value for row in rows for value in row]
+    return size, values + [None] * ((size - len(rows)) * len(rows[0]))
 
 
 def insert_many(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> int:

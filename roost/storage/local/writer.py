@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -65,7 +64,8 @@ class _Task:
 
 
 class Writer:
-    """Runs operations in transactions, in the order in which they were given.
+    """Runs operations in transactions, in the order in which they were given; of those that go
+    into one transaction, first all that are alike.
 
     Args:
         path: the SQLite file.
@@ -121,34 +121,25 @@ class Writer:
         self._lock.close()
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            self._run(batch)
+        while (task := self._queue.get()) is not None:
+            batch = [task]
+            self._run(batch, takes_more=True)
             _deliver(batch)
 
-    def _next_batch(self) -> list[_Task]:
-        """Wait for an operation, and take what else is there; nothing: the writer is closed."""
-        batch: list[_Task] = []
-        task = self._queue.get()
-        while task is not None:
-            batch.append(task)
-            if len(batch) == BATCH_MAX:
-                return batch
-            try:
-                task = self._queue.get_nowait()
-            except Empty:
-                return batch
-        if batch:
-            self._queue.put(None)  # seen too early: the batch comes first
-        return batch
-
-    def _run(self, batch: list[_Task]) -> None:
+    def _run(self, batch: list[_Task], *, takes_more: bool = False) -> None:
         """Commit a batch, or leave each of its operations with its error and nothing written.
 
         If one operation is at fault, all are undone and run again, each by itself: that
         is rare, and costs the usual case nothing.
+
+        Args:
+            takes_more: what is asked for until its turn comes joins the batch.
         """
         try:
-            self._commit(batch)
+            with self._lock.turn():
+                if takes_more:
+                    self._take_what_waits(batch)
+                self._commit(batch)
         except Exception as error:  # noqa: BLE001  it goes to whoever asked; the thread must live on
             self._roll_back()
             if len(batch) > 1 and not _is_of_the_file(error):
@@ -161,15 +152,28 @@ class Writer:
             if any(task.makes_visible for task in batch):
                 self._ring()
 
+    def _take_what_waits(self, batch: list[_Task]) -> None:
+        """Add to a batch what else was asked for."""
+        with suppress(Empty):
+            while len(batch) < BATCH_MAX:
+                task = self._queue.get_nowait()
+                if task is None:
+                    self._queue.put(None)  # seen too early: the batch comes first
+                    return
+                batch.append(task)
+
     def _commit(self, batch: list[_Task]) -> None:
-        with self._lock.turn():
-            if self._connection is None:
-                self._connection = schema.connect(self._path, is_reader=False)
-            db = self._connection
-            db.execute("BEGIN IMMEDIATE")
-            for is_alike, tasks in groupby(batch, lambda task: task.is_alike):
-                _execute(db, tasks, is_alike)
-            db.execute("COMMIT")
+        if self._connection is None:
+            self._connection = schema.connect(self._path, is_reader=False)
+        db = self._connection
+        alike = [task for task in batch if task.is_alike]
+        db.execute("BEGIN IMMEDIATE")
+        if alike:
+            _execute_together(db, alike)
+        for task in batch:
+            if not task.is_alike:
+                task.result = task.operation(db)
+        db.execute("COMMIT")
 
     def _roll_back(self) -> None:
         db = self._connection
@@ -190,16 +194,10 @@ class Writer:
         return error
 
 
-def _execute(db: sqlite3.Connection, tasks: Iterable[_Task], is_alike: bool) -> None:
-    """Run operations that stand next to each other: those that are alike all at once."""
-    if not is_alike:
-        for task in tasks:
-            task.result = task.operation(db)
-        return
-    alike = list(tasks)
-    first: Any = alike[0].operation
-    results = first.run_all(db, [task.operation for task in alike]) if len(alike) > 1 else [first(db)]
-    for task, result in zip(alike, results, strict=True):
+def _execute_together(db: sqlite3.Connection, tasks: Sequence[_Task]) -> None:
+    first: Any = tasks[0].operation
+    results = first.run_all(db, [task.operation for task in tasks]) if len(tasks) > 1 else [first(db)]
+    for task, result in zip(tasks, results, strict=True):
         task.result = result
 
 
