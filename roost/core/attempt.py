@@ -292,8 +292,13 @@ class Context:
     async def workspace(self, *, source: str | None = None, ref: str | None = None) -> Path:
         return await self._workspace.open(source, ref)
 
+    @property
+    def uses_workspace(self) -> bool:
+        """Whether the step asked for its workspace."""
+        return self._workspace.is_used
+
     async def keep_workspace(self, returned: Snapshot) -> None:
-        """Store the workspace, if the step used one, with the snapshot that it returned."""
+        """Store the workspace that the step used with the snapshot that it returned."""
         await self._workspace.keep(returned, self.artifacts.clock.now())
 
     def wait(self, call: Coroutine[Any, Any, T]) -> T:
@@ -344,8 +349,11 @@ async def run_step(
         after = check_returned(came.value, version, item, context.artifacts.stored)
     except EngineContractError as error:
         return Refused(describe_contract(error))
-    kept = await run_method(limits, context.keep_workspace, True, after)
-    return Stepped(after) if isinstance(kept, Returned) else kept
+    if context.uses_workspace:
+        kept = await run_method(limits, context.keep_workspace, True, after)
+        if not isinstance(kept, Returned):
+            return kept
+    return Stepped(after)
 
 
 async def run_init(spec: EngineSpec, item: WorkItem, limits: Limits) -> Outcome:
@@ -476,6 +484,9 @@ def check_returned(returned: Any, version: int, item: WorkItem, stored: Sequence
     return returned
 
 
+_Number = int | float
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -483,7 +494,7 @@ def _is_text(value: object) -> bool:
 def _check_directives(snapshot: Snapshot) -> None:
     faults = []
     delay = snapshot.next_step_delay_seconds
-    if not isinstance(delay, int | float) or not 0 <= delay <= DELAY_MAX_SECONDS:
+    if not isinstance(delay, _Number) or not 0 <= delay <= DELAY_MAX_SECONDS:
         faults.append(f"next_step_delay_seconds is {delay!r}, not 0 to {DELAY_MAX_SECONDS:.0f}")
     if not isinstance(snapshot.data, dict):
         faults.append(f"data is a {type(snapshot.data).__name__}, not a dict")

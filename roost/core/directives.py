@@ -27,8 +27,10 @@ class Follows:
 
 def clear(snapshot: Snapshot) -> None:
     """Take the directives away: they were for the commit that this snapshot came with."""
-    snapshot.next_step_delay_seconds = 0.0
-    snapshot.wait_for = None
+    if snapshot.next_step_delay_seconds:
+        snapshot.next_step_delay_seconds = 0.0
+    if snapshot.wait_for is not None:
+        snapshot.wait_for = None
     if snapshot.spawn:
         snapshot.spawn = []
 

@@ -61,11 +61,15 @@ class Inbox:
         self._work_id = work_id
         self._known: dict[int, Signal | ChildResult] = {}
 
+    def may_give(self, control: Control) -> bool:
+        """Whether there may be something for a step that runs now, under `control`."""
+        return control.waits is not None or bool(control.signals)
+
     async def read(self, control: Control) -> Given:
         """What a step that runs now, under `control`, is given."""
-        waits = control.waits
-        if waits is None and not control.signals:
+        if not self.may_give(control):
             return Given()
+        waits = control.waits
         join = waits.join if waits is not None else None
         reported = control.family.reported if control.family is not None and join is not None else ()
         await self._load([*(position for position, _ in control.signals), *map(abs, reported)])

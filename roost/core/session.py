@@ -306,7 +306,9 @@ class Session(Opening):
                 return migrated
             snapshot = migrated.snapshot
         self._created_at = snapshot.created_at
-        self._given = await self._patiently(lambda: self._inbox.read(self._control))
+        self._given = Given()
+        if self._inbox.may_give(control):
+            self._given = await self._patiently(lambda: self._inbox.read(self._control))
         self._spent = {}
         self._known_digests = {artifact.digest for artifact in snapshot.artifacts}
         assert self.token is not None
@@ -408,7 +410,7 @@ class Session(Opening):
             duration_seconds=round(seconds, 6),
             engine_version=spec.engine_version,
             consumed=tuple(sorted(self._given.consumed)) if self._given.consumed else (),
-            artifacts=tuple(artifact.digest for artifact in snapshot.artifacts[-10:]),
+            artifacts=tuple([artifact.digest for artifact in snapshot.artifacts[-10:]]),
             spawned=follows.spawned,
             has_spawned=bool(snapshot.spawn),
             spent=self._spending(),

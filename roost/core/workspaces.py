@@ -85,7 +85,7 @@ class StepWorkspace:
         self._store = store
         self._work_id = snapshot.work_id
         self._last = next((a for a in reversed(snapshot.artifacts) if a.name == KEPT_NAME), None)
-        self._is_used = False
+        self.is_used = False
 
     async def open(self, source: str | None, ref: str | None) -> Path:
         """See `StepContext.workspace`."""
@@ -102,7 +102,7 @@ class StepWorkspace:
         path = await self._host.workspaces.open(
             self._work_id, origin, digest=self._last.digest if self._last else "", restore=self._restore
         )
-        self._is_used = True
+        self.is_used = True
         return path
 
     async def _restore(self, into: Path) -> None:
@@ -117,7 +117,7 @@ class StepWorkspace:
         Nothing is stored where the step did not use it, or nothing has changed; work that
         ends keeps its last state as well.
         """
-        if self._host is None or not self._is_used or not self._host.saves:
+        if self._host is None or not self.is_used or not self._host.saves:
             return
         with TemporaryDirectory(prefix="roost-") as folder:
             bundle = Path(folder) / KEPT_NAME
