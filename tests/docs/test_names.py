@@ -178,3 +178,16 @@ def test_every_call_of_the_aws_command_line_exists() -> None:
         known = {f"--{xform_name(name).replace('_', '-')}" for name in members}
         given = {word for word in rest if word.startswith("--")}
         assert given <= known, (line, given - known)
+
+
+# --- the comparison ----------------------------------------------------------
+
+
+def test_every_claim_of_the_comparison_has_a_source_and_every_source_a_claim() -> None:
+    """A number leads to the list at the end, a letter to a program of tests/docs/peers."""
+    claims, _, sources = TEXTS["examples/guides/comparison.md"].partition("## Sources")
+    used = set(re.findall(r"\[(\d+)\]", claims))
+    assert used == set(re.findall(r"^(\d+)\. ", sources, re.MULTILINE))
+    letters = dict(re.findall(r"`(on_\w+\.py)` \(([A-Z])\)", claims))
+    assert set(letters.values()) == set(re.findall(r"\(([A-Z])\)", claims))
+    assert all((ROOT / "tests/docs/peers" / name).exists() for name in letters)

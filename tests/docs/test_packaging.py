@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.blocks import blocks
+
 ROOT = Path(__file__).parents[2]
 EXTRAS = {
     "prometheus": ["prometheus_client"],
@@ -148,3 +150,20 @@ def test_it_runs_bare_and_gains_with_each_extra(place: Place, built: Path) -> No
             own = {name.partition(".")[0] for one in extras for name in EXTRAS[one]}
             others = {name.partition(".")[0] for name in EXTRAS[extra]} - own
             assert not imported & others, f"{part} imports what {extra} brings"
+
+
+def test_the_first_command_of_the_readme_works_on_a_fresh_copy(place: Place, tmp_path: Path) -> None:
+    """As a new user has it: what is committed, no environment, and the README."""
+    tree = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+    subprocess.run(["tar", "x"], cwd=tmp_path, input=tree, check=True)
+    command = next(block.text for block in blocks("README.md") if block.language == "console")
+    done = subprocess.run(
+        ["bash", "-euc", command],
+        cwd=tmp_path,
+        env=place.environ,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "each step committed once, nothing lost" in done.stdout

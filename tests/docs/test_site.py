@@ -57,6 +57,17 @@ def test_every_link_of_the_repository_leads_to_a_file_of_it() -> None:
     assert not broken
 
 
+def test_every_decision_is_in_the_list_of_decisions() -> None:
+    """And has the four parts that each of them has."""
+    folder = ROOT / "examples/guides/decisions"
+    listed = re.findall(r"\]\(([\w-]+\.md)\)", (folder / "README.md").read_text())
+    found = sorted(path.name for path in folder.glob("*.md") if path.name != "README.md")
+    assert listed == found
+    for name in found:
+        parts = re.findall(r"^## (.+)$", (folder / name).read_text(), re.MULTILINE)
+        assert parts == ["Context", "Decision", "Consequences", "Alternatives"], name
+
+
 def test_every_setting_is_explained() -> None:
     """The reference is made of the docstrings of the settings' models."""
     lines = [line.split(" | ") for line in settings_page().splitlines() if line.startswith("| `")]
