@@ -335,7 +335,9 @@ def journal_page() -> str:
             "# Journal\n",
             "Made of `roost.journal`. An entry stands at a position of a work item's journal; its kind says"
             " what happened. `roost events --json` prints one object a line with `work_id`, `position`,"
-            " `kind`, `version`, `time`, `at`, `actor`, `state` and `detail`, with the fields below.\n",
+            " `kind`, `version`, `time`, `at`, `actor`, `state` and `detail`, with the fields below."
+            " `roost status --json` prints an object with `item`, `control` (the control state below),"
+            " `snapshot` and `artifacts`.\n",
             "## Kinds, and the states that they meet\n",
             table("kind,meets,", rows),
             "## Fields\n",
