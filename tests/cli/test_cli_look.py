@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from roost.cli import spent
+from roost import spent
 from tests.cli.conftest import Roost, read_until
 
 CONTROL_KEYS = {
