@@ -215,6 +215,6 @@ def _say_sums(document: dict[str, Any]) -> None:
         f"{document['usd_per_million_steps'] or 0:.2f} USD{further}"
     )
     say(
-        f"an idle worker polls three queues, each for {document['idle_poller_usd_per_month']:.2f} USD a month"
+        f"an idle worker polls three queues, each for {document['idle_poller_usd_per_month']:.3f} USD a month"
     )
     say(f"prices of {document['prices']['date']}, {document['prices']['region']}")

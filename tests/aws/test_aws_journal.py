@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
@@ -19,6 +19,8 @@ from roost.storage.aws.faults import Patience
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.items import entry_of, item_of, size_of
 from roost.storage.aws.journal import AwsJournal
+from roost.storage.aws.shrink import shrink, unshrink
+from roost.storage.codec import encode_entry
 from roost.testing.contract.harness import AT, first, follow
 from roost.testing.contract.journal import chain, every_kind
 from roost.testing.standins import StandIn
@@ -75,7 +77,6 @@ def test_an_item_leaves_out_what_has_its_usual_value() -> None:
         "event",
         "control",
         "body",
-        "encoding",
     }
 
 
@@ -372,4 +373,22 @@ def test_entries_of_one_step_have_no_more_than_a_write_unit_of_overhead() -> Non
     entries: list[Entry] = chain("0" * 22, 6)
     item = item_of(structs.replace(entries[-1], body=None), SHARDS)
     texts = sum(len(text) for value in item.values() for text in value.values())
-    assert texts + sum(map(len, item)) < 450
+    assert texts + sum(map(len, item)) < 300
+
+
+def test_the_control_state_is_packed_and_every_dictionary_of_it_still_reads() -> None:
+    for entry in every_kind():
+        stored = encode_entry(entry)
+        near = stored.actor.encode() + stored.event
+        assert unshrink(shrink(stored.control, near), near) == stored.control
+    entry = chain("0" * 22, 6)[-1]
+    stored = encode_entry(entry)
+    assert len(shrink(stored.control, stored.actor.encode() + stored.event)) < len(stored.control) / 3
+    of_the_first = bytes.fromhex("01c317f829a9b9f9a811500b00")
+    assert unshrink(of_the_first, b"w") == b'{"state":"queued","engine":"demo","position":0}'
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-4], lambda data: b"\x63" + data[1:], lambda _: b""])
+def test_a_damaged_control_state_is_told(damage: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(StorageCorrupt, match="control state"):
+        unshrink(damage(shrink(b'{"state":"queued","engine":"demo"}', b"w")), b"w")

@@ -28,6 +28,7 @@ from roost.models import State
 from roost.storage.aws.clients import SQS_WAIT_MAX_SECONDS
 from roost.storage.aws.index import row_item
 from roost.storage.aws.items import item_of
+from roost.storage.aws.lanes import REST_SECONDS
 from roost.storage.aws.limits import INLINE_MAX_BYTES
 from roost.storage.aws.names import definition
 from roost.storage.aws.table import Item
@@ -117,7 +118,7 @@ def price(unit: Unit) -> float:
 
 def idle_poller_usd() -> float:
     """A month of one long poll after the other on one queue; an idle worker has one for each lane."""
-    return MONTH_SECONDS / SQS_WAIT_MAX_SECONDS * price("sqs_request")
+    return MONTH_SECONDS / (SQS_WAIT_MAX_SECONDS + REST_SECONDS) * price("sqs_request")
 
 
 # --- journals ----------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Entries of a journal as items of the journal table, and back.
 
 Table: partition key `work`, sort key `position`. The columns of `codec.StoredEntry` are
-attributes: `entry` (its id), `kind`, `version`, `at`, `actor`, `event` and `control` (JSON),
-`body` (bytes), `encoding`, `base`, `blob` (digest), `depth`, `format`. What has its usual
-value is left out: an item is paid for by the kilobyte.
+attributes: `entry` (its id), `kind`, `version`, `at`, `actor`, `event` (JSON), `control` (JSON,
+as `shrink.py` packs it), `body` (bytes), `encoding`, `base`, `blob` (digest), `depth`, `format`.
+What has its usual value is left out: an item is paid for by the kilobyte.
 
 Two more, `mark_key` and `mark_at`, put an entry into the sparse index `marks`: by day and
 shard, the entries after which nobody holds the lease (it ended, or somebody outside wrote).
@@ -15,14 +15,16 @@ from __future__ import annotations
 from typing import Any
 
 from roost.errors import StorageCorrupt
-from roost.journal.entries import Entry
+from roost.journal.entries import Encoding, Entry
 from roost.storage.aws.names import shard_of
+from roost.storage.aws.shrink import shrink, unshrink
 from roost.storage.aws.table import Item, number_of
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 
 BODY_ATTRIBUTES = ("body", "encoding", "base", "blob", "depth")
 _OTHER_BYTES_MAX = 1024  # of all attributes but event, control state and body
 _CHARACTER_BYTES_MAX = 4  # of UTF-8
+_USUAL_ENCODING = Encoding.JSON.value  # what a body without `encoding` has
 _FIRST_FORMAT = 1  # what an item without `format` has
 _DAY_SECONDS = 86_400
 
@@ -43,7 +45,7 @@ def item_of(entry: Entry, shards: int) -> Item:
         "at": number_of(stored.at),
         "actor": {"S": stored.actor},
         "event": {"S": stored.event.decode()},
-        "control": {"S": stored.control.decode()},
+        "control": {"B": shrink(stored.control, _near(stored.actor, stored.event))},
     }
     if stored.body_encoding is not None:
         _add_body(item, stored)
@@ -56,7 +58,8 @@ def item_of(entry: Entry, shards: int) -> Item:
 
 
 def _add_body(item: Item, stored: StoredEntry) -> None:
-    item["encoding"] = {"S": stored.body_encoding}
+    if stored.body_encoding != _USUAL_ENCODING or not stored.body:
+        item["encoding"] = {"S": stored.body_encoding}
     if stored.body:
         item["body"] = {"B": stored.body}
     if stored.body_base is not None:
@@ -75,6 +78,10 @@ def entry_of(item: Item) -> Entry:
         StorageCorrupt: it makes no entry.
     """
     try:
+        event, actor = item["event"]["S"].encode(), item["actor"]["S"]
+        encoding = _get(item, "encoding", "S")
+        if encoding is None and "body" in item:
+            encoding = _USUAL_ENCODING
         stored = StoredEntry(
             work_id=item["work"]["S"],
             position=int(item["position"]["N"]),
@@ -82,11 +89,11 @@ def entry_of(item: Item) -> Entry:
             kind=item["kind"]["S"],
             version=int(item["version"]["N"]),
             at=float(item["at"]["N"]),
-            actor=item["actor"]["S"],
-            event=item["event"]["S"].encode(),
-            control=item["control"]["S"].encode(),
+            actor=actor,
+            event=event,
+            control=unshrink(item["control"]["B"], _near(actor, event)),
             body=_get(item, "body", "B"),
-            body_encoding=_get(item, "encoding", "S"),
+            body_encoding=encoding,
             body_base=_number(item, "base", None),
             body_digest=_get(item, "blob", "S"),
             body_depth=_number(item, "depth", 0) or 0,
@@ -96,6 +103,11 @@ def entry_of(item: Item) -> Entry:
         where = "{} of {}".format(*(_any(item, name) for name in ("position", "work")))
         raise StorageCorrupt(f"entry {where} can't be read: {error!r}") from error
     return decode_entry(stored)
+
+
+def _near(actor: str, event: bytes) -> bytes:
+    """What an item says beside its control state, and that does, too."""
+    return actor.encode() + event
 
 
 def _get(item: Item, name: str, kind: str) -> Any:
@@ -119,9 +131,9 @@ def key_of(item: Item) -> Item:
 
 def size_of(item: Item) -> int:
     """About how many bytes an item has; never fewer than it has."""
-    texts = len(item["event"]["S"]) + len(item["control"]["S"])
     body = item.get("body")
-    return _OTHER_BYTES_MAX + texts * _CHARACTER_BYTES_MAX + (0 if body is None else len(body["B"]))
+    data = len(item["control"]["B"]) + (0 if body is None else len(body["B"]))
+    return _OTHER_BYTES_MAX + len(item["event"]["S"]) * _CHARACTER_BYTES_MAX + data
 
 
 def day_of(at: float) -> int:

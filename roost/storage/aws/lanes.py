@@ -3,6 +3,10 @@
 Lanes are looked at in the order given. While all are empty, each has one long poll under
 way. A poll that is begun is never given up for another: SQS may hand a message to a poll
 whose caller has gone. What arrives for nobody is made visible again.
+
+After some long polls in a row that brought nothing, a lane rests for a moment between two of
+them, which takes an idle poller below 0.05 USD a month. A message that comes just then waits
+for the rest to end: half a second in one case of 21, 1.5 seconds at most.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ log = logging.getLogger("roost.queue")
 
 _LOOK_SECONDS = 0.05
 _FOREIGN_SEEN_MAX = 1000
+EMPTY_POLLS = 3  # long ones in a row, of one lane; then it rests between two
+REST_SECONDS = 1.0  # mean
 
 
 class Lanes:
@@ -49,6 +55,7 @@ class Lanes:
         self._keepers: set[asyncio.Task[None]] = set()
         self._receivers = 0  # that are waiting now
         self._is_idle = False
+        self._empty_polls: dict[Lane, int] = {}
 
     async def receive(
         self, limit: int, *, visibility_seconds: int, wait_seconds: float, lanes: Sequence[Lane]
@@ -63,7 +70,7 @@ class Lanes:
             while not found and (left := end - self._aws.clock.monotonic()) > 0:
                 for lane in lanes:
                     if lane not in self._polls:
-                        seconds = min(SQS_WAIT_MAX_SECONDS, max(1, round(left)))
+                        seconds = min(SQS_WAIT_MAX_SECONDS, max(1, round(wait_seconds)))  # may outlive it
                         self._begin(lane, limit, visibility_seconds, seconds)
                 polls = [self._polls[lane] for lane in lanes]
                 await asyncio.wait(polls, timeout=left, return_when=asyncio.FIRST_COMPLETED)
@@ -130,6 +137,8 @@ class Lanes:
     async def _poll(
         self, lane: Lane, limit: int, visibility_seconds: int, wait_seconds: int
     ) -> list[Delivery]:
+        if self._empty_polls.get(lane, 0) >= EMPTY_POLLS:
+            await self._aws.clock.sleep(self._aws.ids.uniform(0.5, 1.5) * REST_SECONDS)
         sqs = await self._aws.clients.get("sqs")
         url = await self._url(lane)
         what = f"ReceiveMessage from {self._aws.names.queue(lane)}"
@@ -145,6 +154,10 @@ class Lanes:
                 ),
             )
         messages = answer.get("Messages", [])
+        if messages:
+            self._empty_polls.clear()
+        elif wait_seconds == SQS_WAIT_MAX_SECONDS:
+            self._empty_polls[lane] = self._empty_polls.get(lane, 0) + 1
         deliveries = [self._delivery(message, lane) for message in messages]
         return [delivery for delivery in deliveries if delivery is not None]
 
