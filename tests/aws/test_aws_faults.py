@@ -21,7 +21,7 @@ from tests.crash.fleet import Fleet, check_done, overlaps, until
 from tests.standins.harness import point_sdk_at
 
 SHARE = 0.1
-SECONDS = 90.0  # a bound for a busy machine; a quiet one takes a tenth of it
+SECONDS = 240.0  # a bound for a busy machine; a quiet one takes a twentieth of it
 STEPS = 5
 
 
@@ -46,7 +46,7 @@ async def roost(fleet: Fleet, *arguments: str) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seed", "items", "workers"),
-    [pytest.param(seed, items, 2, marks=pytest.mark.soak) for seed, items in ((1, 16), (2, 60))],
+    [pytest.param(*one, marks=pytest.mark.soak) for one in ((1, 16, 2), (2, 60, 2), (3, 60, 3))],
 )
 async def test_all_work_is_done_over_a_bad_wire(
     ministack: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed: int, items: int, workers: int

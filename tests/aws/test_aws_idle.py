@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,26 +15,32 @@ import pytest
 from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry
+from roost.journal.projection import project
 from roost.models import Lane
 from roost.storage.aws.backend import AwsBackend
 from roost.storage.aws.clients import SQS_WAIT_MAX_SECONDS, Aws
 from roost.storage.aws.cost import MONTH_SECONDS, idle_poller_usd, price
 from roost.storage.aws.faults import Patience
+from roost.storage.aws.index import row_item
 from roost.storage.aws.lanes import EMPTY_POLLS, REST_SECONDS
 from roost.storage.aws.names import Names
 from roost.storage.ports import Message
+from roost.testing.contract.harness import first
 from roost.testing.contract.process import Scripted, finishes
-from roost.testing.virtual_time import SeededIds, VirtualClock, run
+from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, run
 
 HOUR_SECONDS = 3600.0
 SHARDS = 4
 
 
-class Nothing:
-    """The clients of services in which there is nothing, but what is sent; long polls wait.
+class Quiet:
+    """The clients of services in which there are index rows at most, and what is sent; long polls wait.
+
+    Rows are found by the key of the index `due`, as in DynamoDB: in order, with a binary search.
 
     Attributes:
         calls: by operation and table or queue.
+        read: how many rows were read.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -41,8 +49,12 @@ class Nothing:
         self._sent: list[dict[str, Any]] = []
         self._came = asyncio.Event()
         self._expired_up_to: dict[str, Any] = {}
+        self._due: dict[str, list[tuple[float, str]]] = defaultdict(list)  # not in order until asked
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._is_sorted = True
+        self.read = 0
 
-    async def get(self, service: str) -> Nothing:
+    async def get(self, service: str) -> Quiet:
         return self
 
     async def close(self) -> None: ...
@@ -50,9 +62,35 @@ class Nothing:
     def _count(self, operation: str, name: str) -> None:
         self.calls[f"{operation} {name.rpartition('-')[2]}"] += 1
 
-    async def query(self, *, TableName: str, IndexName: str = "", **_: Any) -> dict[str, Any]:
+    def add(self, row: dict[str, Any]) -> None:
+        """An item of the index table, there from the start."""
+        work = row["work"]["S"]
+        self._rows[work] = row
+        self._due[row["due_key"]["S"]].append((float(row["due_at"]["N"]), work))
+        self._is_sorted = False
+
+    async def query(self, *, TableName: str, IndexName: str = "", **arguments: Any) -> dict[str, Any]:
         self._count("Query", IndexName or TableName)
-        return {"Items": [], "Count": 0}
+        if IndexName != "due":
+            return {"Items": [], "Count": 0}
+        if not self._is_sorted:
+            for partition in self._due.values():
+                partition.sort()
+            self._is_sorted = True
+        assert (
+            arguments["KeyConditionExpression"] == "#due_key = :due_key AND #due_at BETWEEN :start AND :now"
+        )
+        values = {
+            name: next(iter(one.values())) for name, one in arguments["ExpressionAttributeValues"].items()
+        }
+        partition = self._due[values[":due_key"]]
+        found = partition[
+            bisect_left(partition, (float(values[":start"]), "")) : bisect_right(
+                partition, (float(values[":now"]), "\U0010ffff")
+            )
+        ][: arguments["Limit"]]
+        self.read += len(found)
+        return {"Items": [self._rows[work] for _, work in found], "Count": len(found)}
 
     async def get_item(self, *, TableName: str, **_: Any) -> dict[str, Any]:
         self._count("GetItem", TableName)
@@ -64,8 +102,22 @@ class Nothing:
         self._expired_up_to = {"Item": Item}
         return {}
 
+    async def update_item(self, *, TableName: str, Key: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+        """A due row that is taken."""
+        self._count("UpdateItem", TableName)
+        row = self._rows[Key["work"]["S"]]
+        partition = self._due[row["due_key"]["S"]]
+        partition.remove((float(row["due_at"]["N"]), row["work"]["S"]))
+        row["due_at"] = arguments["ExpressionAttributeValues"][":due_at"]
+        insort(partition, (float(row["due_at"]["N"]), row["work"]["S"]))
+        return {}
+
     async def get_queue_url(self, *, QueueName: str) -> dict[str, Any]:
         return {"QueueUrl": QueueName}
+
+    async def get_queue_attributes(self, *, QueueUrl: str, **_: Any) -> dict[str, Any]:
+        self._count("GetQueueAttributes", QueueUrl)
+        return {"Attributes": {"ApproximateNumberOfMessages": "0"}}
 
     async def send_message_batch(self, *, QueueUrl: str, Entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
         self._sent += Entries
@@ -93,31 +145,46 @@ class Nothing:
         }
 
 
-def opened() -> tuple[AwsBackend, Nothing, VirtualClock, SeededIds]:
+def opened() -> tuple[AwsBackend, Quiet, VirtualClock, SeededIds]:
     clock, ids = VirtualClock(asyncio.get_running_loop()), SeededIds(random.Random(1))
-    nothing = Nothing(clock)
-    aws = Aws(nothing, Names("idle", "bucket", SHARDS), Patience(clock, ids), clock, ids)  # type: ignore[arg-type]
-    return AwsBackend(aws, appends_in_flight=8), nothing, clock, ids
+    quiet = Quiet(clock)
+    aws = Aws(quiet, Names("idle", "bucket", SHARDS), Patience(clock, ids), clock, ids)  # type: ignore[arg-type]
+    return AwsBackend(aws, appends_in_flight=8), quiet, clock, ids
+
+
+async def idle(
+    workers: int, sleepers: int = 0, *, due_in_seconds: float = 10 * DAY_SECONDS
+) -> tuple[Any, int]:
+    """The calls of idle workers in an hour, and the index rows that they read.
+
+    Args:
+        sleepers: work items that sleep; rows of the index.
+        due_in_seconds: when the first of them wakes up; the others later.
+    """
+    backend, quiet, clock, ids = opened()
+    for number in range(sleepers):
+        wake_at = clock.now() + due_in_seconds + number
+        row = project(first(f"sleeper{number}", at=clock.now(), wake_at=wake_at))
+        quiet.add(row_item(row, SHARDS))
+    settings = CoreSettings(sweep_seconds=backend.sweep_seconds, retention_seconds=30 * DAY_SECONDS)
+    parts, engines = Parts(backend, clock, ids, settings), EngineRegistry([Scripted(finishes)])
+    fleet = [asyncio.create_task(Worker(parts, engines, f"idle{n}").run()) for n in range(workers)]
+    await clock.sleep(2 * HOUR_SECONDS)  # past midnight, when the looks for what expires write their day
+    quiet.calls.clear()
+    await clock.sleep(HOUR_SECONDS)
+    calls = dict(quiet.calls)
+    assert not any(working.done() for working in fleet)
+    for working in fleet:
+        working.cancel()
+    await asyncio.gather(*fleet, return_exceptions=True)
+    await backend.close()
+    return calls, quiet.read
 
 
 def test_every_call_of_an_idle_worker_in_an_hour_and_their_dollars() -> None:
     """Less than 0.05 USD a month for each lane that it polls, and less than 0.05 USD for all else."""
 
-    async def idle() -> dict[str, int]:
-        backend, nothing, clock, ids = opened()
-        settings = CoreSettings(sweep_seconds=backend.sweep_seconds, retention_seconds=30 * 86_400.0)
-        parts = Parts(backend, clock, ids, settings)
-        working = asyncio.create_task(Worker(parts, EngineRegistry([Scripted(finishes)]), "idle").run())
-        await clock.sleep(2 * HOUR_SECONDS)  # past midnight, when the looks for what expires write their day
-        nothing.calls.clear()
-        await clock.sleep(HOUR_SECONDS)
-        calls = dict(nothing.calls)
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
-        await backend.close()
-        return calls
-
-    calls = run(idle)
+    calls, _ = run(partial(idle, 1))
     polls = {lane: calls.pop(f"ReceiveMessage {lane.value}") for lane in Lane}
     monthly = MONTH_SECONDS / HOUR_SECONDS
     for count in polls.values():
@@ -128,6 +195,21 @@ def test_every_call_of_an_idle_worker_in_an_hour_and_their_dollars() -> None:
     assert calls.keys() <= reads.keys(), calls
     usd = sum(count * reads[name] * price("dynamodb_read_unit") for name, count in calls.items()) * monthly
     assert usd == pytest.approx(0.034, abs=0.002), calls
+
+
+@pytest.mark.parametrize(
+    ("workers", "sleepers"), [(1, 2000), pytest.param(3, 100_000, marks=pytest.mark.soak)]
+)
+def test_an_idle_fleet_makes_the_same_calls_however_much_sleeps(workers: int, sleepers: int) -> None:
+    """Whole workers for an hour: what sleeps is neither asked for nor read."""
+    assert run(partial(idle, workers, sleepers)) == run(partial(idle, workers))
+
+
+def test_a_sleeper_whose_time_comes_is_read() -> None:
+    """So the count above would show it."""
+    calls, read = run(partial(idle, 1, 3, due_in_seconds=2.5 * HOUR_SECONDS))
+    assert read >= 3
+    assert calls["UpdateItem index"] >= 3
 
 
 def test_an_idle_poller_costs_less_than_five_cents_a_month() -> None:
