@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -204,16 +203,6 @@ def test_a_transaction_that_fails_changes_nothing(tmp_path: Path) -> None:
         fail()
     with folder.transaction() as files:
         assert files.get("a", int) is None
-
-
-@pytest.mark.slow
-def test_the_harness_of_the_guide_passes(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    examples = Path(__file__).parents[2] / "examples"
-    text = (examples / "guides" / "backends.md").read_text()
-    [block] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    monkeypatch.setenv("PYTHONPATH", str(examples))
-    pytester.makepyfile(test_guide=block)
-    assert pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider").ret == 0
 
 
 def test_every_contract_is_bound() -> None:
