@@ -25,7 +25,7 @@ from tests.docs.crash_lab import Lab
 from tests.docs.crash_stories import STORIES
 
 PAGE = Path(__file__).parents[2] / "examples" / "guides" / "crash-points.md"
-WIDTH = 50
+GAP = 3  # between the two columns
 HEAD = f"""# What each crash leaves behind
 
 Each section is one named crash point of `ROOST_CRASH_AT`: on the left a process dies before the call,
@@ -62,7 +62,7 @@ async def _run(open_world: Callable[[], Any], name: str, when: When) -> Seen:
         names = {work_id: _name(work_id) for _, work_id, _ in lab.lines if work_id}
         wide = max(map(len, names.values())) + 2 if len(names) > 1 else 0
         lines = [
-            f"{at:7.1f} s  {names.get(work_id, '') if wide else '':<{wide}}{text}"
+            f"{at:6.1f} s  {names.get(work_id, '') if wide else '':<{wide}}{text}"
             for at, work_id, text in lab.lines
         ]
         twice = sorted(what for what, count in lab.done.items() if count > 1)
@@ -91,7 +91,8 @@ def section(name: str) -> str:
     rows = zip_longest(
         [f"before-{name}", "", *before.lines], [f"after-{name}", "", *after.lines], fillvalue=""
     )
-    drawn = "\n".join(f"{left:<{WIDTH}}{right}".rstrip() for left, right in rows)
+    width = max(map(len, [f"before-{name}", *before.lines])) + GAP
+    drawn = "\n".join(f"{left:<{width}}{right}".rstrip() for left, right in rows)
     again = f"before it: {_list(before.twice)}; after it: {_list(after.twice)}"
     about = STORIES[name][0]
     return f"### {name}\n\n{about}\n\n```text\n{drawn}\n```\n\nDone more than once, if it dies {again}.\n"
