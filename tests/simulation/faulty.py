@@ -63,7 +63,7 @@ class RecordingClaims(MemoryClaims):
 
     def stand(self, resource: str) -> Stand:
         """A resource as it is now."""
-        line = self._lines.get(("", resource))
+        line = self._standing.get(("", resource))
         if line is None:
             return Stand()
         return Stand(
@@ -90,7 +90,7 @@ class RecordingClaims(MemoryClaims):
         """The last start that was counted under each claim of a work item."""
         return {
             name: holding.use
-            for (_, name), line in self._lines.items()
+            for (_, name), line in self._standing.items()
             for holding in line.holdings
             if holding.owner.work_id == work_id
         }
@@ -120,7 +120,7 @@ class RecordingClaims(MemoryClaims):
     def _marks(self) -> dict[tuple[str, str], float | None]:
         return {
             (name, waiter.work_id): waiter.called_at
-            for (_, name), line in self._lines.items()
+            for (_, name), line in self._standing.items()
             for waiter in line.waiters
         }
 
