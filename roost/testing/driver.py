@@ -14,6 +14,7 @@ from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
+from roost.core.tokens import Signer
 from roost.core.workspaces import HostWorkspaces
 from roost.engine import EngineRegistry
 from roost.errors import RoostError
@@ -24,6 +25,7 @@ from roost.storage.instrument import Hook, InstrumentedBackend, When
 from roost.storage.ports import Backend, Delivery
 
 LEASE_SECONDS = 30.0
+SIGNER = Signer(("of tests and of nobody else",))  # engines may ask for approvals
 SESSIONS_MAX = 20_000  # between two instants; more mean that the work never comes to rest
 _LANES = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
 _FAR = 1e13  # epoch seconds; after all that is due
@@ -60,7 +62,7 @@ class LabProcess:
         self.name = name
         self.is_dead = False
         self._hook = hook
-        settings = CoreSettings(lease_seconds=LEASE_SECONDS, wait_seconds=0.0)
+        settings = CoreSettings(lease_seconds=LEASE_SECONDS, wait_seconds=0.0, approvals=SIGNER)
         self.parts = Parts(InstrumentedBackend(backend, self._call), clock, ids, settings, workspaces)
         self._engines = engines
         self._sweeper = Sweeper(self.parts, f"sweeper:{name}")
@@ -119,7 +121,8 @@ class Driver:
         self.clock = clock
         self.ids = ids
         self.engines = EngineRegistry(engines)
-        self.client = Client(Parts(backend, clock, ids), engines=self.engines, actor="test")
+        parts = Parts(backend, clock, ids, CoreSettings(approvals=SIGNER))
+        self.client = Client(parts, engines=self.engines, actor="test")
         self._pass_time = pass_time
         self._workspaces = workspaces
         self._count = 0

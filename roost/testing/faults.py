@@ -87,6 +87,7 @@ class Run:
         self._cut = cut
         self._seen: Counter[tuple[str, str, str]] = Counter()
         self._late: list[tuple[float, Delivery]] = []
+        self._arrived = 0
         self.fault_line: int | None = None
         self.step_before = ("", 0)
 
@@ -156,24 +157,32 @@ class Run:
 
         The sweeper has deliveries of its own sent, so every second one is on time.
         """
-        now = self._driver.clock.now()
-        on_time = [one for one in deliveries if len(self._late) % 2 == 1 or one.received_count > 1]
-        self._late += [(now + LATE_SECONDS, one) for one in deliveries if one not in on_time]
-        due = [one for at, one in self._late if at <= now]
-        self._late = [(at, one) for at, one in self._late if at > now]
+        now, on_time = self._driver.clock.now(), []
+        for delivery in deliveries:
+            self._arrived += 1
+            if self._arrived % 2:
+                self._late.append((now + LATE_SECONDS, delivery))
+            else:
+                on_time.append(delivery)
+        due = [delivery for at, delivery in self._late if at <= now]
+        self._late = [(at, delivery) for at, delivery in self._late if at > now]
         return [*on_time, *due]
 
     async def _send_signal(self) -> bool:
-        """Send what the work waits for, if there is something to be sent."""
-        control = await self._driver.client.control(self._work_id)
+        """Send what the work waits for, or approve what it asks for, if there is something to be sent."""
+        client = self._driver.client
+        control = await client.control(self._work_id)
         if control.state is not State.WAITING or control.waits is None:
             return False
-        for name in control.waits.names:
-            if name in self._signals:
-                data = self._signals.pop(name)
-                await self._driver.client.signal(self._work_id, name, data, signal_id=f"lab-{name}")
-                return True
-        return False
+        name = next((name for name in control.waits.names if name in self._signals), None)
+        if name is None:
+            return False
+        tokens = {ask.name: ask.token for ask in await client.approvals(self._work_id)}
+        if name in tokens:
+            await client.approve(tokens[name], self._signals.pop(name))
+        else:
+            await client.signal(self._work_id, name, self._signals.pop(name), signal_id=f"lab-{name}")
+        return True
 
 
 async def _whole(call: Coroutine[Any, Any, None]) -> None:

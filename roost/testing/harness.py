@@ -18,6 +18,7 @@ from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
+from roost.core.approvals import OpenApproval
 from roost.core.client import WorkView
 from roost.core.inbox import Inbox
 from roost.journal.entries import Committed, Entry
@@ -214,6 +215,22 @@ class Work:
     def signal(self, name: str, data: Any = None, *, signal_id: str | None = None) -> None:
         """Send it a signal, and do what follows at once."""
         self.harness.do(self.harness.driver.client.signal(self.work_id, name, data, signal_id=signal_id))
+        self.harness.settle()
+
+    @property
+    def approvals(self) -> Sequence[OpenApproval]:
+        """What it asks for now, by `current_step().ask`."""
+        return self.harness.do(self.harness.driver.client.approvals(self.work_id))
+
+    def approve(self, name: str, reply: Any = None, *, by: str = "test") -> None:
+        """Answer what it asks for, and do what follows at once.
+
+        Raises:
+            KeyError: it asks for nothing of that name.
+            InputError: the reply does not have the shape that was asked for.
+        """
+        tokens = {ask.name: ask.token for ask in self.approvals}
+        self.harness.do(self.harness.driver.client.approve(tokens[name], reply, by))
         self.harness.settle()
 
     def cancel(self, reason: str = "the test says so") -> None:

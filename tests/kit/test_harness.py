@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from examples.review import Review
 from roost import Child, FailWork, Join, RetryLater, RetryPolicy, Snapshot, WaitFor, WorkItem, current_step
+from roost.errors import InputError
 from roost.testing import EngineHarness, WorkFailed
 from roost.testing.golden import GoldenDiffers, check_golden, replay
 
@@ -73,6 +75,19 @@ def test_a_signal_wakes_the_work_inside_the_call(engine_harness: Make) -> None:
     assert silent.state == "waiting"
     harness.advance(hours=1)
     assert silent.snapshot.data["timed_out"] is True
+
+
+def test_an_approval_is_asked_for_and_given(engine_harness: Make) -> None:
+    harness = engine_harness(Review())
+    work = harness.enqueue("review", {"text": "hello", "hours": 48})
+    harness.advance(days=3)
+    assert [ask.name for ask in work.approvals] == ["manager"], "the reviewer did not answer in two days"
+    with pytest.raises(InputError):
+        work.approve("manager", {"approved": "perhaps"})
+    with pytest.raises(KeyError):
+        work.approve("reviewer", {"approved": True})
+    work.approve("manager", {"approved": True}, by="ann")
+    assert (work.state, work.snapshot.data["by"]) == ("done", "ann")
 
 
 def test_children_run_with_their_own_engines(engine_harness: Make) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from examples.review import Review
 from roost import Child, Join, RetryPolicy, Snapshot, WaitFor, WorkItem, current_step
+from roost.storage.ports import Delivery
 from roost.testing import UnsafeEngine, assert_crash_safe
-from roost.testing.faults import Fault
+from roost.testing.faults import Fault, Run
 
 
 class Mailer:
@@ -190,6 +193,26 @@ def test_what_may_differ_can_be_left_out() -> None:
 def test_signals_and_children_come_through_every_crash() -> None:
     runs = assert_crash_safe(Parent, others=[ChildEngine], signals={"approve": "me"})
     assert runs > 60
+
+
+def test_approvals_come_through_every_crash() -> None:
+    assert assert_crash_safe(Review, {"text": "x"}, signals={"reviewer": {"approved": True}}) > 20
+
+
+def test_late_deliveries_come_after_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And some of them when the work has ended; else the fault would try nothing."""
+    came: list[tuple[float, int]] = []
+    hold_back = Run._hold_back
+
+    def watched(run: Run, deliveries: Sequence[Delivery]) -> Sequence[Delivery]:
+        handed = hold_back(run, deliveries)
+        now = run._driver.clock.now()
+        came.extend((now, one.cause) for one in handed if one not in deliveries)
+        return handed
+
+    monkeypatch.setattr(Run, "_hold_back", watched)
+    assert_crash_safe(Mailer, observe=sent)
+    assert len(came) >= 2
 
 
 def test_an_engine_that_differs_in_peace_is_no_subject() -> None:
