@@ -69,7 +69,7 @@ def test_a_safe_engine_passes_in_memory_and_on_sqlite(roost: Roost) -> None:
     assert set(result.document) == {"memory", "local"}
     for tried in result.document.values():
         assert tried["findings"] == []
-        assert tried["runs"] >= 5
+        assert tried["runs"] >= 1, "how many there are in three seconds is the machine's"
 
 
 @pytest.mark.slow
