@@ -26,8 +26,10 @@ from msgspec import structs
 
 from roost.clock import Clock
 from roost.errors import ArtifactNotFound, InputError, StorageCorrupt, StorageError
+from roost.journal.accounts import DAYS_KEPT, Account, Balance, Charge
+from roost.journal.budget import add
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView, calls
-from roost.journal.entries import Entry, IndexRow
+from roost.journal.entries import Amounts, Entry, IndexRow
 from roost.journal.limits import Change
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.standing import Standing, acquire, give_up
@@ -289,6 +291,8 @@ def _forget(files: Files, work_id: str) -> None:
     for name in files.names(f"journal/{_digest(work_id)}"):
         files.put(name, None)
     files.put(_row_name(work_id), None)
+    files.put(_charged_name(work_id), None)
+    files.put(_book_name(Account(namespace_of(work_id), work_id)), None)
 
 
 # --- the work index --------------------------------------------------------------
@@ -596,6 +600,77 @@ def _in_hand(files: Files, delivery: Delivery) -> Stored | None:
     return stored if stored is not None and stored.receipt == delivery.receipt else None
 
 
+# --- accounts --------------------------------------------------------------------------
+
+
+class Book(msgspec.Struct):
+    """An account, as it is stored."""
+
+    namespace: str
+    day: int | None = None
+    spent: Amounts = ()
+    allowed: Amounts | None = None
+    allowed_at: float = 0.0
+
+
+class FolderAccounts:
+    """A file for each account, and one for each work item that was charged to any."""
+
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
+
+    async def charge(self, charge: Charge) -> Sequence[Balance]:
+        with self._folder.transaction() as files:
+            name = _charged_name(charge.work_id)
+            position = files.get(name, int)
+            if position is None or position < charge.position:
+                files.put(name, charge.position)
+                for account in charge.accounts:
+                    _add(files, account, charge.amounts)
+            return [_balance(files, account) for account in charge.accounts]
+
+    async def show(self, accounts: Sequence[Account]) -> Sequence[Balance]:
+        with self._folder.transaction() as files:
+            return [_balance(files, account) for account in accounts]
+
+    async def allow(self, account: Account, limits: Amounts, *, at: float) -> None:
+        with self._folder.transaction() as files:
+            book = _book(files, account)
+            if book.allowed_at <= at:
+                files.put(_book_name(account), structs.replace(book, allowed=limits, allowed_at=at))
+
+
+def _charged_name(work_id: str) -> str:
+    return f"charged/{_digest(work_id)}"
+
+
+def _book_name(account: Account) -> str:
+    return f"accounts/{_digest(f'{account.namespace} {account.root} {account.day}')}"
+
+
+def _book(files: Files, account: Account) -> Book:
+    return files.get(_book_name(account), Book) or Book(account.namespace, account.day)
+
+
+def _balance(files: Files, account: Account) -> Balance:
+    book = _book(files, account)
+    return Balance(account, book.spent, book.allowed)
+
+
+def _add(files: Files, account: Account, amounts: Amounts) -> None:
+    if account.day is not None:
+        books = [book for book in files.all("accounts", Book) if book.namespace == account.namespace]
+        days = [book.day for book in books if book.day is not None]
+        oldest = max([account.day, *days]) - DAYS_KEPT
+        for day in days:
+            if day <= oldest:
+                files.put(_book_name(Account(account.namespace, day=day)), None)
+        if account.day <= oldest:
+            return
+    book = _book(files, account)
+    files.put(_book_name(account), structs.replace(book, spent=add(book.spent, dict(amounts))))
+
+
 # --- artifacts, and all of it together -----------------------------------------------
 
 
@@ -646,6 +721,7 @@ class FolderBackend:
         self.journal = FolderJournal(folder)
         self.index = FolderIndex(folder)
         self.claims = FolderClaims(folder)
+        self.accounts = FolderAccounts(folder)
         self.queue = FolderQueue(folder, clock)
         self.artifacts = FolderArtifacts(root / "artifacts")
 

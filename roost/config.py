@@ -166,6 +166,19 @@ class ConsoleSettings(BaseModel, extra="forbid"):
     label: Annotated[str, Field(max_length=20)] = ""
 
 
+class BudgetSettings(BaseModel, extra="forbid"):
+    """`[budgets]`: what work may use up before it parks and asks.
+
+    Attributes:
+        daily: of each namespace in a day (UTC), by name: `steps`, `attempts`, `seconds`, and
+            amounts that engines report with `spend`. `roost budget --day` sets others.
+    """
+
+    daily: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=dict, max_length=20
+    )
+
+
 class WorkspaceSettings(BaseModel, extra="forbid"):
     """`[workspace]`: git working trees for work items whose engines ask for one.
 
@@ -225,6 +238,7 @@ class Settings(BaseSettings):
     retention_seconds: Annotated[Seconds, Field(ge=0, allow_inf_nan=False)] = 30 * 86400.0
     worker: WorkerSettings = Field(default_factory=WorkerSettings)
     aws: AwsSettings = Field(default_factory=AwsSettings)
+    budgets: BudgetSettings = Field(default_factory=BudgetSettings)
     approvals: ApprovalSettings = Field(default_factory=ApprovalSettings)
     console: ConsoleSettings = Field(default_factory=ConsoleSettings)
     workspace: WorkspaceSettings = Field(default_factory=WorkspaceSettings)

@@ -145,6 +145,7 @@ def _core_settings(settings: Settings, backend: Backend) -> CoreSettings:
         retention_seconds=settings.retention_seconds or None,
         keep_versions=settings.keep_versions or None,
         triggers=settings.triggers,
+        daily_budget=tuple(sorted(settings.budgets.daily.items())),
         approvals=_signer(settings),
     )
 
@@ -186,6 +187,7 @@ class MixedBackend:
         self.journal = state.journal
         self.index = state.index
         self.claims = state.claims
+        self.accounts = state.accounts
         self.queue = state.queue
         self.artifacts: ArtifactStore = artifacts.artifacts
 

@@ -54,6 +54,7 @@ async def fork(parts: Parts, asked: Fork, new_id: str, *, actor: str) -> str:
             "resource_scope": item.resource_scope,
             "labels": item.labels,
             "budget": item.budget,
+            "family_budget": dict(first.control.family_budget),  # an account of its own, from zero
             "priority": item.priority,
             "work_id": new_id,
             **asked.options,

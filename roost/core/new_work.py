@@ -17,7 +17,7 @@ from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.parts import Parts
 from roost.errors import InputError, PayloadError
 from roost.journal.control import apply
-from roost.journal.entries import Amounts, Body, Enqueued, Entry, Parent
+from roost.journal.entries import Amounts, Body, Control, Enqueued, Entry, Parent
 from roost.journal.limits import CAPACITY_MAX
 from roost.models import RESOURCES_MAX, Lane, Scope, check_id, check_name, check_work_id
 from roost.names import IfBusy
@@ -43,6 +43,8 @@ class NewWork:
         priority: above 0 the `high` lane, 0 `normal`, below 0 `low`.
         labels: names and values of the caller's own, for finding it; at most `LABELS_MAX`.
         budget: what it may use up, by name; at the limit it parks until more is allowed.
+        family_budget: what it and all that comes of it may use up together; at the limit all of
+            it parks until more is allowed.
         deadline_at: epoch seconds after which the work fails.
         idempotency_key: enqueuing again under the same key and engine gives the same
             work item, as long as it is kept.
@@ -60,6 +62,7 @@ class NewWork:
     resource_scope: Scope = Scope.STEP
     labels: Mapping[str, str] = field(default_factory=dict)
     budget: Mapping[str, float] = field(default_factory=dict)
+    family_budget: Mapping[str, float] = field(default_factory=dict)
     delay_seconds: float = 0.0
     priority: int = 0
     deadline_at: float | None = None
@@ -76,15 +79,25 @@ class NewWork:
 
 
 async def first_entry(
-    parts: Parts, work: NewWork, raw: bytes, *, work_id: str, actor: str, parent: Parent | None = None
+    parts: Parts,
+    work: NewWork,
+    raw: bytes,
+    *,
+    work_id: str,
+    actor: str,
+    parent: Parent | None = None,
+    spawner: Control | None = None,
 ) -> Entry:
     """The entry at position 0 of new work.
 
     Args:
         raw: its payload as stored, as `check_new_work` gives it; the entry's body.
-        parent: who spawned it.
+        parent: whose child it is.
+        spawner: who spawned it, whose account it is charged to.
     """
     now, lane = parts.clock.now(), Lane.of(work.priority)
+    family_budget = amounts(work.family_budget) if spawner is None else spawner.family_budget
+    own_account = work_id if family_budget else ""
     event = Enqueued(
         engine=work.engine,
         lane=lane,
@@ -94,6 +107,8 @@ async def first_entry(
         resource_scope=work.resource_scope,
         labels=tuple(sorted(work.labels.items())),
         budget=amounts(work.budget),
+        account=own_account if spawner is None else spawner.account,
+        family_budget=family_budget,
         wake_at=now + work.delay_seconds if work.delay_seconds else None,
         deadline_at=work.deadline_at,
         idempotency_key=work.idempotency_key,
@@ -164,6 +179,7 @@ def check_new_work(work: NewWork, now: float) -> bytes:
     _check_deadline(work.deadline_at, now)
     _check_labels(work.labels)
     amounts(work.budget)
+    amounts(work.family_budget)
     if work.work_id is not None:
         check_work_id(work.work_id)
     _check_conversation(work)

@@ -13,6 +13,7 @@ from roost.journal import decide
 from roost.journal.claims import Owner
 from roost.journal.entries import Cancelled, Claimed, Control, Entry, Event, Failed
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
+from roost.names import namespace_of
 from roost.storage.ports import Delivery
 
 log = logging.getLogger("roost.session")
@@ -143,7 +144,8 @@ class Opening(Holder):
 
     async def _claim(self, tail: Entry, spec: EngineSpec) -> bool:
         until = self._parts.clock.now() + self._parts.settings.lease_seconds
-        event = Claimed(self.worker_id, until, spec.engine_version)
+        is_daily = bool(self._switches.daily(namespace_of(self.work_id)))
+        event = Claimed(self.worker_id, until, spec.engine_version, is_daily)
         entry = outside.follow(self._parts, tail, event, actor=self.worker_id)
         standing = await self._patiently(lambda: self._parts.backend.journal.append(entry))
         if standing.entry_id != entry.entry_id:

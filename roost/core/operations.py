@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from roost.core import bulk, forks, new_work, outside, switches, versions
+from roost.core import accounts, bulk, forks, new_work, outside, switches, versions
 from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.bulk import Action, Part
 from roost.core.parts import Parts
 from roost.core.requests import Request
 from roost.core.where import Where
 from roost.errors import ConflictError, InputError, WorkNotFound
+from roost.journal.accounts import Account, Balance, day_of
 from roost.journal.entries import (
     BudgetSet,
     CancelRequested,
     Committed,
+    DailySet,
     Enqueued,
     Entry,
     Event,
@@ -31,7 +34,7 @@ from roost.journal.entries import (
     Switched,
 )
 from roost.journal.lines import engine_target, lane_target
-from roost.names import NAMESPACE_MARK, Lane, check_id, check_namespace
+from roost.names import NAMESPACE_MARK, Lane, check_id, check_namespace, namespace_of
 from roost.storage.ports import DeadLetter
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
@@ -127,6 +130,63 @@ class Operations:
         """
         amounts = new_work.amounts(limits)
         await self._act(work_id, BudgetSet(amounts, reason[:500]), "given a budget", is_for_terminal=False)
+
+    async def set_family_budget(self, work_id: str, limits: Mapping[str, float], reason: str) -> None:
+        """Set what a family may use up together; all of it that is parked for that goes on if it suffices.
+
+        Args:
+            work_id: any work item that is charged to the family's account.
+            limits: by name; those that are not named stay.
+
+        Raises:
+            InputError: a name or number can't be taken, or the family has no budget.
+            WorkNotFound: there is none of that id.
+        """
+        new = new_work.amounts(limits)
+        member = await self._tail(self._whole(work_id))
+        root_id = member.control.account
+        if not root_id:
+            raise InputError(
+                f"the family of {work_id!r} has no budget",
+                hint="It is given when the first of it is enqueued: `roost enqueue --family-budget usd=5`.",
+            )
+        balance = (await accounts.balances(self._parts, member, daily=()))[0]  # the family's comes first
+        merged = tuple(sorted((dict(balance.allowed or ()) | dict(new)).items()))
+        root = await self._parts.backend.journal.tail(root_id)
+        about = root_id if root is not None else member.work_id
+        event = BudgetSet(merged, reason[:500], is_family=True)
+        entry = await outside.append_to(self._parts, about, lambda tail: event, actor=self._actor)
+        assert entry is not None
+        if entry.control.lease is not None:  # else it was done with the append
+            await accounts.allow(self._parts, entry)
+
+    async def set_daily_budget(self, limits: Mapping[str, float], reason: str) -> bool:
+        """Set what this namespace may use up in a day (UTC), from this one on.
+
+        Args:
+            limits: by name, all of them; none: what the settings say.
+
+        Returns:
+            Whether it was another before.
+
+        Raises:
+            InputError: a name or number can't be taken.
+        """
+        event = DailySet(self._namespace, new_work.amounts(limits), reason[:500])
+        is_new = await switches.throw(self._parts, event, actor=self._actor)
+        await accounts.wake(self._parts, self._namespace)
+        return is_new
+
+    async def balances(self, work_id: str | None = None) -> list[Balance]:
+        """How the accounts stand that a work item is charged to; with None, this namespace's of today."""
+        known = switches.Switches(self._parts)
+        await known.read()
+        if work_id is not None:
+            tail = await self._tail(self._whole(work_id))
+            return await accounts.balances(self._parts, tail, daily=known.daily(namespace_of(tail.work_id)))
+        today = Account(self._namespace, day=day_of(self._parts.clock.now()))
+        [balance] = await self._parts.backend.accounts.show([today])
+        return [replace(balance, allowed=known.daily(self._namespace))]
 
     def _instant(self, seconds: float | None) -> float | None:
         """So many seconds from now."""

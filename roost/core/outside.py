@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
-from roost.core import children, keys, outbox, triggers, turns
+from roost.core import accounts, children, keys, outbox, triggers, turns
 from roost.core.parts import Parts
 from roost.errors import StorageUnavailable
 from roost.journal import family, lines
+from roost.journal.accounts import Balance
 from roost.journal.control import apply
 from roost.journal.effects import (
+    AllowFamily,
     CancelChildren,
+    ChargeAccounts,
+    Effect,
     EndTurn,
     EnqueueBound,
     FireTriggers,
@@ -188,8 +192,13 @@ def _settled(tail: Entry, up_to: int) -> Settled | None:
     return Settled(up_to) if any(position <= up_to for position in tail.control.outbox) else None
 
 
-async def carry_out(parts: Parts, entry: Entry) -> None:
-    """Do the effects of all entries that `entry` names as undone; each is idempotent."""
+async def carry_out(parts: Parts, entry: Entry) -> Sequence[Balance]:
+    """Do the effects of all entries that `entry` names as undone; each is idempotent.
+
+    Returns:
+        How the accounts stand that were charged; nothing, if none was.
+    """
+    balances: Sequence[Balance] = ()
     for position in entry.control.outbox:
         origin = (
             entry if position == entry.position else await parts.backend.journal.get(entry.work_id, position)
@@ -197,19 +206,29 @@ async def carry_out(parts: Parts, entry: Entry) -> None:
         if origin is None:
             continue  # expired meanwhile
         for effect in effects_of(origin):
-            match effect:
-                case TakeTurn() | EndTurn() | Interrupt() | StartTurns():
-                    await turns.carry_out(parts, origin, effect, turns.Appending(append_to, after))
-                case EnqueueBound():
-                    await keys.enqueue_bound(parts, origin)
-                case SpawnChildren():
-                    await _spawn(parts, origin)
-                case NotifyParent():
-                    await _notify_parent(parts, origin)
-                case CancelChildren(reason=reason):
-                    await _cancel_children(parts, origin, reason)
-                case FireTriggers():
-                    await triggers.fire(parts, origin)
+            if isinstance(effect, ChargeAccounts):
+                balances = await accounts.charge(parts, origin)
+            else:
+                await _do(parts, origin, effect)
+    return balances
+
+
+async def _do(parts: Parts, origin: Entry, effect: Effect) -> None:
+    match effect:
+        case AllowFamily():
+            await accounts.allow(parts, origin)
+        case TakeTurn() | EndTurn() | Interrupt() | StartTurns():
+            await turns.carry_out(parts, origin, effect, turns.Appending(append_to, after))
+        case EnqueueBound():
+            await keys.enqueue_bound(parts, origin)
+        case SpawnChildren():
+            await _spawn(parts, origin)
+        case NotifyParent():
+            await _notify_parent(parts, origin)
+        case CancelChildren(reason=reason):
+            await _cancel_children(parts, origin, reason)
+        case FireTriggers():
+            await triggers.fire(parts, origin)
 
 
 async def _spawn(parts: Parts, entry: Entry) -> None:

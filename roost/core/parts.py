@@ -12,6 +12,7 @@ from roost.core.observe import Observer
 from roost.core.tokens import Signer
 from roost.core.workspaces import HostWorkspaces
 from roost.errors import StorageCorrupt, StorageError
+from roost.journal.entries import Amounts
 from roost.models import Lane
 from roost.rules import Trigger
 from roost.storage.ports import Backend
@@ -41,6 +42,8 @@ class CoreSettings:
             milestones (`journal/retention.py`); None: all.
         lanes: the priority lanes that a worker serves.
         triggers: what follows when work ends, by name.
+        daily_budget: what each namespace may use up in a day (UTC), where no operator has set
+            another for it; empty: as much as it likes.
         approvals: signs the tokens of approvals.
     """
 
@@ -55,6 +58,7 @@ class CoreSettings:
     keep_versions: int | None = None
     lanes: tuple[Lane, ...] = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
+    daily_budget: Amounts = ()
     approvals: Signer = field(default_factory=Signer)
 
 

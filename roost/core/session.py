@@ -17,6 +17,7 @@ from typing import Any
 
 from roost import jsonio
 from roost.core import bodies, claims, directives, migration, outside, records, step_log, versions
+from roost.core.accounts import Purse
 from roost.core.attempt import (
     DEADLINE,
     Artifacts,
@@ -114,6 +115,7 @@ class Session(Opening):
         self._snapshot: bodies.Dumped | None = None  # the last committed one; None before the first
         self._base: Base | None = None
         self._inbox = Inbox(parts, delivery.work_id)
+        self._purse = Purse(parts, self._switches)
         self._given = Given()  # to the attempt that runs, or ran last
         self._spent: dict[str, float] = {}  # what that attempt says it has used up
         self._holds_claims = False
@@ -188,7 +190,7 @@ class Session(Opening):
     async def _work(self, spec: EngineSpec) -> None:
         await self._do_effects()
         await self._load_item(spec)
-        if not await self._take_claims():
+        if await self._is_parked() or not await self._take_claims():
             return
         await self._load_snapshot()
         started, steps = self._parts.clock.monotonic(), 0
@@ -225,13 +227,32 @@ class Session(Opening):
         elif why := hold_of(self._control):
             await self._append(Released(why))
         else:
+            return await self._is_parked()
+        return True
+
+    async def _is_parked(self) -> bool:
+        """Give the lease up if a budget of the family or the day is used up; whether it was.
+
+        A raise between the look and the entry woke us while we still held the lease, and that
+        came to nothing; so look again now that the entry stands.
+        """
+        if not (self._control.account or self._control.is_daily):
             return False
+        over = await self._patiently(lambda: self._purse.over(self._control, self.work_id))
+        if over is None:
+            return False
+        await self._append(Blocked((), over.look_at, over=over.words))
+        log.warning(
+            "%s: %s", self.work_id, over.words, extra={"event": "budget.used_up", "work_id": self.work_id}
+        )
+        if not await self._purse.is_still_over(self._control, self.work_id):
+            await claims.wake(self._parts, [Call(self.work_id, self._parts.clock.now())])
         return True
 
     async def _do_effects(self) -> None:
         """Do the effects of entries that may not have had them; the next commit says they are done."""
         if self._control.outbox:
-            await self._patiently(lambda: outside.carry_out(self._parts, self._last))
+            self._purse.learn(await self._patiently(lambda: outside.carry_out(self._parts, self._last)))
 
     async def _take_claims(self) -> bool:
         """Acquire the resources for the next step; False if the work item is blocked, and says so now."""
@@ -414,6 +435,7 @@ class Session(Opening):
             spawned=follows.spawned,
             has_spawned=bool(snapshot.spawn),
             spent=self._spending(),
+            warning=self._purse.warning(control, self.work_id),
         )
         return event, dumped
 

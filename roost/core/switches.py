@@ -1,4 +1,5 @@
-"""Engines and lanes that operators have paused: one journal, read by every worker as it sweeps.
+"""Engines and lanes that operators have paused, and what namespaces may use up each day: one
+journal, read by every worker as it sweeps.
 
 An engine is paused within a namespace, a lane for all, as the lanes are shared. Work of a
 paused engine is thrown back without a claim: its delivery is acknowledged, and who resumes
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from roost.core.parts import Parts
 from roost.errors import StorageUnavailable
 from roost.journal.control import apply
-from roost.journal.entries import Entry, IndexRow, Switch, Switched
+from roost.journal.entries import Amounts, DailySet, Entry, IndexRow, Switch, Switched
 from roost.journal.lines import engine_target, lane_target
 from roost.models import Lane, State
 from roost.names import namespace_of
@@ -30,12 +31,18 @@ class Switches:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._known: tuple[Switch, ...] = ()
+        self._daily: dict[str, Amounts] = {}
 
     async def read(self) -> tuple[Switch, ...]:
         """Read them; strongly consistent, one call."""
         tail = await self._parts.backend.journal.tail(JOURNAL_ID)
         self._known = tail.control.switches if tail is not None else ()
+        self._daily = dict(tail.control.daily) if tail is not None else {}
         return self._known
+
+    def daily(self, namespace: str) -> Amounts:
+        """What a namespace may use up in a day; empty: as much as it likes."""
+        return self._daily.get(namespace) or self._parts.settings.daily_budget
 
     def open_lanes(self, lanes: Sequence[Lane]) -> Sequence[Lane]:
         """Those of the lanes that are not paused."""
@@ -60,17 +67,15 @@ class Switches:
         return next((switch.reason or "paused" for switch in self._known if switch.target == target), "")
 
 
-async def throw(parts: Parts, event: Switched, *, actor: str) -> bool:
+async def throw(parts: Parts, event: Switched | DailySet, *, actor: str) -> bool:
     """Append to the journal of switches; False if it stood so already.
 
     Raises:
-        InputError: more are paused than can be.
         StorageUnavailable: too many throw switches at once.
     """
     for _ in range(_TRIES):
         tail = await parts.backend.journal.tail(JOURNAL_ID)
-        standing = tail.control.switches if tail is not None else ()
-        if any(switch.target == event.target for switch in standing) is event.is_paused:
+        if _stands(tail, event):
             return False
         position, at = 0 if tail is None else tail.position + 1, parts.clock.now()
         control = apply(tail.control if tail else None, event, position=position, at=at)
@@ -80,6 +85,14 @@ async def throw(parts: Parts, event: Switched, *, actor: str) -> bool:
             return True
         await parts.clock.sleep(parts.ids.uniform(0.0, _RACE_PAUSE_SECONDS))
     raise StorageUnavailable("too many throw switches at once", hint="Try again.")
+
+
+def _stands(tail: Entry | None, event: Switched | DailySet) -> bool:
+    """Whether it is so already."""
+    if isinstance(event, DailySet):
+        return (dict(tail.control.daily).get(event.namespace, ()) if tail else ()) == event.budget
+    standing = tail.control.switches if tail is not None else ()
+    return any(switch.target == event.target for switch in standing) is event.is_paused
 
 
 async def wake_engine(parts: Parts, engine: str, namespace: str) -> int:

@@ -98,6 +98,8 @@ async def _made(parts: Parts, entry: Entry, rule: Fire, ended: dict[str, Any], d
         priority=rule.priority,
         resources=tuple(dict.fromkeys(rule.resources)),
         cause=Cause(entry.work_id, entry.position, rule.name, depth),
+        account=entry.control.account,
+        family_budget=entry.control.family_budget,
         trace=parts.observer.enqueuing(work_id, rule.enqueue, lane, now) if parts.observer else "",
     )
     body = await bodies.store(parts.backend, raw)

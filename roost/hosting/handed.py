@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from roost.models import Lane
 from roost.storage.ports import (
+    Accounts,
     ArtifactStore,
     Backend,
     DeadLetter,
@@ -79,6 +80,7 @@ class HandedBackend:
         self.journal: Journal = inner.journal
         self.index: WorkIndex = inner.index
         self.claims: ResourceClaims = inner.claims
+        self.accounts: Accounts = inner.accounts
         self.queue: WorkQueue = self.handed
         self.artifacts: ArtifactStore = inner.artifacts
 

@@ -35,30 +35,35 @@ def warning(control: Control) -> str:
     """What of its budget work has nearly used up, in words; empty if there is enough left."""
     if not control.budget:
         return ""
-    spent = dict(control.spent)
-    near = [
-        f"{name} {spent[name]:g} of {limit:g}"
-        for name, limit in control.budget
-        if spent.get(name, 0.0) >= limit * SOFT_PART
-    ]
-    return f"budget nearly used up: {', '.join(near)}" if near else ""
+    near = nearly_used_up(control.budget, control.spent)
+    return f"budget nearly used up: {near}" if near else ""
+
+
+def nearly_used_up(limits: Amounts, spent: Amounts) -> str:
+    """Which of the limits are near or reached, such as `steps 8 of 10`; empty: none."""
+    return _beyond(limits, spent, SOFT_PART)
+
+
+def used_up(limits: Amounts, spent: Amounts) -> str:
+    """Which of the limits are reached, such as `steps 10 of 10`; empty: none."""
+    return _beyond(limits, spent, 1.0)
+
+
+def _beyond(limits: Amounts, spent: Amounts, part: float) -> str:
+    by_name = dict(spent)
+    return ", ".join(
+        f"{name} {by_name[name]:g} of {limit:g}"
+        for name, limit in limits
+        if name in by_name and by_name[name] >= limit * part
+    )
 
 
 def breach(control: Control) -> str:
     """Why work is over its budget, in words; empty if it is not."""
     if not control.budget:
         return ""
-    spent = dict(control.spent)
-    over = [
-        f"{name} {spent[name]:g} of {limit:g}"
-        for name, limit in control.budget
-        if _is_over(spent, name, limit)
-    ]
-    return f"budget used up: {', '.join(over)}" if over else ""
-
-
-def _is_over(spent: Mapping[str, float], name: str, limit: float) -> bool:
-    return name in spent and spent[name] >= limit
+    over = used_up(control.budget, control.spent)
+    return f"budget used up: {over}" if over else ""
 
 
 def hold_of(control: Control) -> str:

@@ -97,6 +97,8 @@ def _enqueued(control: None, event: Enqueued, position: int, at: float) -> Contr
         labels=event.labels,
         parent=event.parent,
         budget=event.budget,
+        account=event.account,
+        family_budget=event.family_budget,
         engine_version=event.engine_version,
         turn=event.turn,
         waits=event.waits,
@@ -122,6 +124,8 @@ def _claimed(control: Control, event: Claimed, position: int, at: float) -> Cont
         wake_at=None,
         paused="" if control.paused_until is not None else control.paused,  # its time is over
         paused_until=None,
+        is_daily=event.is_daily,
+        over="",
         reason="",
     )
 
@@ -138,7 +142,7 @@ def _committed(control: Control, event: Committed, position: int, at: float) -> 
         last_token=None if lease else control.lease.token,
         wake_at=event.wake_at if state is State.SCHEDULED else None,
         sent_position=control.sent_position if lease else position,
-        reason="" if state is State.DONE else budget.warning(after),
+        reason="" if state is State.DONE else budget.warning(after) or event.warning,
     )
 
 
@@ -182,6 +186,9 @@ def _take_in(control: Control, event: Committed, position: int, at: float) -> Co
         family=children,
         budget=control.budget,
         spent=spent,
+        account=control.account,
+        family_budget=control.family_budget,
+        is_daily=control.is_daily,
         engine_version=event.engine_version,
         turn=control.turn,
     )
@@ -232,9 +239,10 @@ def _spend(control: Control, spent: Amounts) -> Control:
 
 def _blocked(control: Control, event: Blocked, position: int, at: float) -> Control:
     what = ", ".join(event.by) or f"its turn with {', '.join(event.limited)}"
-    reason = f"waits for {what}"[:REASON_MAX_CHARS]
+    reason = (event.over or f"waits for {what}")[:REASON_MAX_CHARS]
     after = _leave(control, State.BLOCKED, position, at, reason, wake_at=event.wake_at)
-    return replace(after, blocked_at=at if control.blocked_at is None else control.blocked_at)
+    blocked_at = at if control.blocked_at is None else control.blocked_at
+    return replace(after, over=event.over, blocked_at=blocked_at)
 
 
 def _released(control: Control, event: Released, position: int, at: float) -> Control:
@@ -344,6 +352,10 @@ def _resumed(control: Control, event: Resumed, position: int, at: float) -> Cont
 
 
 def _budget_set(control: Control, event: BudgetSet, position: int, at: float) -> Control:
+    if control.state.is_terminal and not event.is_family:
+        raise InvalidTransition(control.state, event.kind)
+    if event.is_family:  # its effect sets them, and wakes who is parked for them
+        return replace(control, position=position)
     limits = tuple(sorted((dict(control.budget) | dict(event.budget)).items()))
     return _go_on(replace(control, position=position, budget=limits), position, at)
 
@@ -361,7 +373,7 @@ def _go_on(control: Control, position: int, at: float) -> Control:
     if control.state is State.RUNNING or budget.hold_of(control):
         return control
     if control.state is State.BLOCKED:
-        return replace(control, state=State.QUEUED, since=at, sent_position=position)
+        return replace(control, state=State.QUEUED, since=at, sent_position=position, over="")
     return replace(control, sent_position=position)
 
 
@@ -406,7 +418,7 @@ TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float]
     Kind.CHILD_ENDED: (_LIVE | _ENDED, _child_ended),  # stays; from waiting -> queued if enough have ended
     Kind.PAUSED: (_LIVE, _paused),  # stays, and is not run
     Kind.RESUMED: (_LIVE, _resumed),  # stays; from blocked -> queued
-    Kind.BUDGET_SET: (_LIVE, _budget_set),  # stays; from blocked -> queued
+    Kind.BUDGET_SET: (_LIVE | _ENDED, _budget_set),  # stays; from blocked -> queued
     Kind.SETTLED: (_LIVE | _ENDED, _settled),  # stays
     Kind.TURN_GIVEN: (_LIVE, _turn_given),  # stays, and may be run
 }

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from roost.journal import family
+from roost.journal import accounts, family
 from roost.journal.entries import (
     AttemptFailed,
+    BudgetSet,
     Cancelled,
     ChildEnded,
     Committed,
@@ -25,6 +26,16 @@ from roost.journal.entries import (
     TurnTaken,
 )
 from roost.names import State
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeAccounts:
+    """Add what the entry used up to the accounts of its family and of the day."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllowFamily:
+    """Set the limits of the family's account, and wake those who are parked for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +86,9 @@ class EnqueueBound:
 
 
 Effect = (
-    SpawnChildren
+    ChargeAccounts
+    | AllowFamily
+    | SpawnChildren
     | NotifyParent
     | CancelChildren
     | FireTriggers
@@ -97,6 +110,10 @@ def effects(event: Event, after: Control, position: int) -> tuple[Effect, ...]:
     if event.kind in _OF_LINES:
         return _of_line(event)
     found: list[Effect] = []
+    if (after.account or after.is_daily) and accounts.used_by(event):
+        found.append(ChargeAccounts())
+    if isinstance(event, BudgetSet) and event.is_family:
+        found.append(AllowFamily())
     if after.turn is not None and isinstance(event, Retried):
         found.append(TakeTurn())
     if isinstance(event, Committed) and event.has_spawned:

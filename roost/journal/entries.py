@@ -42,6 +42,7 @@ class Kind(StrEnum):
     TURN_GIVEN = "turn_given"
     KEY_BOUND = "key_bound"
     SWITCHED = "switched"
+    DAILY_SET = "daily_set"
 
 
 class ErrorInfo(Struct, frozen=True, omit_defaults=True):
@@ -184,6 +185,8 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     `engine_version` is that of the engine which made this snapshot, if it has one.
     `conversation` is the key of the conversation that it is of.
     A fork `waits` for what the version waited for that it began from.
+    `account` is the work item that was enqueued with a budget for its family, which is
+    `family_budget`; both go on to all that comes of it (`journal/accounts.py`).
     `trace` is where it was enqueued, as W3C's `traceparent`, if somebody traces.
     """
 
@@ -202,6 +205,8 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     fork: Fork | None = None
     waits: Wait | None = None
     budget: Amounts = ()
+    account: str = ""
+    family_budget: Amounts = ()
     engine_version: str | None = None
     cause: Cause | None = None
     turn: Turn | None = None
@@ -210,12 +215,16 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Claimed(Struct, frozen=True, omit_defaults=True):
-    """A worker took the lease; this entry's position is its fencing token."""
+    """A worker took the lease; this entry's position is its fencing token.
+
+    With `is_daily` its namespace has a budget for each day, which this lease is charged to.
+    """
 
     kind: ClassVar = Kind.CLAIMED
     worker_id: str
     lease_until: float
     engine_version: str | None = None
+    is_daily: bool = False
 
 
 class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -226,6 +235,7 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     children of the family the snapshot asks for, `has_spawned` whether it asks for any,
     detached ones too. `spent` is what the engine says that the step has used up. `fires`
     are triggers of the end of the work, here and in the other entries that end it.
+    `warning` says that a budget of its family or of the day is nearly used up.
     """
 
     kind: ClassVar = Kind.COMMITTED
@@ -243,6 +253,7 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     has_spawned: bool = False
     spent: Amounts = ()
     fires: tuple[Fire, ...] = ()
+    warning: str = ""
 
 
 class Recorded(Struct, frozen=True, omit_defaults=True):
@@ -280,13 +291,15 @@ class Blocked(Struct, frozen=True, omit_defaults=True):
     """The resources are not to be had; the lease is given up until they are. No attempt is burned.
 
     `by` holds them or comes first; or nothing but time stands in the way: then `limited`
-    are those that are closed or whose rate is used up, and `wake_at` is the turn.
+    are those that are closed or whose rate is used up, and `wake_at` is the turn. Or a budget
+    of its family or of the day is used up, as `over` says; at `wake_at` it looks again.
     """
 
     kind: ClassVar = Kind.BLOCKED
     by: tuple[str, ...]
     wake_at: float | None = None
     limited: tuple[str, ...] = ()
+    over: str = ""
 
 
 class Released(Struct, frozen=True, omit_defaults=True):
@@ -388,11 +401,15 @@ class Resumed(Struct, frozen=True, omit_defaults=True):
 
 
 class BudgetSet(Struct, frozen=True, omit_defaults=True):
-    """An operator set budgets anew; those that are not named stay."""
+    """An operator set budgets anew; those that are not named stay.
+
+    With `is_family` they are those of the family, all of them, and count for each of it.
+    """
 
     kind: ClassVar = Kind.BUDGET_SET
     budget: Amounts
     reason: str
+    is_family: bool = False
 
 
 class TurnTaken(Struct, frozen=True, omit_defaults=True):
@@ -434,6 +451,15 @@ class Switched(Struct, frozen=True, omit_defaults=True):
     kind: ClassVar = Kind.SWITCHED
     target: str
     is_paused: bool
+    reason: str = ""
+
+
+class DailySet(Struct, frozen=True, omit_defaults=True):
+    """An operator set what a namespace may use up each day; empty: what the settings say."""
+
+    kind: ClassVar = Kind.DAILY_SET
+    namespace: str
+    budget: Amounts
     reason: str = ""
 
 
@@ -488,6 +514,7 @@ Event = (
     | TurnGiven
     | KeyBound
     | Switched
+    | DailySet
 )
 
 Ending = Committed | AttemptFailed | Failed | Cancelled
@@ -579,7 +606,12 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
         outbox: positions of entries whose effects (`journal/effects.py`) may be undone.
         budget: what it may use up, by name.
         spent: what it has used up, by name.
+        account: whose family it is charged to; empty: to none.
+        family_budget: what that family began with.
+        is_daily: the lease, or the last one, is charged to the namespace's day.
+        over: the budget of its family or day that it is parked for, in words.
         switches: in the journal of switches, what is paused.
+        daily: there, too: by namespace, what it may use up each day.
         reason: why it is in this state, for people.
         turn: its turn in a conversation, if it is of one.
         line: of a conversation itself: who is in line, the one that has the turn first.
@@ -617,6 +649,10 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     outbox: tuple[int, ...] = ()
     budget: Amounts = ()
     spent: Amounts = ()
+    account: str = ""
+    family_budget: Amounts = ()
+    is_daily: bool = False
+    over: str = ""
     reason: str = ""
     engine_version: str | None = None
     turn: Turn | None = None
@@ -624,6 +660,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     bound: Bound | None = None
     switches: tuple[Switch, ...] = ()
     blocked_at: float | None = None
+    daily: tuple[tuple[str, Amounts], ...] = ()
 
 
 class IndexRow(Struct, frozen=True, omit_defaults=True, gc=False):

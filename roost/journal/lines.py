@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from roost.journal.entries import (
     Bound,
     Control,
+    DailySet,
     KeyBound,
     Kind,
     Place,
@@ -85,21 +86,38 @@ def lane_target(lane: Lane) -> str:
 
 
 def _switched(control: Control | None, event: Switched, position: int, at: float) -> Control:
-    """Into the journal of switches, which waits while anything is paused."""
+    """Into the journal of switches, which waits while anything is paused, or a day has a budget."""
     before = control or Control(
         state=State.DONE, engine=SWITCH_ENGINE, position=position, created_at=at, since=at
     )
     switches = tuple(switch for switch in before.switches if switch.target != event.target)
     if event.is_paused:
         switches = (*switches, Switch(event.target, event.reason, at))
+    return _of_switches(replace(before, switches=switches), position, at)
+
+
+def _daily_set(control: Control | None, event: DailySet, position: int, at: float) -> Control:
+    """Into the journal of switches, too, so that workers read both at once."""
+    before = control or Control(
+        state=State.DONE, engine=SWITCH_ENGINE, position=position, created_at=at, since=at
+    )
+    daily = dict(before.daily)
+    daily.pop(event.namespace, None)
+    if event.budget:
+        daily[event.namespace] = event.budget
+    return _of_switches(replace(before, daily=tuple(sorted(daily.items()))), position, at)
+
+
+def _of_switches(control: Control, position: int, at: float) -> Control:
+    paused = len(control.switches)
+    is_set = bool(paused or control.daily)
     return replace(
-        before,
-        state=State.WAITING if switches else State.DONE,
+        control,
+        state=State.WAITING if is_set else State.DONE,
         position=position,
         since=at,
-        waits=Wait() if switches else None,
-        switches=switches,
-        reason=f"{len(switches)} paused" if switches else "",
+        waits=Wait() if is_set else None,
+        reason=f"{paused} paused" if paused else "",
     )
 
 
@@ -115,5 +133,6 @@ TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float]
     Kind.TURN_ENDED: (_CONVERSATION, _turn_ended),  # -> waiting, done
     Kind.KEY_BOUND: (frozenset({None, State.DONE}), _key_bound),  # -> done
     Kind.SWITCHED: (_CONVERSATION | {None}, _switched),  # -> waiting, done
+    Kind.DAILY_SET: (_CONVERSATION | {None}, _daily_set),  # -> waiting, done
 }
 """What these journals meet, as `control.TABLE` has it for work; `settled` is in that one."""

@@ -78,7 +78,9 @@ def _due_before(wake_at: float, at: float) -> float:
 
 
 def _shown(control: Control) -> State:
-    """How lists show work on hold: as blocked, if nothing but its turn is missing."""
+    """How lists show work that is on hold, or parked: as blocked, if nothing but its turn is missing."""
+    if control.over:
+        return State.PAUSED
     is_next = control.turn is not None and not budget.hold_of(replace(control, turn=None))
     return State.BLOCKED if is_next else State.PAUSED
 
@@ -92,7 +94,8 @@ def project(entry: Entry) -> IndexRow:
     """The index row that reflects `entry`."""
     control = entry.control
     lease = control.lease
-    is_on_hold = lease is None and not control.state.is_terminal and budget.hold_of(control)
+    is_idle = lease is None and not control.state.is_terminal
+    is_on_hold = is_idle and (budget.hold_of(control) or control.over)
     return IndexRow(
         work_id=entry.work_id,
         engine=control.engine,

@@ -14,11 +14,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from typing import Literal, Protocol, TypeVar
 
 from roost.errors import RoostError, SettingsError
+from roost.journal.accounts import Account, Balance, Charge
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView
-from roost.journal.entries import Entry, IndexRow, Kind
+from roost.journal.entries import Amounts, Entry, IndexRow, Kind
 from roost.journal.limits import Change
 from roost.models import Lane, State
 from roost.storage.ports import (
+    Accounts,
     ArtifactStore,
     Backend,
     Blob,
@@ -201,6 +203,23 @@ class InstrumentedClaims(_Calls):
         return await self._call("show", self._inner.show(limit=limit, resource=resource, namespace=namespace))
 
 
+class InstrumentedAccounts(_Calls):
+    """`Accounts` with a hook."""
+
+    def __init__(self, inner: Accounts, hook: Hook | None, watch: Watch | None = None) -> None:
+        super().__init__(hook, watch)
+        self._inner = inner
+
+    async def charge(self, charge: Charge) -> Sequence[Balance]:
+        return await self._call("charge", self._inner.charge(charge))
+
+    async def show(self, accounts: Sequence[Account]) -> Sequence[Balance]:
+        return await self._call("balances", self._inner.show(accounts))
+
+    async def allow(self, account: Account, limits: Amounts, *, at: float) -> None:
+        await self._call("allow", self._inner.allow(account, limits, at=at))
+
+
 class InstrumentedQueue(_Calls):
     """A `WorkQueue` with a hook."""
 
@@ -280,6 +299,7 @@ class InstrumentedBackend:
         self.journal: Journal = InstrumentedJournal(inner.journal, hook, watch)
         self.index: WorkIndex = InstrumentedIndex(inner.index, hook, watch)
         self.claims: ResourceClaims = InstrumentedClaims(inner.claims, hook, watch)
+        self.accounts: Accounts = InstrumentedAccounts(inner.accounts, hook, watch)
         self.queue: WorkQueue = InstrumentedQueue(inner.queue, hook, watch)
         self.artifacts: ArtifactStore = InstrumentedArtifacts(inner.artifacts, hook, watch)
         if watch is not None:
@@ -312,6 +332,8 @@ CRASH_CALLS = frozenset(
         "leave",
         "is_called",
         "change",
+        "charge",
+        "allow",
         "send",
         "receive",
         "acknowledge",

@@ -23,6 +23,7 @@ from roost.journal.limits import Change
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.standing import Standing, acquire, give_up
 from roost.names import Lane, Scope, State, namespace_of
+from roost.storage.memory_accounts import MemoryAccounts
 from roost.storage.ports import (
     Blob,
     DeadLetter,
@@ -39,8 +40,9 @@ from roost.storage.ports import (
 class MemoryJournal:
     """Journals as lists; the feed is the order of all appends."""
 
-    def __init__(self, index: MemoryIndex) -> None:
+    def __init__(self, index: MemoryIndex, accounts: MemoryAccounts) -> None:
         self._index = index
+        self._accounts = accounts
         self._entries: dict[str, list[Entry]] = {}
         self._feed: list[Entry] = []
 
@@ -92,9 +94,13 @@ class MemoryJournal:
         entries = self._entries.get(work_id, [])
         if len(entries) != position + 1 or not entries[-1].control.state.is_terminal:
             return False
+        self._forget(work_id)
+        return True
+
+    def _forget(self, work_id: str) -> None:
         del self._entries[work_id]
         self._index.forget(work_id)
-        return True
+        self._accounts.forget(work_id)
 
     async def prune(self, work_id: str, positions: Sequence[int]) -> None:
         entries = self._entries.get(work_id, [])
@@ -111,8 +117,7 @@ class MemoryJournal:
             if entries[-1].control.state.is_terminal and entries[-1].control.since < ended_before
         ][:limit]
         for work_id in ended:
-            del self._entries[work_id]
-            self._index.forget(work_id)
+            self._forget(work_id)
         return ended
 
 
@@ -416,8 +421,10 @@ class MemoryBackend:
         self.url = "memory:"
         self.inline_max_bytes = inline_max_bytes
         self.index = MemoryIndex()
-        self.journal = MemoryJournal(self.index)
+        accounts = MemoryAccounts()
+        self.journal = MemoryJournal(self.index, accounts)
         self.claims = MemoryClaims()
+        self.accounts = accounts
         self.queue = MemoryQueue(clock or SystemClock())
         self.artifacts = MemoryArtifacts()
 

@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from roost.journal.accounts import Account, Balance, Charge
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView
-from roost.journal.entries import Entry, IndexRow
+from roost.journal.entries import Amounts, Entry, IndexRow
 from roost.journal.limits import Change
 from roost.models import Lane, State
 from roost.names import namespace_of
@@ -262,6 +263,33 @@ class ResourceClaims(Protocol):
         """Resources of a namespace that are held, waited for or limited, by name; or the one named."""
 
 
+class Accounts(Protocol):
+    """What families of work, and namespaces in a day, have used up (`roost.journal.accounts`).
+
+    A family's account is kept as long as the work item that it is named after; of a namespace's
+    days the last `DAYS_KEPT`. Amounts are rounded to nine digits after the point.
+    """
+
+    async def charge(self, charge: Charge) -> Sequence[Balance]:
+        """Add amounts to all the accounts of a charge; atomic, durable, and once.
+
+        Of each work item it is known up to which position it was charged; a charge at that
+        position or before adds nothing. (They come in order: nobody appends on top of an entry
+        before what follows from it is done, or still known as undone.) A charge to a day that
+        is not kept any more is nobody's.
+
+        Returns:
+            How these accounts stand, in the order of the charge; with all charges that were
+            acknowledged before this call.
+        """
+
+    async def show(self, accounts: Sequence[Account]) -> Sequence[Balance]:
+        """How accounts stand, in the order given; strongly consistent. Unknown ones are empty."""
+
+    async def allow(self, account: Account, limits: Amounts, *, at: float) -> None:
+        """Set the limits of an account as a whole; idempotent. The latest `at` of several stands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """What a delivery carries: ids only.
@@ -420,6 +448,10 @@ class Backend(Protocol):
     @property
     def claims(self) -> ResourceClaims:
         """The resource claims."""
+
+    @property
+    def accounts(self) -> Accounts:
+        """The accounts."""
 
     @property
     def queue(self) -> WorkQueue:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from roost.testing.contract import (
+    AccountsContract,
     ApprovalsContract,
     ArtifactsContract,
     AttemptsContract,
@@ -63,6 +64,11 @@ class TestIndex(IndexContract):
 @pytest.mark.slow
 class TestClaims(ClaimsContract):
     pass
+
+
+@pytest.mark.slow
+class TestAccounts(AccountsContract):
+    """See `AccountsContract`."""
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 from roost.storage.local import open_local
 from roost.storage.ports import Backend
 from roost.testing.contract import (
+    AccountsContract,
     ApprovalsContract,
     ArtifactsContract,
     AttemptsContract,
@@ -74,6 +75,10 @@ class TestIndex(IndexContract):
 
 class TestClaims(ClaimsContract):
     pass
+
+
+class TestAccounts(AccountsContract):
+    """See `AccountsContract`."""
 
 
 class TestLimits(LimitsContract):

@@ -7,6 +7,7 @@ import pytest
 from roost.storage.memory import MemoryBackend
 from roost.storage.ports import Backend
 from roost.testing.contract import (
+    AccountsContract,
     ApprovalsContract,
     ArtifactsContract,
     AttemptsContract,
@@ -64,6 +65,10 @@ class TestIndex(IndexContract):
 
 class TestClaims(ClaimsContract):
     pass
+
+
+class TestAccounts(AccountsContract):
+    """See `AccountsContract`."""
 
 
 class TestLimits(LimitsContract):

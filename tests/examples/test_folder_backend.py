@@ -14,6 +14,7 @@ from examples.folder_backend import Folder, FolderBackend
 from roost.storage.ports import Backend
 from roost.testing import contract
 from roost.testing.contract import (
+    AccountsContract,
     ApprovalsContract,
     ArtifactsContract,
     AttemptsContract,
@@ -79,6 +80,11 @@ class TestIndex(IndexContract):
 
 class TestClaims(ClaimsContract):
     pass
+
+
+@pytest.mark.soak
+class TestAccounts(AccountsContract):
+    """See `AccountsContract`."""
 
 
 @pytest.mark.soak

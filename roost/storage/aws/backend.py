@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from roost.clock import Clock, SystemClock, SystemIds
 from roost.config import AwsSettings
+from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.admin import default_bucket
 from roost.storage.aws.artifacts import AwsArtifacts
 from roost.storage.aws.claims import AwsClaims
@@ -31,7 +32,8 @@ class AwsBackend:
         self.aws = aws
         self.url = f"aws:{aws.names.stack}"
         self.index = AwsIndex(aws)
-        self.journal = AwsJournal(aws, self.index, in_flight=appends_in_flight)
+        self.accounts = AwsAccounts(aws)
+        self.journal = AwsJournal(aws, self.index, self.accounts, in_flight=appends_in_flight)
         self.claims = AwsClaims(aws)
         self.queue = AwsQueue(aws)
         self.artifacts = AwsArtifacts(aws)

@@ -28,8 +28,9 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from roost.errors import StorageUnavailable
-from roost.journal.entries import Entry, IndexRow
+from roost.journal.entries import Entry
 from roost.journal.projection import project
+from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.items import day_of, mark_key
@@ -57,9 +58,10 @@ class Expiry:
         tail: reads the last entry of a journal.
     """
 
-    def __init__(self, aws: Aws, index: AwsIndex, tail: Tail) -> None:
+    def __init__(self, aws: Aws, index: AwsIndex, accounts: AwsAccounts, tail: Tail) -> None:
         self._aws = aws
         self._index = index
+        self._accounts = accounts
         self._tail = tail
         self._journal_table = Table(aws, aws.names.journal)
         self._index_table = Table(aws, aws.names.index)
@@ -88,8 +90,8 @@ class Expiry:
         if tail is None or tail.position != position or not tail.control.state.is_terminal:
             return False
         await self._index.put(replace(project(tail), due_at=None))
-        row = await self._ended(work_id, inf)
-        return row is not None and await self._delete(row)
+        ended = await self._ended(work_id, inf)
+        return ended is not None and await self._delete(ended)
 
     async def _expire_day(self, day: int, ended_before: float, limit: int) -> list[str]:
         """Delete what a day's marks lead to, up to `limit`; gives the work ids."""
@@ -101,9 +103,9 @@ class Expiry:
                 break
             work_ids = dict.fromkeys(item["work"]["S"] for item in found)
             ended = await gather(self._ended(work_id, ended_before) for work_id in work_ids)
-            rows = [row for row in ended if row is not None][: limit - len(gone)]
-            deleted = await gather(self._delete(row) for row in rows)
-            gone += [row.work_id for row, is_deleted in zip(rows, deleted, strict=True) if is_deleted]
+            tails = [tail for tail in ended if tail is not None][: limit - len(gone)]
+            deleted = await gather(self._delete(tail) for tail in tails)
+            gone += [tail.work_id for tail, is_deleted in zip(tails, deleted, strict=True) if is_deleted]
         return gone
 
     async def _marks(self, day: int, limit: int) -> list[Item]:
@@ -132,22 +134,23 @@ class Expiry:
         }
         return Partition(self._journal_table, arguments)
 
-    async def _ended(self, work_id: str, ended_before: float) -> IndexRow | None:
-        """The row of a work item, if it says what its journal says: that it ended long ago."""
+    async def _ended(self, work_id: str, ended_before: float) -> Entry | None:
+        """The last entry of a work item, if its row says what that says: that it ended long ago."""
         row = await self._index.get(work_id)
         if row is None or not row.state.is_terminal or row.since >= ended_before:
             return None
         tail = await self._tail(work_id)
         if tail is None or tail.position != row.position or not tail.control.state.is_terminal:
             return None
-        return row
+        return tail
 
-    async def _delete(self, row: IndexRow) -> bool:
+    async def _delete(self, tail: Entry) -> bool:
         """Mark the row, delete the journal up to its last entry, then that and the row together.
 
         Until then both the row and the last entry's mark lead the next look here, and the id
         is not free. Returns False if the work came back to life.
         """
+        row, control = project(tail), tail.control
         condition = {
             "ConditionExpression": "#position = :position",
             "ExpressionAttributeNames": {"#position": "position"},
@@ -169,6 +172,8 @@ class Expiry:
         for start in range(0, len(positions), _DELETES_MAX):
             batch = positions[start : start + _DELETES_MAX]
             await self._delete_entries([{**key, "position": {"N": str(number)}} for number in batch])
+        if control.account or control.is_daily:
+            await self._accounts.forget(row.work_id, control.account)
         last = {**key, "position": {"N": str(row.position)}}
         actions = [
             {"Delete": {"TableName": self._index_table.name, "Key": key, **condition}},

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from roost.errors import StorageCorrupt
 from roost.journal.entries import Entry
 from roost.journal.projection import project
+from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.expiry import Expiry
 from roost.storage.aws.feed import Feed
@@ -37,13 +38,13 @@ class AwsJournal:
         in_flight: see `AwsSettings.appends_in_flight`.
     """
 
-    def __init__(self, aws: Aws, index: AwsIndex, *, in_flight: int) -> None:
+    def __init__(self, aws: Aws, index: AwsIndex, accounts: AwsAccounts, *, in_flight: int) -> None:
         self._aws = aws
         self._index = index
         self._puts = Puts(aws)
         self._group = GroupCommit(self._puts, in_flight)
         self._feed = Feed(aws, index, self.read)
-        self._expiry = Expiry(aws, index, self.tail)
+        self._expiry = Expiry(aws, index, accounts, self.tail)
         self._table = Table(aws, aws.names.journal)
 
     # --- append --------------------------------------------------------------

@@ -104,7 +104,7 @@ class Lines:
 
     async def read(self, work_id: str, resources: Sequence[str]) -> tuple[list[Head], Having]:
         """Resources of a work item's namespace, in the order given, and what it has; in one call."""
-        subject = _work_subject(work_id)
+        subject = work_subject(work_id)
         heads, found = await self._read(work_id, resources, _key(subject, _CLAIMS))
         return heads, _having_of(subject, found.get(subject))
 
@@ -123,7 +123,7 @@ class Lines:
 
     async def having(self, work_id: str) -> Having:
         """What a work item has."""
-        subject = _work_subject(work_id)
+        subject = work_subject(work_id)
         answer = await self._table.call("get_item", Key=_key(subject, _CLAIMS), ConsistentRead=True)
         return _having_of(subject, answer.get("Item"))
 
@@ -210,7 +210,8 @@ def _resource_subject(namespace: str, resource: str) -> str:
     return f"{namespace}{NAMESPACE_MARK}r#{resource}"
 
 
-def _work_subject(work_id: str) -> str:
+def work_subject(work_id: str) -> str:
+    """The partition of what a work item has."""
     namespace = namespace_of(work_id)
     return f"{namespace}{NAMESPACE_MARK}w#{work_id.removeprefix(namespace + NAMESPACE_MARK)}"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from roost.clock import Clock, SystemClock
 from roost.errors import RoostError, StorageError
 from roost.storage.local import schema
+from roost.storage.local.accounts import LocalAccounts
 from roost.storage.local.artifacts import LocalArtifacts
 from roost.storage.local.claims import LocalClaims
 from roost.storage.local.index import LocalIndex
@@ -43,6 +44,7 @@ class LocalBackend:
         self.journal = LocalJournal(path, self._writer, self._reader)
         self.index = LocalIndex(path, self._writer, self._reader)
         self.claims = LocalClaims(path, self._writer, self._reader)
+        self.accounts = LocalAccounts(path, self._writer, self._reader)
         self.queue = LocalQueue(path, self._writer, self._reader, self._bell, clock)
         self.artifacts = LocalArtifacts(directory / "artifacts")
 

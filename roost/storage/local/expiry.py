@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from roost.models import State
+from roost.storage.local import accounts
 
 _ENDED_STATES = ", ".join(f"'{state.value}'" for state in State if state.is_terminal)
 _HAS_ENDED = f"""
@@ -31,6 +32,7 @@ def purge_one(db: sqlite3.Connection, work_id: str, position: int) -> bool:
     found = db.execute(_PURGE, (work_id, position, float("inf"))).fetchall()
     if found:
         db.execute("DELETE FROM journal WHERE work = ?", found[0])
+        accounts.forget(db, work_id)
     return bool(found)
 
 
@@ -46,5 +48,6 @@ def delete_ended(db: sqlite3.Connection, works: Sequence[int], ended_before: flo
         found = db.execute(_DELETE, (work, ended_before)).fetchall()
         if found:
             db.execute("DELETE FROM journal WHERE work = ?", (work,))
+            accounts.forget(db, found[0][0])
             gone.append(found[0][0])
     return gone

@@ -131,6 +131,20 @@ CREATE TABLE resource_limits (
     paced_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX waiters_by_work ON waiters (work_id);
+
+-- Accounts: what families (root) and namespaces in a day (day; else -1) have used up, by name;
+-- what operators allow them; and up to which position each work item was charged.
+CREATE TABLE accounts (
+    namespace TEXT NOT NULL, root TEXT NOT NULL, day INTEGER NOT NULL, name TEXT NOT NULL,
+    spent REAL NOT NULL,
+    PRIMARY KEY (namespace, root, day, name)
+) WITHOUT ROWID;
+CREATE INDEX accounts_by_root ON accounts (root);
+CREATE TABLE account_limits (
+    namespace TEXT NOT NULL, root TEXT NOT NULL, day INTEGER NOT NULL, limits TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (namespace, root, day)
+) WITHOUT ROWID;
+CREATE TABLE charged (work_id TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 """
 
 

@@ -11,6 +11,7 @@ A backend is done when this suite is green on it. Bind it in a test module of yo
     class TestJournal(JournalContract): ...
     class TestIndex(IndexContract): ...
     class TestClaims(ClaimsContract): ...
+    class TestAccounts(AccountsContract): ...
     class TestQueue(QueueContract): ...
     class TestArtifacts(ArtifactsContract): ...
     class TestBackend(BackendContract): ...
@@ -28,6 +29,7 @@ that. It needs pytest, pytest-asyncio and hypothesis.
 import pytest
 
 _MODULES = (
+    "accounts",
     "harness",
     "journal",
     "index",
@@ -55,6 +57,7 @@ _MODULES = (
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _MODULES))
 
 from roost.testing.clock import ManualClock  # noqa: E402  after the line that shows asserts in full
+from roost.testing.contract.accounts import AccountsContract  # noqa: E402
 from roost.testing.contract.approvals import ApprovalsContract  # noqa: E402
 from roost.testing.contract.artifacts import ArtifactsContract  # noqa: E402
 from roost.testing.contract.attempts import AttemptsContract  # noqa: E402
@@ -77,6 +80,7 @@ from roost.testing.contract.queue import QueueContract  # noqa: E402
 from roost.testing.contract.signals import SignalsContract  # noqa: E402
 
 __all__ = [
+    "AccountsContract",
     "ApprovalsContract",
     "ArtifactsContract",
     "AttemptsContract",

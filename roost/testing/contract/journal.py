@@ -19,6 +19,7 @@ from roost.journal.entries import (
     ChildEnded,
     Claimed,
     Committed,
+    DailySet,
     Deferred,
     Encoding,
     Enqueued,
@@ -83,6 +84,8 @@ def every_kind() -> list[Entry]:
             parent=Parent("p", 3, "third"),
             fork=Fork("f", 7),
             budget=(("steps", 10.0), ("usd", 2.5)),
+            account="root",
+            family_budget=(("usd", 9.0),),
             engine_version="v6",
             cause=Cause("c", 9, "nightly", 2),
             turn=Turn("talk", 0, True),
@@ -104,10 +107,10 @@ def every_kind() -> list[Entry]:
         Body(Encoding.DELTA, b"\x00\xff", base=0, depth=1),
     )
     add(AttemptFailed(error, AT + 90, 1.5))
-    add(Claimed("worker-2", AT + 120))
+    add(Claimed("worker-2", AT + 120, is_daily=True))
     add(Deferred(AT + 130, "not yet"))
     add(Claimed("worker-3", AT + 150))
-    add(Blocked(("other", "third")))
+    add(Blocked(("other", "third"), AT + 99, ("gpu",), "budget used up"))
     add(Claimed("worker-4", AT + 180))
     add(Released("draining"))
     add(Claimed("worker-5", AT + 210))
@@ -122,6 +125,7 @@ def every_kind() -> list[Entry]:
     add(Settled(5))
     add(Resumed("go on"))
     add(BudgetSet((("usd", 5.0),), "more"))
+    add(BudgetSet((("usd", 5.0),), "for all", is_family=True))
     add(CancelRequested("enough", AT + 600))
     add(Cancelled("enough", fires=(fire,)))
     add(Retried("again", 5, engine_version="v7"))
@@ -139,7 +143,8 @@ def of_lines() -> list[Entry]:
     entries.append(follow(entries[-1], TurnTaken("x", 7)))
     entries.append(follow(entries[-1], TurnEnded((("w", 0),))))
     entries += [_begins("key", bound, body), _begins("switches", Switched("lane:low", True, "why"), body)]
-    return [*entries, follow(entries[-1], Switched("lane:low", False, "fixed"))]
+    entries.append(follow(entries[-1], Switched("lane:low", False, "fixed")))
+    return [*entries, follow(entries[-1], DailySet("team", (("usd", 5.0),), "enough"))]
 
 
 def _begins(work_id: str, event: TurnTaken | KeyBound | Switched, body: Body) -> Entry:

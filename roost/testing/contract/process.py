@@ -83,6 +83,7 @@ class Process:
     Args:
         engine: the one that it has.
         ahead_seconds: how far its clock is ahead of the queue's.
+        settings: None: those of the tests.
     """
 
     def __init__(
@@ -93,10 +94,11 @@ class Process:
         name: str = "worker",
         *,
         ahead_seconds: float = 0.0,
+        settings: CoreSettings | None = None,
     ) -> None:
         clock = Shifted(harness.clock, ahead_seconds) if ahead_seconds else harness.clock
         self.lease_seconds = 4 * harness.time_step_seconds
-        settings = CoreSettings(
+        settings = settings or CoreSettings(
             lease_seconds=self.lease_seconds,
             wait_seconds=harness.time_step_seconds * 10,
             approvals=Signer(("the secret of the tests",)),
