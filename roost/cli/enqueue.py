@@ -73,6 +73,12 @@ def enqueue(
         list[str] | None,
         typer.Option("--label", metavar="NAME=VALUE", help="To find it by; repeatable."),
     ] = None,
+    family_budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--family-budget", metavar="NAME=N", help="The same for it and all that comes of it, together."
+        ),
+    ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option("--idempotency-key", metavar="KEY", help="The same key gives the same work item."),
@@ -113,7 +119,8 @@ def enqueue(
 
     A line of --file is an object with `payload` and, where wanted, `engine`, `resources`,
     `capacities` (an object of whole numbers), `resource_scope`, `delay`, `priority`,
-    `deadline`, `budget` (an object of numbers), `labels` (of texts), `idempotency_key`, `idempotency_time`,
+    `deadline`, `budget` and `family_budget` (objects of numbers), `labels` (of texts),
+    `idempotency_key`, `idempotency_time`,
     `conversation`, `if_busy` and `work_id`. All lines are checked before any is stored.
 
     Examples:
@@ -136,6 +143,7 @@ def enqueue(
                 "--deadline": deadline,
                 "--budget": budget,
                 "--label": label,
+                "--family-budget": family_budget,
                 "--idempotency-key": idempotency_key,
                 "--work-id": work_id,
                 "--conversation": conversation,
@@ -154,6 +162,7 @@ def enqueue(
             "deadline": deadline,
             "budget": amounts(budget or [], "--budget"),
             "labels": dict(_label(text) for text in label or []),
+            "family_budget": amounts(family_budget or [], "--family-budget"),
             "idempotency_key": idempotency_key,
             "work_id": work_id,
             "conversation": conversation,
@@ -342,6 +351,7 @@ def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> 
         deadline_at=None if deadline is None else times.instant(str(deadline), now, "deadline"),
         budget=fields.get("budget") or {},
         labels=labels,
+        family_budget=fields.get("family_budget") or {},
         idempotency_key=fields.get("idempotency_key"),
         work_id=fields.get("work_id"),
         **_of_conversation(fields),

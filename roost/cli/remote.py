@@ -261,6 +261,7 @@ class RemoteClient:
             "priority": work.priority,
             "labels": dict(work.labels),
             "budget": dict(work.budget),
+            "family_budget": dict(work.family_budget),
             "deadline_at": work.deadline_at,
             "work_id": work.work_id,
             "capacities": dict(work.capacities),
@@ -364,6 +365,10 @@ class RemoteClient:
             case _:
                 body = {"change": "open"}
         await self._post("/resources/limits", {"resource": resource, **body})
+
+    async def set_family_budget(self, work_id: str, limits: Mapping[str, float], reason: str) -> None:
+        body = {"limits": dict(limits), "reason": reason, "is_family": True}
+        await self._post(f"/work/{_segment(work_id)}/budget", body)
 
     async def evict(self, resource: str, work_id: str) -> None:
         await self._post("/resources/evict", {"resource": resource, "work_id": work_id})

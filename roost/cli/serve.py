@@ -173,6 +173,8 @@ async def _drain_when_idle(runtime: Runtime, worker: Worker, namespace: str) -> 
         else:
             left = {state: count for state, count in counts.items() if count and not _is_at_rest(state)}
             is_at_rest = left.keys() <= {State.WAITING} and not worker.sessions
+            if counts.get(State.PAUSED) and not left and await runtime.backend.queue.backlog():
+                left = {State.PAUSED: counts[State.PAUSED]}  # a raised budget may have sent for it
             if not left or (is_at_rest and was_at_rest) or await _is_schedules(runtime, left):
                 worker.drain()
                 return

@@ -132,6 +132,8 @@ def _without_verdict(event: Event, entry: Entry) -> _Parts:
             )
         case Blocked():
             what = f"held by {', '.join(event.by)}" if event.by else f"its turn: {', '.join(event.limited)}"
+            if event.over:
+                return "paused", "paused", "parked", "", event.over, None
             return "blocked", "blocked", "blocked", "", what, None
         case Released():
             return "key", "", "released", "", event.reason, None
@@ -153,7 +155,8 @@ def _from_outside(event: Event) -> _Parts:
         case Paused() | Resumed():
             return "paused", "paused", event.kind.value, "", event.reason, None
         case BudgetSet():
-            return "key", "", "budget set", _amounts(event.budget), event.reason, None
+            whose = "budget of the family set" if event.is_family else "budget set"
+            return "key", "", whose, _amounts(event.budget), event.reason, None
         case TurnGiven():
             return "running", "", "its turn", "", "in its conversation", None
         case Switched():
@@ -186,6 +189,8 @@ def _enqueued(event: Enqueued, at: float) -> str:
         parts.append(f"conversation {event.conversation}")
     if event.budget:
         parts.append(f"budget {_amounts(event.budget)}")
+    if event.family_budget:
+        parts.append(f"budget of the family {_amounts(event.family_budget)}")
     if event.idempotency_key is not None:
         parts.append(f"key {event.idempotency_key}")
     return " · ".join(parts)

@@ -352,12 +352,11 @@ def _resumed(control: Control, event: Resumed, position: int, at: float) -> Cont
 
 
 def _budget_set(control: Control, event: BudgetSet, position: int, at: float) -> Control:
-    if control.state.is_terminal and not event.is_family:
-        raise InvalidTransition(control.state, event.kind)
     if event.is_family:  # its effect sets them, and wakes who is parked for them
         return replace(control, position=position)
     limits = tuple(sorted((dict(control.budget) | dict(event.budget)).items()))
-    return _go_on(replace(control, position=position, budget=limits), position, at)
+    after = replace(control, position=position, budget=limits)
+    return after if control.state.is_terminal else _go_on(after, position, at)
 
 
 def _settled(control: Control, event: Settled, position: int, at: float) -> Control:

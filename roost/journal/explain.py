@@ -181,6 +181,8 @@ def _on_hold(facts: Facts) -> Explanation | None:
     if over := breach(control):
         text = f"It is on hold, {over}, until somebody raises the budget."
         return Explanation(Cause.OVER_BUDGET, text, NOBODY, control.deadline_at)
+    if control.over:
+        return _over(control)
     if control.turn is not None and not control.turn.is_given:
         text = "It waits for its turn: work that came before it in its conversation has not ended."
         return Explanation(Cause.TURN, text, NOBODY, control.deadline_at)
@@ -188,6 +190,14 @@ def _on_hold(facts: Facts) -> Explanation | None:
         text = f"Its engine or lane is paused ({facts.switch}) until somebody resumes that."
         return Explanation(Cause.PAUSED, text, NOBODY, control.deadline_at)
     return None
+
+
+def _over(control: Control) -> Explanation:
+    """Parked for a budget of its family or of the day."""
+    text = f"It is on hold, {control.over}, until somebody raises it"
+    if control.is_daily and not control.over.startswith("budget of the family"):
+        return Explanation(Cause.OVER_BUDGET, f"{text}, or a new day begins (UTC).", NOBODY, control.wake_at)
+    return Explanation(Cause.OVER_BUDGET, f"{text}.", NOBODY, control.deadline_at)
 
 
 def _scheduled(facts: Facts) -> Explanation:

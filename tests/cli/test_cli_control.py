@@ -114,6 +114,27 @@ def test_a_budget_parks_and_more_lets_go_on(roost: Roost) -> None:
     assert state(roost, work_id) == "done"
 
 
+def test_budgets_of_a_family_and_of_a_day(roost: Roost) -> None:
+    work_id = roost.enqueue({"count": 4}, "--family-budget", "steps=2")
+    roost.work()
+    assert roost("budget", work_id, "--family", "--json").ok().document["steps"] == {
+        "spent": 2.0,
+        "limit": 2.0,
+    }
+    [row] = roost("list", "--state", "paused", "--json").ok().document["rows"]
+    assert row["reason"] == f"budget of the family of {work_id} used up: steps 2 of 2"
+    assert "until somebody raises it" in roost("explain", work_id).ok().out
+    roost("budget", work_id, "--family", "--set", "steps=50", "--reason", "worth it").ok()
+    roost.work()
+    assert state(roost, work_id) == "done"
+    assert roost("budget", "--day", "--json").ok().document == {}
+    assert roost("budget", "--day", "--set", "steps=7", "--json").ok().document == {
+        "steps": {"spent": 0.0, "limit": 7.0}
+    }
+    assert roost("budget", "--day", "--clear", "--json").ok().document == {}
+    assert roost("budget").code == roost("budget", work_id, "--day").code == 2
+
+
 def test_fork_and_diff(roost: Roost) -> None:
     work_id = roost.enqueue({"count": 3})
     roost.work()

@@ -26,7 +26,7 @@ from roost.core.worker import Worker
 from roost.engine import EngineRegistry, current_step
 from roost.errors import ConversationBusy, EnqueueConflict
 from roost.journal.claims import Ask, Owner, Want
-from roost.journal.entries import Cancelled
+from roost.journal.entries import Cancelled, Claimed, Released
 from roost.journal.limits import SetCapacity
 from roost.models import Child, Join, Lane, Snapshot, State, WaitFor, WorkItem
 from roost.names import IfBusy
@@ -170,6 +170,7 @@ async def prepare_work(runtime: Runtime) -> None:
         await client.enqueue("demo", {"does": does}, resources=("api",) if does == "close" else ())
     for _ in range(3):
         await client.enqueue("demo", {"does": "end"}, conversation="talk", if_busy=IfBusy.QUEUE)
+    await client.enqueue("demo", {"does": "end"}, family_budget={"steps": 99})
     await client.enqueue("other", {})
     await runtime.backend.queue.send([Message("unknown", 0)])
     late = await client.enqueue("demo", {}, delay_seconds=1000.0)
@@ -216,7 +217,18 @@ async def prepare_sweep(runtime: Runtime) -> str:
         await claims.acquire(Ask(owner, (Want("printer"),)), now=at, overtake_before=0.0)
     assert [call.work_id for call in await claims.release(owners[0], now=at)] == ["late"]
     await _die_in_an_end(runtime)
+    await _die_before_a_charge(runtime)
     return lost
+
+
+async def _die_before_a_charge(runtime: Runtime) -> None:
+    """Give a lease up as who dies before what the attempt has spent is charged."""
+    at = runtime.parts.clock.now()
+    spent = first("spent", at=at, account="spent", family_budget=(("usd", 9.0),))
+    entries = [spent, follow(spent, Claimed("dead", at), at=at)]
+    entries.append(follow(entries[-1], Released("gone", spent=(("usd", 1.0),)), at=at))
+    for entry in entries:
+        await runtime.backend.journal.append(entry, with_row=True)
 
 
 async def _die_in_an_end(runtime: Runtime) -> None:

@@ -205,9 +205,13 @@ class TestFile:
         await backend.journal.append_many([enqueued(f"w{number}", b"x" * 900) for number in range(100)])
         await backend.close()
         path = tmp_path / "roost.db"
+        with closing(sqlite3.connect(path)) as db:
+            sql = "SELECT rootpage FROM sqlite_master WHERE name IN ('journal', 'works')"
+            pages = [page for (page,) in db.execute(sql)]
         with path.open("r+b") as file:
-            file.seek(2 * 4096)  # page 1 is the schema, page 2 the table with its version
-            file.write(b"\xff" * (path.stat().st_size - 2 * 4096))
+            for page in pages:
+                file.seek((page - 1) * 4096)
+                file.write(b"\xff" * 4096)
         backend = await open_local(tmp_path)
         try:
             findings = {finding.name: finding for finding in await backend.check()}

@@ -34,6 +34,7 @@ async def enqueue_work(call: Call) -> Answer:
         work_id=body.work_id,
         labels=body.labels,
         budget=body.budget,
+        family_budget=body.family_budget,
         capacities=body.capacities,
         resource_scope=body.resource_scope,
         idempotency_seconds=body.idempotency_seconds,
@@ -93,7 +94,8 @@ async def fork_work(call: Call) -> Answer:
 
 async def set_budget(call: Call) -> Answer:
     body = call.body(asked.BudgetIn)
-    await call.client.set_budget(call.work_id, body.limits, body.reason)
+    set_it = call.client.set_family_budget if body.is_family else call.client.set_budget
+    await set_it(call.work_id, body.limits, body.reason)
     return await _stands(call)
 
 

@@ -82,6 +82,9 @@ class NewWork(In):
     budget: Annotated[
         dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(max_length=20)
     ] = {}
+    family_budget: Annotated[
+        dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(max_length=20)
+    ] = {}
     deadline_at: Annotated[float | None, Field(allow_inf_nan=False)] = None
     work_id: WorkId | None = None
     capacities: Annotated[
@@ -127,6 +130,7 @@ class BudgetIn(Act):
     limits: Annotated[
         dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1, max_length=20)
     ]
+    is_family: Annotated[bool, Field(description="They are those of its whole family.")] = False
 
 
 class ForkIn(Act):
