@@ -610,7 +610,7 @@ class Book(msgspec.Struct):
     day: int | None = None
     spent: Amounts = ()
     allowed: Amounts | None = None
-    allowed_at: float = 0.0
+    order: float = -1.0
 
 
 class FolderAccounts:
@@ -633,11 +633,11 @@ class FolderAccounts:
         with self._folder.transaction() as files:
             return [_balance(files, account) for account in accounts]
 
-    async def allow(self, account: Account, limits: Amounts, *, at: float) -> None:
+    async def allow(self, account: Account, limits: Amounts, *, order: float) -> None:
         with self._folder.transaction() as files:
             book = _book(files, account)
-            if book.allowed_at <= at:
-                files.put(_book_name(account), structs.replace(book, allowed=limits, allowed_at=at))
+            if book.order <= order:
+                files.put(_book_name(account), structs.replace(book, allowed=limits, order=order))
 
 
 def _charged_name(work_id: str) -> str:

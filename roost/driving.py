@@ -69,6 +69,7 @@ class _OwnQueue:
         self.journal = backend.journal
         self.index = backend.index
         self.claims = backend.claims
+        self.accounts = backend.accounts
         self.artifacts = backend.artifacts
         self.queue = queue
 

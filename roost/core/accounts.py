@@ -18,6 +18,7 @@ from roost.storage.ports import IndexQuery, Message
 log = logging.getLogger("roost.session")
 
 _PAGE = 200
+_ROOT_IS_GONE = float(1 << 40)  # above every position: its journal, which orders settings, has expired
 
 
 async def charge(parts: Parts, entry: Entry) -> Sequence[Balance]:
@@ -31,7 +32,9 @@ async def allow(parts: Parts, entry: Entry) -> None:
     assert isinstance(entry.event, BudgetSet)
     root = entry.control.account
     account = rules.Account(namespace_of(root), root)
-    await parts.backend.accounts.allow(account, entry.event.budget, at=entry.at)
+    is_at_root = entry.work_id == root
+    order = entry.position if is_at_root else _ROOT_IS_GONE + entry.at
+    await parts.backend.accounts.allow(account, entry.event.budget, order=order)
     await wake(parts, namespace_of(root))
 
 

@@ -216,8 +216,8 @@ class InstrumentedAccounts(_Calls):
     async def show(self, accounts: Sequence[Account]) -> Sequence[Balance]:
         return await self._call("balances", self._inner.show(accounts))
 
-    async def allow(self, account: Account, limits: Amounts, *, at: float) -> None:
-        await self._call("allow", self._inner.allow(account, limits, at=at))
+    async def allow(self, account: Account, limits: Amounts, *, order: float) -> None:
+        await self._call("allow", self._inner.allow(account, limits, order=order))
 
 
 class InstrumentedQueue(_Calls):

@@ -17,6 +17,11 @@ class MemoryAccounts:
         self._allowed: dict[Account, tuple[float, Amounts]] = {}
         self._charged: dict[str, int] = {}
 
+    @property
+    def spent(self) -> dict[Account, Amounts]:
+        """What each account was charged."""
+        return self._spent
+
     async def charge(self, charge: Charge) -> Sequence[Balance]:
         if charge.position > self._charged.get(charge.work_id, -1):
             self._charged[charge.work_id] = charge.position
@@ -43,9 +48,9 @@ class MemoryAccounts:
             for account in accounts
         ]
 
-    async def allow(self, account: Account, limits: Amounts, *, at: float) -> None:
-        if account not in self._allowed or self._allowed[account][0] <= at:
-            self._allowed[account] = at, limits
+    async def allow(self, account: Account, limits: Amounts, *, order: float) -> None:
+        if account not in self._allowed or self._allowed[account][0] <= order:
+            self._allowed[account] = order, limits
 
     def forget(self, work_id: str) -> None:
         """What was known of work that is deleted."""

@@ -286,8 +286,8 @@ class Accounts(Protocol):
     async def show(self, accounts: Sequence[Account]) -> Sequence[Balance]:
         """How accounts stand, in the order given; strongly consistent. Unknown ones are empty."""
 
-    async def allow(self, account: Account, limits: Amounts, *, at: float) -> None:
-        """Set the limits of an account as a whole; idempotent. The latest `at` of several stands."""
+    async def allow(self, account: Account, limits: Amounts, *, order: float) -> None:
+        """Set the limits of an account as a whole; idempotent. The highest `order` of several stands."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from .budgets import with_budgets
 from .limits import with_limits
 from .operators import with_operators
 from .plan import (
@@ -44,7 +45,7 @@ def draw(seed: int) -> Plan:
     """The plan of a seed."""
     plan = with_limits(draw_alone(seed), seed)
     plan = plan if seed % 2 else _with_families(plan, random.Random(f"family {seed}"))
-    return with_operators(plan, seed)
+    return with_budgets(with_operators(plan, seed), seed)
 
 
 def _with_families(plan: Plan, source: random.Random) -> Plan:

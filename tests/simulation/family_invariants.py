@@ -166,6 +166,8 @@ class _Scan:
                     undone = sorted(self._needy.get((origin.work_id, origin.position), ()))
                 case NotifyParent():
                     undone = self._unreported(origin)
+                case _:
+                    continue
             if undone:
                 self._miss(8, _at(origin), f"is done with, but not {effect}: {undone}")
 

@@ -15,8 +15,10 @@ from roost.journal.limits import Change, Open, SetRate
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.models import Lane
 from roost.storage.memory import MemoryBackend, MemoryClaims, MemoryIndex, MemoryJournal
+from roost.storage.memory_accounts import MemoryAccounts
 from roost.storage.ports import Delivery, Message, WorkQueue
 
+from .budgets import RecordingAccounts, Stands
 from .lines import Called, Denied, Granted, LineRecord, Stand, Voided
 from .plan import Plan
 
@@ -26,8 +28,14 @@ Strikes = Callable[[str, float], bool]
 class RecordingJournal(MemoryJournal):
     """Tells of each entry that was written; projects it into the index where the plan says so."""
 
-    def __init__(self, index: MemoryIndex, projects: bool, appended: Callable[[Entry], None]) -> None:
-        super().__init__(index)
+    def __init__(
+        self,
+        index: MemoryIndex,
+        accounts: MemoryAccounts,
+        projects: bool,
+        appended: Callable[[Entry], None],
+    ) -> None:
+        super().__init__(index, accounts)
         self._rows = index
         self._projects = projects
         self._appended = appended
@@ -199,9 +207,11 @@ class SharedBackend(MemoryBackend):
         strikes: Strikes,
         appended: Callable[[Entry], None],
         told: Callable[[LineRecord], None],
+        charged: Callable[[Stands], None],
     ) -> None:
         super().__init__(clock, inline_max_bytes=plan.inline_max_bytes)
         self.projects_on_append = plan.projects_on_append
-        self.journal = RecordingJournal(self.index, plan.projects_on_append, appended)
+        self.accounts = RecordingAccounts(charged)
+        self.journal = RecordingJournal(self.index, self.accounts, plan.projects_on_append, appended)
         self.claims: RecordingClaims = RecordingClaims(told)
         self.queue: FaultyQueue = FaultyQueue(self.queue, plan, source, strikes)  # type: ignore[assignment]

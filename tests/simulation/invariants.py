@@ -43,6 +43,9 @@ HOLDER_KINDS = frozenset(
 )
 """Kinds of entries that only the holder of the lease may write."""
 
+STILL_APPENDED = frozenset({Kind.CHILD_ENDED, Kind.SETTLED, Kind.BUDGET_SET})
+"""Kinds that outsiders append to work that has ended; they change neither state nor version."""
+
 TAKING_KINDS = frozenset({Kind.CLAIMED, Kind.EVICTED})
 """Kinds that take a lease from its holder: only once it has run out, by the taker's clock."""
 
@@ -315,7 +318,7 @@ def check_final(entries: Sequence[Entry]) -> list[Violation]:
         if before.control.state.is_terminal
         and after.event.kind is not Kind.RETRIED
         and (
-            after.event.kind not in (Kind.CHILD_ENDED, Kind.SETTLED)
+            after.event.kind not in STILL_APPENDED
             or (after.control.state, after.control.version) != (before.control.state, before.control.version)
         )
     ]

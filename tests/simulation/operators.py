@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from roost.core.client import Client
@@ -116,6 +117,10 @@ async def _act(world: World, client: Client, deed: PlannedDeed, fork_id: str) ->
             world.report.counts["forked"] += 1
         case "budget":
             await client.set_budget(work_id, {"steps": number}, "not so much")
+        case "family":
+            await client.set_family_budget(work_id, {"steps": number}, "so much for all of it")
+        case "day":
+            await client.set_daily_budget({"steps": 3 * number}, "a quiet day")
         case "engine_off":
             await client.pause_engine(ENGINE, "bad release")
         case "engine_on":
@@ -125,6 +130,9 @@ async def _act(world: World, client: Client, deed: PlannedDeed, fork_id: str) ->
 async def let_go(world: World, client: Client) -> None:
     """Let all go on that is on hold, and lift every budget."""
     await client.resume_engine(ENGINE, "at last")
+    await client.set_daily_budget({}, "no limit")
+    for work_id in {tail.control.account for tail in world.tails.values()} - {""}:
+        await world.outsider.attempt(partial(client.set_family_budget, work_id, {"steps": ENOUGH}, "at last"))
     for _ in range(_LET_GO_ROUNDS_MAX):
         live = [tail for tail in world.tails.values() if not tail.control.state.is_terminal]
         held = [

@@ -31,6 +31,7 @@ class PlannedWork:
     holds_for_life: bool = False
     cancel_after_seconds: float | None = None
     retry_after_seconds: float | None = None
+    family_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)

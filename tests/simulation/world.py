@@ -43,8 +43,8 @@ from roost.names import Scope
 from roost.storage.instrument import InstrumentedBackend
 from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, run
 
+from . import budgets, invariants, operator_invariants, operators
 from . import family_invariants as families
-from . import invariants, operator_invariants, operators
 from .families import draw
 from .faulty import SharedBackend
 from .invariants import Appended, Began, Effect, Ended, Record, Sent, Stepped, Violation
@@ -137,6 +137,7 @@ class World:
         self.random = random.Random(f"world {report.seed}")
         self.history = report.history
         self.lines: list[LineRecord] = []
+        self.charges: list[Record | budgets.Stands] = []  # the history, with what accounts said meanwhile
         self.tails: dict[str, Entry] = {}
         self.put: dict[str, bytes] = {}
         self.troubles: Counter[tuple[str, int, int]] = Counter()
@@ -171,6 +172,7 @@ class World:
             strikes=self._strikes_queue,
             appended=self._appended,
             told=self.lines.append,
+            charged=self._charged,
         )
         for slot in range(self.plan.worker_count):
             self.start(slot)
@@ -247,6 +249,8 @@ class World:
             *invariants.check_artifacts(self.put, await self._read_artifacts()),
             *invariants.check_reasons(self.history, EXPECTED_ERRORS),
             *self._check_lines(),
+            *budgets.check_charges(self.history, self.shared.accounts.spent),
+            *budgets.check_stops(self.charges),
         ]
         report.ended_seconds = self.now()
         report.digest = _digest(self.history)
@@ -342,10 +346,16 @@ class World:
             self.report.counts["took over"] += 1
         self.report.counts[entry.event.kind] += 1
         self.history.append(Appended(entry))
+        self.charges.append(self.history[-1])
         self.tails[entry.work_id] = entry
         if entry.control.state.is_terminal:
             self.lines.append(Over(entry.work_id, entry.position))
         self.note(f"{entry.work_id}@{entry.position} {entry.event} by {entry.actor} -> {entry.control.state}")
+
+    def _charged(self, stands: budgets.Stands) -> None:
+        self.report.counts["charged"] += 1
+        self.charges.append(stands)
+        self.note(str(stands))
 
     async def owners(self, work_id: str, resources: Iterable[str]) -> tuple[tuple[str, Owner | None], ...]:
         """A work item's claim on each resource, or else another's; does not yield: it is of this instant."""
@@ -364,6 +374,7 @@ class World:
         self.attempt_count += 1
         most = tuple((name, self._most(name)) for name in item.resources)
         self.history.append(Began(self.attempt_count, context.work_id, context.token, owners, most))
+        self.charges.append(self.history[-1])
         return self.attempt_count
 
     def script_of(self, item: WorkItem) -> tuple[tuple[Operation, ...], ...]:
@@ -461,7 +472,7 @@ class Process:
 
     def options_of(self, work: PlannedWork) -> dict[str, Any]:
         """Further options that a work item is enqueued with."""
-        return {}
+        return {"family_budget": {"steps": work.family_steps}} if work.family_steps else {}
 
     def _stopped(self, task: asyncio.Task[None]) -> None:
         if self.is_dead:

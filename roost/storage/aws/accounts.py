@@ -2,7 +2,7 @@
 
     subject                      part          what
     NAMESPACE/a#ROOT             sum#0 … #7    what of a family's account was charged by shard
-    NAMESPACE/a#ROOT             sum#limits    what an operator allows it, and when that was set
+    NAMESPACE/a#ROOT             sum#limits    what an operator allows it, and which setting that is
     NAMESPACE/d#0 … #7           sum#0 … #7    the same of a day of the namespace: the slot is the
                                                day modulo 8, and holds the newest such day
     NAMESPACE/w#WORK             charged       up to which position a work item was charged
@@ -136,18 +136,18 @@ class AwsAccounts:
                 sums.take(item)
         return Balance(account, sums.amounts, allowed)
 
-    async def allow(self, account: Account, limits: Amounts, *, at: float) -> None:
+    async def allow(self, account: Account, limits: Amounts, *, order: float) -> None:
         """See `ports.Accounts.allow`. One conditional write."""
         await self._table.write_if(
             "put_item",
             Item={
                 **_key(account, _LIMITS),
                 "limits": {"M": {name: _number(limit) for name, limit in limits}},
-                "at": _number(at),
+                "order": _number(order),
             },
-            ConditionExpression="attribute_not_exists(#at) OR #at <= :at",
-            ExpressionAttributeNames={"#at": "at"},
-            ExpressionAttributeValues={":at": _number(at)},
+            ConditionExpression="attribute_not_exists(#order) OR #order <= :order",
+            ExpressionAttributeNames={"#order": "order"},
+            ExpressionAttributeValues={":order": _number(order)},
         )
 
     async def forget(self, work_id: str, root: str) -> None:

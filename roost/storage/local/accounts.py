@@ -25,9 +25,9 @@ _DROP_DAYS = "DELETE FROM accounts WHERE namespace = ? AND root = '' AND day <= 
 _SPENT = "SELECT name, spent FROM accounts WHERE namespace = ? AND root = ? AND day = ? ORDER BY name"
 _ALLOWED = "SELECT limits FROM account_limits WHERE namespace = ? AND root = ? AND day = ?"
 _ALLOW = """
-    INSERT INTO account_limits (namespace, root, day, limits, at) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (namespace, root, day) DO UPDATE SET limits = excluded.limits, at = excluded.at
-    WHERE at <= excluded.at"""
+    INSERT INTO account_limits (namespace, root, day, limits, rank) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (namespace, root, day) DO UPDATE SET limits = excluded.limits, rank = excluded.rank
+    WHERE rank <= excluded.rank"""
 _limits = msgspec.json.Decoder(Amounts)
 
 
@@ -46,8 +46,8 @@ class LocalAccounts:
         with storage_errors(self._path):
             return _show(self._reader, accounts)
 
-    async def allow(self, account: Account, limits: Amounts, *, at: float) -> None:
-        values = (*_key(account), msgspec.json.encode(limits).decode(), at)
+    async def allow(self, account: Account, limits: Amounts, *, order: float) -> None:
+        values = (*_key(account), msgspec.json.encode(limits).decode(), order)
         await self._writer.submit(lambda db: db.execute(_ALLOW, values).rowcount)
 
 

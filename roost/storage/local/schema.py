@@ -141,7 +141,8 @@ CREATE TABLE accounts (
 ) WITHOUT ROWID;
 CREATE INDEX accounts_by_root ON accounts (root);
 CREATE TABLE account_limits (
-    namespace TEXT NOT NULL, root TEXT NOT NULL, day INTEGER NOT NULL, limits TEXT NOT NULL, at REAL NOT NULL,
+    namespace TEXT NOT NULL, root TEXT NOT NULL, day INTEGER NOT NULL, limits TEXT NOT NULL,
+    rank REAL NOT NULL,
     PRIMARY KEY (namespace, root, day)
 ) WITHOUT ROWID;
 CREATE TABLE charged (work_id TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;

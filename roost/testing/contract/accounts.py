@@ -13,7 +13,7 @@ from roost.journal.accounts import DAY_SECONDS, DAYS_KEPT, Account, Balance, Cha
 from roost.journal.entries import Amounts, Committed, Kind
 from roost.models import Child, Join, Snapshot, State, WaitFor, WorkItem
 from roost.storage.ports import Backend
-from roost.testing.contract.harness import AT, BackendHarness, Contract
+from roost.testing.contract.harness import BackendHarness, Contract
 from roost.testing.contract.process import Process, Scripted, check_done, counts_to
 
 FAMILY = Account("", "root")
@@ -64,9 +64,9 @@ class AccountsContract(Contract):
         kept = await backend.accounts.show(days[-DAYS_KEPT:])
         assert [one.spent for one in kept] == [(("usd", 1.0),)] * DAYS_KEPT
 
-    async def test_the_latest_limits_stand(self, backend: Backend) -> None:
-        for at, usd in ((AT, 5.0), (AT + 2, 9.0), (AT + 1, 7.0)):
-            await backend.accounts.allow(FAMILY, (("steps", 3.0), ("usd", usd)), at=at)
+    async def test_the_limits_of_the_highest_order_stand(self, backend: Backend) -> None:
+        for order, usd in ((0, 5.0), (7, 9.0), (2, 7.0)):
+            await backend.accounts.allow(FAMILY, (("steps", 3.0), ("usd", usd)), order=order)
         await backend.accounts.charge(charge(1, usd=1))
         limits: Amounts = (("steps", 3.0), ("usd", 9.0))
         assert await backend.accounts.show([FAMILY]) == [Balance(FAMILY, (("usd", 1.0),), limits)]
