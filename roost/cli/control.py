@@ -272,6 +272,7 @@ def purge(
     why: acting.Why = None,
     older_than: acting.OlderThan = None,
     where: acting.Where = None,
+    reason: acting.Reason = "",
     dry_run: acting.DryRun = False,
     yes: acting.Yes = False,
     as_json: options.Json = False,
@@ -280,6 +281,7 @@ def purge(
     config: options.Config = None,
 ) -> None:
     """Delete work that ended, with its history. Forks of it keep what they began from.
+    Who, when and why is kept: `roost audit`.
 
     Examples:
 
@@ -290,9 +292,9 @@ def purge(
     from roost.core.bulk import Action
 
     async def one(client: Client, work_id: str) -> None:
-        await client.purge(work_id)
+        await client.purge(work_id, reason)
 
-    deed = Deed(Action.PURGE, "", one, None, dry_run, yes, as_json)
+    deed = Deed(Action.PURGE, reason, one, None, dry_run, yes, as_json)
     chosen = Filter(state, engine, prefix, label, why, older_than, where)
     _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
 

@@ -185,6 +185,7 @@ def drop(
     engine: acting.EngineOption = None,
     why: acting.Why = None,
     older_than: acting.OlderThan = None,
+    reason: acting.Reason = "",
     dry_run: acting.DryRun = False,
     yes: acting.Yes = False,
     as_json: options.Json = False,
@@ -203,8 +204,8 @@ def drop(
     from roost.core.bulk import Action
 
     async def one(client: Client, work_id: str) -> None:
-        await client.purge(work_id)
+        await client.purge(work_id, reason)
 
-    deed = Deed(Action.PURGE, "", one, None, dry_run, yes, as_json)
+    deed = Deed(Action.PURGE, reason, one, None, dry_run, yes, as_json)
     chosen = Filter(State.FAILED, engine, None, None, why, older_than)
     _acts("drop", work_ids, chosen, messages, deed, options.settings_of(storage, home, config))

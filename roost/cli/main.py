@@ -10,6 +10,7 @@ import typer
 
 from roost.cli import (
     artifacts,
+    audit,
     aws,
     checks,
     control,
@@ -60,6 +61,7 @@ app.command()(control.fork)
 app.command()(control.budget)
 app.command()(control.purge)
 app.command()(move.move)
+app.command()(audit.audit)
 app.add_typer(operations.app, name="operations")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(artifacts.app, name="artifacts")

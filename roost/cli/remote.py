@@ -302,8 +302,8 @@ class RemoteClient:
     async def approve(self, token: str, data: Any = None, actor: str | None = None) -> Sent:
         return _sent(await self._post("/approve", {"token": token, "data": data, "by": actor}))
 
-    async def purge(self, work_id: str) -> None:
-        await self._post(f"/work/{_segment(work_id)}/purge", {})
+    async def purge(self, work_id: str, reason: str = "") -> None:
+        await self._post(f"/work/{_segment(work_id)}/purge", {"reason": reason})
 
     async def bulk(
         self, action: Action, where: Where, reason: str, *, is_dry_run: bool = False
@@ -354,7 +354,7 @@ class RemoteClient:
         body = {"messages": [asdict(letter)], "send_again": is_sent_again}
         await self._post("/failed/messages", body)
 
-    async def change_resource(self, resource: str, change: Change) -> None:
+    async def change_resource(self, resource: str, change: Change, reason: str = "") -> None:
         match change:
             case SetCapacity(capacity):
                 body: dict[str, Any] = {"change": "capacity", "capacity": capacity}
@@ -364,14 +364,15 @@ class RemoteClient:
                 body = {"change": "close", "until": until}
             case _:
                 body = {"change": "open"}
-        await self._post("/resources/limits", {"resource": resource, **body})
+        await self._post("/resources/limits", {"resource": resource, "reason": reason, **body})
 
     async def set_family_budget(self, work_id: str, limits: Mapping[str, float], reason: str) -> None:
         body = {"limits": dict(limits), "reason": reason, "is_family": True}
         await self._post(f"/work/{_segment(work_id)}/budget", body)
 
-    async def evict(self, resource: str, work_id: str) -> None:
-        await self._post("/resources/evict", {"resource": resource, "work_id": work_id})
+    async def evict(self, resource: str, work_id: str, reason: str = "") -> None:
+        body = {"resource": resource, "work_id": work_id, "reason": reason}
+        await self._post("/resources/evict", body)
 
 
 class RemoteArtifacts:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost import times
-from roost.cli import options
+from roost.cli import acting, options
 from roost.cli.output import NOT_FOUND, OK, plain, print_json, print_table, safe, say
 from roost.errors import InputError
 
@@ -143,6 +143,7 @@ def set_resource(
         str | None,
         typer.Option("--rate", metavar="N/TIME", help="So many steps may start in a time: 60/1m; or `none`."),
     ] = None,
+    reason: acting.Reason = "",
     storage: options.Storage = None,
     home: options.Home = None,
     config: options.Config = None,
@@ -166,7 +167,7 @@ def set_resource(
         changes.append(SetRate(None if rate == "none" else rate_of(rate)))
     if not changes:
         raise InputError("nothing to set", hint="Add --capacity N or --rate N/TIME.")
-    _apply(name, changes, storage, home, config)
+    _apply(name, changes, reason, storage, home, config)
 
 
 def _whole(text: str, what: str) -> int:
@@ -199,6 +200,7 @@ def close_resource(
         str | None,
         typer.Option("--for", metavar="TIME", help="So long: 30s, 5m. Without it, until it is opened."),
     ] = None,
+    reason: acting.Reason = "",
     storage: options.Storage = None,
     home: options.Home = None,
     config: options.Config = None,
@@ -218,12 +220,13 @@ def close_resource(
     def change(now: float) -> Change:
         return Close(FOREVER_AT if seconds is None else now + seconds, "an operator")
 
-    _apply(name, [change], storage, home, config)
+    _apply(name, [change], reason, storage, home, config)
 
 
 @app.command("open")
 def open_resource(
     name: NameArgument,
+    reason: acting.Reason = "",
     storage: options.Storage = None,
     home: options.Home = None,
     config: options.Config = None,
@@ -236,13 +239,14 @@ def open_resource(
     """
     from roost.journal.limits import Open
 
-    _apply(name, [Open()], storage, home, config)
+    _apply(name, [Open()], reason, storage, home, config)
 
 
 @app.command("evict")
 def evict_owner(
     name: NameArgument,
     work_id: options.WorkIdArgument,
+    reason: acting.Reason = "",
     storage: options.Storage = None,
     home: options.Home = None,
     config: options.Config = None,
@@ -258,19 +262,19 @@ def evict_owner(
     """
 
     async def use(runtime: Runtime) -> int:
-        await runtime.client.evict(name, work_id)
+        await runtime.client.evict(name, work_id, reason)
         return OK
 
     options.run(options.settings_of(storage, home, config), use)
 
 
-def _apply(name: str, changes: list[Any], storage: Any, home: Any, config: Any) -> None:
+def _apply(name: str, changes: list[Any], reason: str, storage: Any, home: Any, config: Any) -> None:
     """Make changes one after the other; those that depend on the time are functions of it."""
 
     async def use(runtime: Runtime) -> int:
         for change in changes:
             made = change(runtime.parts.clock.now()) if callable(change) else change
-            await runtime.client.change_resource(name, made)
+            await runtime.client.change_resource(name, made, reason)
         return OK
 
     options.run(options.settings_of(storage, home, config), use)

@@ -25,6 +25,7 @@ from roost.journal.entries import (
     Failed,
     KeyBound,
     Kind,
+    Noted,
     Paused,
     Recorded,
     Released,
@@ -138,7 +139,8 @@ def _without_verdict(event: Event, entry: Entry) -> _Parts:
         case Released():
             return "key", "", "released", "", event.reason, None
         case Evicted():
-            return "warn", "failed", "evicted", f"token {event.token}", f"{event.worker_id} went silent", None
+            why = event.reason or f"{event.worker_id} went silent"
+            return "warn", "failed", "evicted", f"token {event.token}", why, None
         case _:
             return _from_outside(event)
 
@@ -157,6 +159,8 @@ def _from_outside(event: Event) -> _Parts:
         case BudgetSet():
             whose = "budget of the family set" if event.is_family else "budget set"
             return "key", "", whose, _amounts(event.budget), event.reason, None
+        case Noted():
+            return "warn", "failed", "noted", "", event.text, None
         case TurnGiven():
             return "running", "", "its turn", "", "in its conversation", None
         case Switched():

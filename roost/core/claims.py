@@ -83,7 +83,7 @@ async def change(parts: Parts, resource: str, what: Change, *, namespace: str) -
     await wake(parts, called)
 
 
-async def evict(parts: Parts, resource: str, work_id: str, *, actor: str) -> None:
+async def evict(parts: Parts, resource: str, work_id: str, reason: str, *, actor: str) -> None:
     """Take a resource, and all else that it holds, away from an owner, be it alive or not.
 
     A lease under which it holds them ends: its worker can't commit any more, and the work
@@ -102,7 +102,7 @@ async def evict(parts: Parts, resource: str, work_id: str, *, actor: str) -> Non
             )
         tail = await parts.backend.journal.tail(work_id)
         if tail is not None and (lease := tail.control.lease) is not None:
-            event = Evicted(lease.token, lease.worker_id)
+            event = Evicted(lease.token, lease.worker_id, reason)
             if await outside.append(parts, tail, event, actor=actor) is None:
                 continue  # it moved on meanwhile
         await release(parts, replace(owners[0], scope=Scope.WORK))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from roost.core import bodies, claims, conversations, keys, new_work, outside, versions
+from roost.core import bodies, claims, conversations, deeds, keys, new_work, outside, versions
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.core.requests import Request
@@ -30,6 +30,7 @@ from roost.journal.entries import (
     Entry,
     IndexRow,
     KeyBound,
+    Operated,
 )
 from roost.journal.explain import NEEDS_WORKER, Explanation, Facts, explain
 from roost.journal.limits import Change, check_change
@@ -316,7 +317,11 @@ class Client(Talking):
         See `ports.Journal.feed`. The page may be shorter than what follows it.
         """
         page = await self._parts.backend.journal.feed(cursor, limit=limit, newest=newest)
-        ours = [entry for entry in page.entries if namespace_of(entry.work_id) == self._namespace]
+        ours = [
+            entry
+            for entry in page.entries
+            if namespace_of(entry.work_id) == self._namespace or deeds.is_of(entry.work_id, self._namespace)
+        ]
         return FeedPage(ours, page.cursor)
 
     async def history(self, work_id: str) -> Sequence[Version]:
@@ -374,23 +379,33 @@ class Client(Talking):
             limit=limit, resource=resource, namespace=self._namespace
         )
 
-    async def change_resource(self, resource: str, change: Change) -> None:
+    async def change_resource(self, resource: str, change: Change, reason: str = "") -> None:
         """Change the limits of a resource while it is in use; what is held stays held.
+
+        Args:
+            reason: why; kept with who and when, see `deeds`.
 
         Raises:
             InputError: the name or a number can't be taken.
         """
         check_name(resource, "resource")
         check_change(change)
+        await self._record(Operated("limits", resource, reason, deeds.describe(change)))
         await claims.change(self._parts, resource, change, namespace=self._namespace)
 
-    async def evict(self, resource: str, work_id: str) -> None:
+    async def evict(self, resource: str, work_id: str, reason: str = "") -> None:
         """Take a resource away from a work item, and with it all else that it holds.
+
+        Args:
+            reason: why; kept with who and when, see `deeds`, and in the work's history.
 
         Raises:
             ConflictError: it does not hold it.
         """
-        await claims.evict(self._parts, resource, self._whole(work_id), actor=self._actor)
+        work_id = self._whole(work_id)
+        await self._record(Operated("evict", resource, reason, work_id))
+        why = f"{resource} was taken away by {self._actor}{f': {reason}' if reason else ''}"[:500]
+        await claims.evict(self._parts, resource, work_id, why, actor=self._actor)
 
 
 def _canonical(value: Any) -> str:

@@ -11,9 +11,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from roost.core import accounts, bulk, forks, new_work, outside, switches, versions
+from roost.core import accounts, bulk, deeds, forks, new_work, outside, switches, versions
 from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.bulk import Action, Part
+from roost.core.deeds import Deed
 from roost.core.parts import Parts
 from roost.core.requests import Request
 from roost.core.where import Where
@@ -27,6 +28,7 @@ from roost.journal.entries import (
     Enqueued,
     Entry,
     Event,
+    Operated,
     Paused,
     Resumed,
     Retried,
@@ -255,6 +257,8 @@ class Operations:
         """
 
         act = partial(self._do, action, reason, by_seconds)
+        if action is Action.PURGE and not is_dry_run:
+            await self._record(Operated("purge", "all that match", reason, str(where)))
         run = bulk.Run(self._parts, action, where.within(self._namespace, self._whole), act)
         async for part in run.parts(cursor, is_dry_run=is_dry_run):
             yield part
@@ -263,6 +267,8 @@ class Operations:
         self, action: Action, ids: Sequence[str], reason: str, *, by_seconds: float | None = None
     ) -> Part:
         """Do the same to some work items; those that it can't be done to are skipped."""
+        if action is Action.PURGE and ids:
+            await self._record(Operated("purge", f"{len(ids)} work items", reason, " ".join(ids)))
         return await bulk.do(partial(self._do, action, reason, by_seconds), ids)
 
     async def _do(self, action: Action, reason: str, by_seconds: float | None, work_id: str) -> None:
@@ -276,7 +282,7 @@ class Operations:
             case Action.RETRY:
                 await self.retry(work_id, reason)
             case Action.PURGE:
-                await self.purge(work_id)
+                await self._purge(work_id)
 
     async def pause_engine(self, engine: str, reason: str) -> bool:
         """Let no work of an engine begin in this namespace, as soon as workers have swept once.
@@ -311,25 +317,48 @@ class Operations:
         found = await switches.Switches(self._parts).read()
         return [one for one in found if one.target.startswith(ours) or not one.target.startswith("engine:")]
 
-    async def purge(self, work_id: str) -> None:
+    async def purge(self, work_id: str, reason: str = "") -> None:
         """Delete work that has ended, with its history; what it spawned and forked stays.
+
+        Args:
+            reason: why; kept with who and when, see `deeds`.
 
         Raises:
             WorkNotFound: there is none of that id.
             ConflictError: it has not ended, or storage keeps it for its own order's sake.
         """
         work_id = self._whole(work_id)
+        await self._ended(work_id)
+        await self._record(Operated("purge", work_id, reason))
+        await self._purge(work_id)
+
+    async def _ended(self, work_id: str) -> Entry:
         tail = await self._tail(work_id)
         if not tail.control.state.is_terminal:
             raise ConflictError(
                 f"work item {work_id!r} is {tail.control.state}; only what has ended can be purged"
             )
+        return tail
+
+    async def _purge(self, work_id: str) -> None:
+        work_id = self._whole(work_id)
+        tail = await self._ended(work_id)
         if not await self._parts.backend.journal.purge(work_id, tail.position):
             raise ConflictError(
                 f"work item {work_id!r} can't be purged now",
                 hint="It moved on, or is the newest of all, which storage keeps; try again later.",
             )
         bulk.log_purged(work_id, self._actor)
+
+    async def deeds(self, *, limit: int = 100) -> list[Deed]:
+        """What operators did in this namespace that no work item's history tells, newest first.
+
+        Purges, evictions, limits of resources, pauses of engines and lanes, budgets of days.
+        """
+        return await deeds.read(self._parts, self._namespace, limit=limit)
+
+    async def _record(self, event: Operated) -> None:
+        await deeds.record(self._parts, self._namespace, event, actor=self._actor)
 
     async def dead_letters(self, *, limit: int = 100) -> list[DeadLetter]:
         """Messages that the work queue set aside; see `ports.WorkQueue.dead_letters`."""

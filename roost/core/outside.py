@@ -33,7 +33,17 @@ from roost.journal.effects import (
     TakeTurn,
     effects_of,
 )
-from roost.journal.entries import Body, CancelRequested, ChildEnded, Ending, Entry, Event, Kind, Settled
+from roost.journal.entries import (
+    Body,
+    CancelRequested,
+    ChildEnded,
+    Ending,
+    Entry,
+    Event,
+    Kind,
+    Noted,
+    Settled,
+)
 from roost.journal.projection import project
 from roost.models import State
 
@@ -228,7 +238,19 @@ async def _do(parts: Parts, origin: Entry, effect: Effect) -> None:
         case CancelChildren(reason=reason):
             await _cancel_children(parts, origin, reason)
         case FireTriggers():
-            await triggers.fire(parts, origin)
+            await _fire(parts, origin)
+
+
+async def _fire(parts: Parts, origin: Entry) -> None:
+    """Fire triggers; that one came to nothing is noted in the history of what ended, once."""
+    if text := await triggers.fire(parts, origin):
+        note = Noted(text)
+        await append_to(
+            parts,
+            origin.work_id,
+            lambda tail: None if tail.control.note == text else note,
+            actor=origin.actor,
+        )
 
 
 async def _spawn(parts: Parts, entry: Entry) -> None:

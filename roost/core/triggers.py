@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from roost import jsonio
@@ -17,7 +18,7 @@ from roost.core.parts import Parts
 from roost.errors import PayloadError
 from roost.journal.entries import AttemptFailed, Cause, Control, Ending, Enqueued, Entry, Failed, Fire
 from roost.models import Lane, WorkItem
-from roost.names import ID_MAX_CHARS, NAMESPACE_MARK
+from roost.names import ID_MAX_CHARS, NAMESPACE_MARK, REASON_MAX_CHARS
 from roost.rules import Trigger
 
 log = logging.getLogger("roost.triggers")
@@ -43,53 +44,55 @@ def triggered_id(work_id: str, position: int, trigger: str) -> str:
     return f"{namespace}{mark}{text}"
 
 
-async def fire(parts: Parts, entry: Entry) -> None:
-    """Enqueue what the triggers of an end make of it; again, if need be."""
+async def fire(parts: Parts, entry: Entry) -> str:
+    """Enqueue what the triggers of an end make of it; again, if need be.
+
+    Returns:
+        What of it came to nothing, and why; the same each time. Empty: nothing did.
+    """
     assert isinstance(entry.event, Ending)
     first = await parts.backend.journal.get(entry.work_id, 0)
     if first is None or not isinstance(first.event, Enqueued):
-        return  # expired meanwhile
+        return ""  # expired meanwhile
     depth = 1 if first.event.cause is None else first.event.cause.depth + 1
     if depth > DEPTH_MAX:
-        log.error(
-            "%s ended after %d triggers in a row; it fires no more",
-            entry.work_id,
-            depth - 1,
-            extra={"event": "trigger.too_deep", "work_id": entry.work_id},
-        )
-        return
+        return _failed(entry, [f"it ended after {depth - 1} triggers in a row, and fires no more"])
     ended = await _document(parts, entry, first)
-    new = [
-        made
-        for rule in entry.event.fires
-        if (made := await _made(parts, entry, rule, ended, depth)) is not None
-    ]
+    faults: list[str] = []
+    new: list[Entry] = []
+    for rule in entry.event.fires:
+        try:
+            made = await _made(parts, entry, rule, ended, depth)
+        except (ValueError, PayloadError) as error:
+            faults.append(f"trigger {rule.name} makes nothing of it: {error}")
+            continue
+        if made is not None:
+            new.append(made)
     for wanted, stands in zip(new, await new_work.store(parts, new), strict=True):
         if not isinstance(stands.event, Enqueued) or stands.event.cause != wanted.event.cause:  # type: ignore[union-attr]  # made above
-            log.error(
-                "trigger can't enqueue %s: other work has its id",
-                wanted.work_id,
-                extra={"event": "trigger.failed", "work_id": entry.work_id},
-            )
+            faults.append(f"a trigger can't enqueue {wanted.work_id}: other work has its id")
+    return _failed(entry, faults) if faults else ""
+
+
+def _failed(entry: Entry, faults: Sequence[str]) -> str:
+    text = "; ".join(faults)[:REASON_MAX_CHARS]
+    extra = {"event": "trigger.failed", "work_id": entry.work_id}
+    log.error("%s: %s", entry.work_id, text, extra=extra)
+    return text
 
 
 async def _made(parts: Parts, entry: Entry, rule: Fire, ended: dict[str, Any], depth: int) -> Entry | None:
-    """The first entry of what a trigger makes of an end; None if it makes nothing of it."""
+    """The first entry of what a trigger makes of an end; None if its condition is not met.
+
+    Raises:
+        ValueError: an expression can't be worked out.
+        PayloadError: what it gives is no payload.
+    """
     trigger = Trigger.model_construct(when=rule.when, payload=dict(rule.payload))
-    try:
-        payload = trigger.payload_of(ended)
-        if payload is None:
-            return None
-        raw = jsonio.dump(payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
-    except (ValueError, PayloadError) as error:
-        log.error(  # noqa: TRY400  the message says it all
-            "trigger %s makes nothing of the end of %s: %s",
-            rule.name,
-            entry.work_id,
-            error,
-            extra={"event": "trigger.failed", "work_id": entry.work_id},
-        )
+    payload = trigger.payload_of(ended)
+    if payload is None:
         return None
+    raw = jsonio.dump(payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
     work_id, lane = triggered_id(entry.work_id, entry.position, rule.name), Lane.of(rule.priority)
     now = parts.clock.now()
     event = Enqueued(

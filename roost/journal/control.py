@@ -36,6 +36,7 @@ from roost.journal.entries import (
     Failed,
     Kind,
     Lease,
+    Noted,
     Paused,
     Recorded,
     Released,
@@ -250,7 +251,8 @@ def _released(control: Control, event: Released, position: int, at: float) -> Co
 
 
 def _evicted(control: Control, event: Evicted, position: int, at: float) -> Control:
-    after = _leave(control, State.QUEUED, position, at, f"worker {event.worker_id} went silent")
+    why = event.reason or f"worker {event.worker_id} went silent"
+    after = _leave(control, State.QUEUED, position, at, why)
     return replace(after, interruptions=control.interruptions + 1)
 
 
@@ -359,6 +361,10 @@ def _budget_set(control: Control, event: BudgetSet, position: int, at: float) ->
     return after if control.state.is_terminal else _go_on(after, position, at)
 
 
+def _noted(control: Control, event: Noted, position: int, at: float) -> Control:
+    return replace(control, position=position, note=event.text)
+
+
 def _settled(control: Control, event: Settled, position: int, at: float) -> Control:
     left = tuple(waiting for waiting in control.outbox if waiting > event.up_to)
     return replace(control, position=position, outbox=left)
@@ -418,6 +424,7 @@ TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float]
     Kind.PAUSED: (_LIVE, _paused),  # stays, and is not run
     Kind.RESUMED: (_LIVE, _resumed),  # stays; from blocked -> queued
     Kind.BUDGET_SET: (_LIVE | _ENDED, _budget_set),  # stays; from blocked -> queued
+    Kind.NOTED: (_LIVE | _ENDED, _noted),  # stays
     Kind.SETTLED: (_LIVE | _ENDED, _settled),  # stays
     Kind.TURN_GIVEN: (_LIVE, _turn_given),  # stays, and may be run
 }

@@ -43,6 +43,8 @@ class Kind(StrEnum):
     KEY_BOUND = "key_bound"
     SWITCHED = "switched"
     DAILY_SET = "daily_set"
+    OPERATED = "operated"
+    NOTED = "noted"
 
 
 class ErrorInfo(Struct, frozen=True, omit_defaults=True):
@@ -311,11 +313,15 @@ class Released(Struct, frozen=True, omit_defaults=True):
 
 
 class Evicted(Struct, frozen=True, omit_defaults=True):
-    """Somebody who needs a resource found the lease over and its holder silent."""
+    """Somebody who needs a resource found the lease over and its holder silent.
+
+    Or an operator took it away, be the holder silent or not; then there is a `reason`.
+    """
 
     kind: ClassVar = Kind.EVICTED
     token: int
     worker_id: str
+    reason: str = ""
 
 
 class Failed(Struct, frozen=True, omit_defaults=True):
@@ -482,6 +488,23 @@ class TurnGiven(Struct, frozen=True, omit_defaults=True):
     kind: ClassVar = Kind.TURN_GIVEN
 
 
+class Operated(Struct, frozen=True, omit_defaults=True):
+    """In a journal of operators' deeds: what one is about to do, to what, and why."""
+
+    kind: ClassVar = Kind.OPERATED
+    what: str
+    target: str
+    reason: str = ""
+    details: str = ""
+
+
+class Noted(Struct, frozen=True, omit_defaults=True):
+    """Something about the work that its people should know; it changes nothing else."""
+
+    kind: ClassVar = Kind.NOTED
+    text: str
+
+
 class Settled(Struct, frozen=True, omit_defaults=True):
     """The effects of all entries up to `up_to` are known to be done."""
 
@@ -515,6 +538,8 @@ Event = (
     | KeyBound
     | Switched
     | DailySet
+    | Operated
+    | Noted
 )
 
 Ending = Committed | AttemptFailed | Failed | Cancelled
@@ -532,6 +557,7 @@ OUTSIDER_KINDS = frozenset(
         Kind.BUDGET_SET,
         Kind.SETTLED,
         Kind.TURN_GIVEN,
+        Kind.NOTED,
     }
 )
 """Kinds that somebody without the lease appends while it is held; the holder takes them in."""
@@ -613,6 +639,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
         switches: in the journal of switches, what is paused.
         daily: there, too: by namespace, what it may use up each day.
         reason: why it is in this state, for people.
+        note: what was noted last, since the last commit.
         turn: its turn in a conversation, if it is of one.
         line: of a conversation itself: who is in line, the one that has the turn first.
         bound: of an idempotency key itself: what it stands for.
@@ -654,6 +681,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     is_daily: bool = False
     over: str = ""
     reason: str = ""
+    note: str = ""
     engine_version: str | None = None
     turn: Turn | None = None
     line: tuple[Place, ...] = ()

@@ -118,7 +118,10 @@ def explain(facts: Facts) -> Explanation:
 def _ended(facts: Facts) -> Explanation:
     control = facts.control
     why = f": {control.reason}" if control.reason and control.state is not State.DONE else ""
-    text = f"It is {control.state} since {_ago(control.since, facts)}, at version {control.version}{why}."
+    note = f" Note: {control.note}." if control.note else ""
+    text = (
+        f"It is {control.state} since {_ago(control.since, facts)}, at version {control.version}{why}.{note}"
+    )
     return Explanation(Cause.ENDED, text, "It has ended: nothing follows.")
 
 

@@ -1,4 +1,4 @@
-"""Journals that are no work: the line of a conversation, and what an idempotency key stands for.
+"""Journals that are no work: lines of conversations, what keys stand for, what operators did.
 
 Nobody runs them; each is the one place in which its question is decided, by an append at
 a position that is free for one only. Their control state has an engine of its own, and is
@@ -18,6 +18,7 @@ from roost.journal.entries import (
     DailySet,
     KeyBound,
     Kind,
+    Operated,
     Place,
     Switch,
     Switched,
@@ -31,7 +32,8 @@ from roost.names import NAMESPACE_MARK, REASON_MAX_CHARS, Lane, State
 CONVERSATION_ENGINE = "roost.conversation"
 KEY_ENGINE = "roost.key"
 SWITCH_ENGINE = "roost.switches"
-ENGINES = frozenset({CONVERSATION_ENGINE, KEY_ENGINE, SWITCH_ENGINE})
+OPERATOR_ENGINE = "roost.operators"
+ENGINES = frozenset({CONVERSATION_ENGINE, KEY_ENGINE, SWITCH_ENGINE, OPERATOR_ENGINE})
 
 
 def _turn_taken(control: Control | None, event: TurnTaken, position: int, at: float) -> Control:
@@ -121,6 +123,14 @@ def _of_switches(control: Control, position: int, at: float) -> Control:
     )
 
 
+def _operated(control: Control | None, event: Operated, position: int, at: float) -> Control:
+    """Into a journal of operators' deeds, which expires some time after the last of them."""
+    created_at = at if control is None else control.created_at
+    return Control(
+        state=State.DONE, engine=OPERATOR_ENGINE, position=position, created_at=created_at, since=at
+    )
+
+
 def asks_again(turn: Turn | None, position: int) -> Turn | None:
     """Work of a conversation that is put back to life stands in line again."""
     return None if turn is None else replace(turn, asked_at=position, is_given=False)
@@ -133,6 +143,7 @@ TABLE: dict[Kind, tuple[frozenset[State | None], Callable[[Any, Any, int, float]
     Kind.TURN_ENDED: (_CONVERSATION, _turn_ended),  # -> waiting, done
     Kind.KEY_BOUND: (frozenset({None, State.DONE}), _key_bound),  # -> done
     Kind.SWITCHED: (_CONVERSATION | {None}, _switched),  # -> waiting, done
+    Kind.OPERATED: (frozenset({None, State.DONE}), _operated),  # -> done
     Kind.DAILY_SET: (_CONVERSATION | {None}, _daily_set),  # -> waiting, done
 }
 """What these journals meet, as `control.TABLE` has it for work; `settled` is in that one."""

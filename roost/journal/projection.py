@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from roost.journal import budget
 from roost.journal.entries import Control, Entry, IndexRow
-from roost.names import State
+from roost.names import REASON_MAX_CHARS, State
 
 MESSAGE_DELAY_MAX_SECONDS = 900.0  # Amazon SQS Developer Guide, "Message timers": 15 minutes
 SEND_EARLY_SECONDS = 60.0  # long sleepers: the sweeper sends this early, the rest is message delay
@@ -115,7 +115,7 @@ def project(entry: Entry) -> IndexRow:
         deadline_at=control.deadline_at,
         failures=control.failures,
         interruptions=control.interruptions,
-        reason=is_on_hold or control.reason,
+        reason=is_on_hold or control.reason or control.note[:REASON_MAX_CHARS],
         labels=control.labels,
         parent_id=control.parent.work_id if control.parent else None,
     )

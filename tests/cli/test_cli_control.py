@@ -78,10 +78,14 @@ def test_work_is_retried_from_a_version_and_purged(roost: Roost) -> None:
     assert (data["version"], data["data"]["count"]) == (7, 4)
     other = roost.enqueue()  # storage keeps the newest
     roost.work()
-    purged = roost("purge", work_id, "nobody", "--json")
+    purged = roost("purge", work_id, "nobody", "--reason", "too old", "--json")
     assert purged.code == 5
     assert purged.documents[0]["done"] == [work_id]
     assert purged.documents[0]["skipped"][0][0] == "nobody"
+    [deed] = roost("audit", "--json").ok().document
+    assert (deed["what"], deed["reason"]) == ("purge", "too old")
+    assert work_id in deed["details"] + deed["target"]
+    assert "too old" in roost("audit").ok().out
     assert roost("status", work_id).code == 3
     assert state(roost, other) == "done"
 

@@ -43,7 +43,7 @@ HOLDER_KINDS = frozenset(
 )
 """Kinds of entries that only the holder of the lease may write."""
 
-STILL_APPENDED = frozenset({Kind.CHILD_ENDED, Kind.SETTLED, Kind.BUDGET_SET})
+STILL_APPENDED = frozenset({Kind.CHILD_ENDED, Kind.SETTLED, Kind.BUDGET_SET, Kind.NOTED})
 """Kinds that outsiders append to work that has ended; they change neither state nor version."""
 
 TAKING_KINDS = frozenset({Kind.CLAIMED, Kind.EVICTED})

@@ -29,6 +29,7 @@ from roost.journal.entries import (
     Failed,
     Kind,
     Lease,
+    Noted,
     Paused,
     Recorded,
     Released,
@@ -73,6 +74,7 @@ EVENTS: list[Event] = [
     Resumed("go on"),
     BudgetSet((("usd", 1.0),), "more"),
     Settled(5),
+    Noted("a trigger came to nothing"),
     TurnGiven(),
 ]
 BY_KIND = {event.kind: event for event in EVENTS}
@@ -101,7 +103,8 @@ MOVES: dict[tuple[State | None, Kind], State] = {
     **{(state, Kind.PAUSED): state for state in (*IDLE, R)},
     **{(state, kind): state for state in (Q, S, W, R) for kind in (Kind.RESUMED, Kind.BUDGET_SET)},
     **{(B, kind): Q for kind in (Kind.RESUMED, Kind.BUDGET_SET)},  # it may have missed its turn
-    **{(state, Kind.SETTLED): state for state in (*IDLE, R, *ENDED)},
+    **{(state, Kind.BUDGET_SET): state for state in ENDED},  # of its family, which may go on
+    **{(state, kind): state for state in (*IDLE, R, *ENDED) for kind in (Kind.SETTLED, Kind.NOTED)},
     **{(state, Kind.TURN_GIVEN): state for state in (Q, S, W, R)},
     (B, Kind.TURN_GIVEN): Q,
 }

@@ -101,12 +101,12 @@ async def set_budget(call: Call) -> Answer:
 
 async def evict_owner(call: Call) -> Answer:
     body = call.body(asked.EvictIn)
-    await call.client.evict(body.resource, body.work_id)
+    await call.client.evict(body.resource, body.work_id, body.reason)
     return await _stands(call, body.work_id)
 
 
 async def purge_work(call: Call) -> Answer:
-    await call.client.purge(call.work_id)
+    await call.client.purge(call.work_id, call.body(asked.Act).reason)
     return Answer(given.Purged(work_id=call.work_id))
 
 

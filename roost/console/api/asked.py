@@ -146,7 +146,7 @@ class ForkIn(Act):
     work_id: WorkId | None = None
 
 
-class EvictIn(In):
+class EvictIn(Act):
     """From whom to take which resource."""
 
     resource: Annotated[str, Field(min_length=1, max_length=1024)]
@@ -182,7 +182,7 @@ class RateIn(In):
     period_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class LimitIn(In):
+class LimitIn(Act):
     """One change of a resource's limits; `capacity` and `rate` null take the limit away."""
 
     resource: Annotated[str, Field(min_length=1, max_length=1024)]

@@ -36,7 +36,7 @@ def _thrown(is_new: bool, woken: int = 0) -> Answer:
 
 async def set_limit(call: Call) -> Answer:
     body = call.body(asked.LimitIn)
-    await call.client.change_resource(body.resource, _change(body, call.principal.actor))
+    await call.client.change_resource(body.resource, _change(body, call.principal.actor), body.reason)
     found = await call.client.resources(body.resource)
     return Answer(given.Resources(resources=[given.resource_out(view) for view in found]))
 

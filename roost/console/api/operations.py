@@ -98,7 +98,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Delete it with its history",
         acting.purge_work,
         given.Purged,
-        body=asked.Nothing,
+        body=asked.Act,
     ),
     _act("/approve", "Answer an approval by its token", talking.approve, given.Sent, body=asked.Reply),
     # --- many ---------------------------------------------------------------

@@ -17,6 +17,8 @@ from roost.names import check_name, check_work_id
 NUMBER_MAX_CHARS = 9
 FOREVER = "for ever"
 
+_REASON = "on the console"
+
 
 async def resources(request: Request) -> Response:
     """`GET /resources`."""
@@ -44,7 +46,7 @@ async def set_limits(request: Request) -> Response:
     name = check_name(form.get("resource", ""), "resource")
     try:
         for change in _changes(form, desk.now, principal.actor):
-            await desk.client(principal).change_resource(name, change)
+            await desk.client(principal).change_resource(name, change, _REASON)
     except InputError as error:
         return await _limits_form(request, name, form, f"{error}. {error.hint}")
     desk.shared.forget()
@@ -122,7 +124,7 @@ async def evict(request: Request) -> Response:
     name = check_name(form.get("resource", ""), "resource")
     work_id = check_work_id(form.get("work_id", ""))
     try:
-        await desk.client(principal).evict(name, work_id)
+        await desk.client(principal).evict(name, work_id, _REASON)
     except ConflictError as error:
         return await _evict_form(request, name, work_id, f"{error}. {error.hint}")
     desk.shared.forget()

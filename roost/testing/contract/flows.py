@@ -9,6 +9,7 @@ from typing import Any
 from roost.core import schedules
 from roost.core.client import Client
 from roost.core.conversations import conversation_id
+from roost.core.outside import carry_out
 from roost.core.triggers import triggered_id
 from roost.engine import EngineRegistry
 from roost.engines.schedule import ScheduleEngine
@@ -111,6 +112,30 @@ class FlowsContract(Contract):
         row = await backend.index.get(work_id)
         assert row is not None
         assert (row.state, row.due_at) == (State.DONE, None)
+
+    async def test_a_trigger_that_comes_to_nothing_is_noted_in_the_history_once(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Scripted(counts_to(2)))
+        bad = Trigger(engine="demo", enqueue="other", payload={"n": "length(snapshot.data.n)"})
+        good = Trigger(engine="demo", enqueue="other", payload={})
+        triggers = {"bad": bad, "good": good}
+        process.parts = replace(process.parts, settings=replace(process.parts.settings, triggers=triggers))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        end = next(e for e in await process.entries(work_id) if e.control.state is State.DONE)
+        await carry_out(process.parts, end)
+        await harness.settle()
+        await Process(harness, backend, Scripted(finishes), ahead_seconds=600.0).sweeper.sweep()
+        notes = [e for e in await process.entries(work_id) if e.event.kind is Kind.NOTED]
+        assert len(notes) == 1
+        row = await backend.index.get(work_id)
+        assert row is not None
+        assert (row.state, row.due_at) == (State.DONE, None)
+        assert "trigger bad makes nothing of it" in row.reason
+        assert "trigger bad" in (await process.client.explain(work_id)).text
+        made = triggered_id(work_id, end.position, "good")
+        assert (await process.client.status(made)).item.triggered_by == (work_id, "good")
 
     async def test_schedule_enqueues_the_ticks_that_have_come(
         self, backend: Backend, harness: BackendHarness

@@ -31,6 +31,8 @@ from roost.journal.entries import (
     Fork,
     Join,
     KeyBound,
+    Noted,
+    Operated,
     Parent,
     Paused,
     Recorded,
@@ -123,6 +125,7 @@ def every_kind() -> list[Entry]:
     add(Paused("hold on"))
     add(ChildEnded("w.1-0", 0, State.FAILED), Body(Encoding.JSON, b"{}"))
     add(Settled(5))
+    add(Noted("a trigger came to nothing"))
     add(Resumed("go on"))
     add(BudgetSet((("usd", 5.0),), "more"))
     add(BudgetSet((("usd", 5.0),), "for all", is_family=True))
@@ -144,10 +147,11 @@ def of_lines() -> list[Entry]:
     entries.append(follow(entries[-1], TurnEnded((("w", 0),))))
     entries += [_begins("key", bound, body), _begins("switches", Switched("lane:low", True, "why"), body)]
     entries.append(follow(entries[-1], Switched("lane:low", False, "fixed")))
-    return [*entries, follow(entries[-1], DailySet("team", (("usd", 5.0),), "enough"))]
+    entries.append(follow(entries[-1], DailySet("team", (("usd", 5.0),), "enough")))
+    return [*entries, _begins("deeds", Operated("purge", "w", "old", "all of it"), None)]
 
 
-def _begins(work_id: str, event: TurnTaken | KeyBound | Switched, body: Body) -> Entry:
+def _begins(work_id: str, event: TurnTaken | KeyBound | Switched | Operated, body: Body | None) -> Entry:
     control = apply(None, event, position=0, at=AT)
     return Entry(work_id, 0, f"client/{work_id}/0", AT, "client", event, control, body)
 

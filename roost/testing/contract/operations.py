@@ -260,7 +260,9 @@ class OperationsContract(Contract):
             await process.client.purge(live)
         tail = await process.tail(gone)
         assert not await backend.journal.purge(gone, tail.position - 1)
-        await process.client.purge(gone)
+        await process.client.purge(gone, "too old")
+        [deed] = await process.client.deeds()
+        assert (deed.actor, deed.what, deed.target, deed.reason) == ("client", "purge", gone, "too old")
         assert await backend.journal.tail(gone) is None
         assert await backend.index.get(gone) is None
         assert not await backend.journal.purge(gone, tail.position)
