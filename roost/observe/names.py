@@ -316,7 +316,6 @@ LOG_EVENTS = {
     "sweep.failed": "the storage failed a sweep; it is tried again",
     "switches.failed": "what is paused could not be read at the start; the next sweep tries again",
     "trigger.failed": "a trigger could not enqueue what it was to",
-    "trigger.too_deep": "work ended after too many triggers in a row; it fires no more",
     "work.expired": "work was deleted whose retention time is over",
     "work.purged": "an operator deleted work, with its journal",
     "worker.count_failed": "with --until-idle: what is left could not be counted",
