@@ -186,6 +186,11 @@ def check_snapshots(
             before = list(range(1, version))
         else:
             base = bases[work_id, version]
+            if base is not None and base not in trails:
+                found.append(
+                    Violation(19, f"{work_id} version {version}", f"was made from {base}, which is none")
+                )
+                continue
             before = [] if base is None else list(trails[base])
         if list(trail) != [*before, version]:
             found.append(Violation(2, f"{work_id} version {version}", f"came about by {list(trail)}"))

@@ -61,13 +61,12 @@ def without_holds(patch: pytest.MonkeyPatch) -> None:
 
 def without_giving_up(patch: pytest.MonkeyPatch) -> None:
     """A commit keeps the lease of work that was put on hold meanwhile."""
-    met_in, move = control.TABLE[Kind.COMMITTED]
+    after_commit = control._after_commit
 
-    def committed(before: Control, event: Any, position: int, at: float) -> Control:
-        after = move(structs.replace(before, paused=""), event, position, at)
-        return structs.replace(after, paused=before.paused)
+    def other(lease: Any, event: Any, after: Control) -> Any:
+        return after_commit(lease, event, structs.replace(after, paused="", budget=()))
 
-    patch.setitem(control.TABLE, Kind.COMMITTED, (met_in, committed))
+    patch.setattr(control, "_after_commit", other)
 
 
 def with_charges_twice(patch: pytest.MonkeyPatch) -> None:

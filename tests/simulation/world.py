@@ -37,7 +37,7 @@ from roost.errors import (
 from roost.journal.claims import Owner
 from roost.journal.entries import Committed, Entry, IndexRow, Kind
 from roost.journal.limits import Change, Open
-from roost.journal.lines import SWITCH_ENGINE
+from roost.journal.lines import OPERATOR_ENGINE, SWITCH_ENGINE
 from roost.models import Child, Join, OnTimeout, Signal, Snapshot, WaitFor, WorkItem
 from roost.names import Scope
 from roost.storage.instrument import InstrumentedBackend
@@ -338,7 +338,7 @@ class World:
     # --- what happened -------------------------------------------------------
 
     def _appended(self, entry: Entry) -> None:
-        if entry.control.engine == SWITCH_ENGINE:  # no work
+        if entry.control.engine in (SWITCH_ENGINE, OPERATOR_ENGINE):  # no work
             self.report.counts[entry.event.kind] += 1
             return
         before = self.tails.get(entry.work_id)
