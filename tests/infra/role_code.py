@@ -330,6 +330,10 @@ async def act(runtime: Runtime, work_id: str, ended: str, letters: Sequence[Dead
     await client.cancel(forked, "enough")
     await client.cancel(work_id, "enough")
     await client.purge(ended)
+    assert await client.deeds()
+    root = await client.enqueue("demo", family_budget={"steps": 9})
+    await client.set_family_budget(root, {"steps": 10}, "one more")
+    assert await client.balances(root)
 
 
 async def prepare_claims(runtime: Runtime, work_id: str) -> None:
@@ -352,6 +356,7 @@ async def switch(client: Client) -> None:
     await client.resume_engine("demo", "go on")
     await client.pause_lane(Lane.LOW, "wait")
     await client.resume_lane(Lane.LOW, "go on")
+    await client.set_daily_budget({"usd": 100}, "enough for a day")
 
 
 async def _act_on_all(client: Client, work_id: str) -> None:

@@ -187,9 +187,8 @@ def check_snapshots(
         else:
             base = bases[work_id, version]
             if base is not None and base not in trails:
-                found.append(
-                    Violation(19, f"{work_id} version {version}", f"was made from {base}, which is none")
-                )
+                text = f"was made from {base}, which is none"
+                found.append(Violation(19, f"{work_id} version {version}", text))
                 continue
             before = [] if base is None else list(trails[base])
         if list(trail) != [*before, version]:
