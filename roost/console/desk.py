@@ -107,6 +107,8 @@ class Desk:
             facts = replace(facts, backlog=await self.reads.backlog())
             if self.now - control.since > UNTAKEN_SECONDS:
                 facts = replace(facts, engines=await self.engines_seen())
+        if control.account or control.is_daily:
+            facts = replace(facts, balances=await self.runtime.client.balances(view.item.work_id))
         if control.state in NEEDS_WORKER:
             paused = await self.reads.switches()
             targets = (self.engine_target(control.engine), lane_target(control.lane))

@@ -30,12 +30,21 @@ async def charge(parts: Parts, entry: Entry) -> Sequence[Balance]:
 async def allow(parts: Parts, entry: Entry) -> None:
     """Set the limits of a family as an operator said, and wake who is parked for them; again, if need be."""
     assert isinstance(entry.event, BudgetSet)
+    await _set_limits(parts, entry, entry.event.budget)
+    await wake(parts, namespace_of(entry.control.account))
+
+
+async def copy(parts: Parts, entry: Entry) -> None:
+    """What an entry means to accounts, for a storage that it was copied to; entries in their order."""
+    await charge(parts, entry)
+    if isinstance(entry.event, BudgetSet) and entry.event.is_family:
+        await _set_limits(parts, entry, entry.event.budget)
+
+
+async def _set_limits(parts: Parts, entry: Entry, limits: Amounts) -> None:
     root = entry.control.account
-    account = rules.Account(namespace_of(root), root)
-    is_at_root = entry.work_id == root
-    order = entry.position if is_at_root else _ROOT_IS_GONE + entry.at
-    await parts.backend.accounts.allow(account, entry.event.budget, order=order)
-    await wake(parts, namespace_of(root))
+    order = entry.position if entry.work_id == root else _ROOT_IS_GONE + entry.at
+    await parts.backend.accounts.allow(rules.Account(namespace_of(root), root), limits, order=order)
 
 
 async def wake(parts: Parts, namespace: str) -> int:

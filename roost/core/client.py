@@ -24,6 +24,7 @@ from roost.errors import (
 )
 from roost.journal.claims import ResourceView
 from roost.journal.entries import (
+    Claimed,
     Committed,
     Control,
     Enqueued,
@@ -32,7 +33,7 @@ from roost.journal.entries import (
     KeyBound,
     Operated,
 )
-from roost.journal.explain import NEEDS_WORKER, Explanation, Facts, explain
+from roost.journal.explain import NEEDS_WORKER, QUIET_SECONDS, Explanation, Facts, explain
 from roost.journal.limits import Change, check_change
 from roost.models import (
     Artifact,
@@ -50,6 +51,9 @@ _OF_ONE_KEY = ("engine", "payload", "resources", "capacities", "resource_scope",
 """What is the same whenever work is enqueued under one key or id."""
 _CHUNK = 500  # new work items that are stored together
 _CHUNKS_IN_FLIGHT = 2  # one is stored and one waits its turn while the next is made
+
+_SEEN_ENTRIES = 200  # that are looked at for which engines have workers
+_SEEN_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +277,23 @@ class Client(Talking):
             facts = replace(facts, views=[view for views in found for view in views])
         elif control.state is State.QUEUED:
             facts = replace(facts, backlog=await backend.queue.backlog())
+            if engines is None and facts.now - control.since > QUIET_SECONDS:
+                facts = replace(facts, engines=await self._engines_seen(facts.now))
+        if control.account or control.is_daily:
+            facts = replace(facts, balances=await self.balances(work_id))
         if control.state in NEEDS_WORKER:
             facts = replace(facts, switch=await self._switch_of(facts))
         return explain(facts)
+
+    async def _engines_seen(self, now: float) -> Collection[str] | None:
+        """The engines whose work was claimed lately, by the newest entries; None: nothing was."""
+        page = await self._parts.backend.journal.feed(None, limit=_SEEN_ENTRIES, newest=True)
+        seen = {
+            entry.control.engine
+            for entry in page.entries
+            if isinstance(entry.event, Claimed) and entry.at > now - _SEEN_SECONDS
+        }
+        return seen or None
 
     async def _switch_of(self, facts: Facts) -> str:
         """Why the engine or the lane of a work item is paused; empty: neither is."""

@@ -17,7 +17,7 @@ from dataclasses import replace as altered
 from msgspec.structs import replace
 
 from roost import jsonio
-from roost.core import bodies, keys, outside
+from roost.core import accounts, bodies, keys, outside
 from roost.core.client import Client
 from roost.core.conversations import NAMESPACE as CONVERSATIONS
 from roost.core.parts import Parts
@@ -179,6 +179,7 @@ class Move:
                     f"{work_id} has another entry {entry.position} at {self.name}",
                     hint="The namespace is in use there. Move it to a storage where it is not.",
                 )
+            await accounts.copy(self.target, entry)
             self.moved.entries += 1
         await index.put(project(tail))
         self._work.add(work_id)

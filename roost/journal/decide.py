@@ -22,6 +22,7 @@ from roost.journal.projection import (
 from roost.models import REASON_MAX_CHARS, State
 
 _TAKEN_IN = OUTSIDER_KINDS | {Kind.RECORDED}
+WAITS_FOR_ENGINE = "waits for a worker with engine"  # how a row says so
 NO_ENGINE_DELAY_SECONDS = 5.0  # a work item whose engine this worker lacks is put back this long,
 NO_ENGINE_LONGEST_SECONDS = 60.0  # and longer, up to this, while no other worker has taken it
 
@@ -142,7 +143,7 @@ def _no_engine(control: Control, now: float) -> NoEngine:
     version = (
         "" if control.engine_version is None else f" {control.engine_version}, or one that migrates from it"
     )
-    return NoEngine(delay, f"waits for a worker with engine {control.engine}{version}"[:REASON_MAX_CHARS])
+    return NoEngine(delay, f"{WAITS_FOR_ENGINE} {control.engine}{version}"[:REASON_MAX_CHARS])
 
 
 def _ended(control: Control, now: float) -> Fail | Cancel | None:

@@ -7,14 +7,15 @@ control state first, since that is the truth; the rest (row, claims, queue) says
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from roost import times
-from roost.journal import family
-from roost.journal.budget import breach
+from roost.journal import accounts, family
+from roost.journal.accounts import Balance
+from roost.journal.budget import breach, warning
 from roost.journal.claims import ResourceView, Waiter
-from roost.journal.decide import lease_until
+from roost.journal.decide import WAITS_FOR_ENGINE, lease_until
 from roost.journal.entries import Control, IndexRow, Wait
 from roost.journal.limits import FOREVER_AT
 from roost.names import Scope, State
@@ -60,6 +61,7 @@ class Facts:
         backlog: deliveries that are visible and not taken; None: not asked.
         engines: those that some worker runs, as far as is known; None: unknown.
         switch: why its engine or lane is paused; empty: it is not.
+        balances: how the accounts stand that it is charged to, with their limits.
     """
 
     work_id: str
@@ -70,6 +72,7 @@ class Facts:
     backlog: int | None = None
     engines: Collection[str] | None = None
     switch: str = ""
+    balances: Sequence[Balance] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,15 @@ NOBODY = "No worker holds it, so nothing is lost if one dies."
 
 
 def explain(facts: Facts) -> Explanation:
-    """Say why the work is where it is."""
+    """Say why the work is where it is, and warn of budgets that are nearly used up."""
+    said = _explain(facts)
+    if facts.control.state.is_terminal or said.cause is Cause.OVER_BUDGET:
+        return said
+    low = "; ".join(filter(None, (warning(facts.control), accounts.warning(facts.balances))))
+    return replace(said, text=f"{said.text.removesuffix('.')}; {low}.") if low else said
+
+
+def _explain(facts: Facts) -> Explanation:
     control = facts.control
     if control.state.is_terminal:
         return _ended(facts)
@@ -118,9 +129,9 @@ def explain(facts: Facts) -> Explanation:
 def _ended(facts: Facts) -> Explanation:
     control = facts.control
     why = f": {control.reason}" if control.reason and control.state is not State.DONE else ""
-    note = f" Note: {control.note}." if control.note else ""
+    note = f"; {control.note.removesuffix('.')}" if control.note else ""
     text = (
-        f"It is {control.state} since {_ago(control.since, facts)}, at version {control.version}{why}.{note}"
+        f"It is {control.state} since {_ago(control.since, facts)}, at version {control.version}{why}{note}."
     )
     return Explanation(Cause.ENDED, text, "It has ended: nothing follows.")
 
@@ -344,6 +355,9 @@ def _ordinal(number: int) -> str:
 
 def _ready(facts: Facts) -> Explanation:
     control, ready = facts.control, f"It has been ready for {_ago(facts.control.since, facts)}"
+    if facts.row is not None and facts.row.reason.startswith(WAITS_FOR_ENGINE):
+        text = f"{ready}, and {facts.row.reason}: none that looked at it has that."
+        return Explanation(Cause.NO_WORKER, text, NOBODY, facts.row.due_at)
     if facts.engines is not None and control.engine not in facts.engines:
         text = f"{ready}, but no worker that is known runs engine {control.engine}."
         return Explanation(Cause.NO_WORKER, text, NOBODY)

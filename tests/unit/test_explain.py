@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from roost.journal.accounts import Account, Balance
 from roost.journal.claims import Owner, ResourceView, Waiter
+from roost.journal.decide import WAITS_FOR_ENGINE
 from roost.journal.entries import Control, Family, IndexRow, Join, Lease, Turn, Wait
 from roost.journal.explain import NOBODY, Cause, Explanation, Facts, explain
 from roost.journal.limits import FOREVER_AT, Limits, Rate
@@ -281,6 +283,57 @@ CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
         Cause.NO_WORKER,
         "it seems that no worker runs engine demo",
         NOW + 8,
+    ),
+    "no worker that looked has its version": (
+        Facts(
+            ME,
+            control(State.QUEUED),
+            NOW,
+            engines={"demo"},
+            backlog=0,
+            row=row(due_at=NOW + 8, reason=f"{WAITS_FOR_ENGINE} demo 2, or one that migrates from it"),
+        ),
+        Cause.NO_WORKER,
+        "waits for a worker with engine demo 2, or one that migrates from it: none that looked",
+        NOW + 8,
+    ),
+    "ready, and its budget nearly used up": (
+        Facts(ME, control(State.QUEUED, since=NOW, budget=(("usd", 5.0),), spent=(("usd", 4.5),)), NOW),
+        Cause.READY,
+        "takes it; budget nearly used up: usd 4.5 of 5.",
+        None,
+    ),
+    "ready, and the budget of its family nearly used up": (
+        Facts(
+            ME,
+            control(State.QUEUED, since=NOW),
+            NOW,
+            balances=[Balance(Account("", "root"), (("usd", 4.5),), (("usd", 5.0),))],
+        ),
+        Cause.READY,
+        "; budget of the family of root nearly used up: usd 4.5 of 5.",
+        None,
+    ),
+    "parked by the budget of its family": (
+        Facts(ME, control(State.BLOCKED, over="budget of the family of root used up: usd 5 of 5"), NOW),
+        Cause.OVER_BUDGET,
+        "budget of the family of root used up: usd 5 of 5, until somebody raises it",
+        None,
+    ),
+    "parked by the budget of the day": (
+        Facts(
+            ME,
+            control(
+                State.BLOCKED,
+                over="budget of 2026-11-25 used up: usd 5 of 5",
+                is_daily=True,
+                wake_at=NOW + 99,
+            ),
+            NOW,
+        ),
+        Cause.OVER_BUDGET,
+        "or a new day begins (UTC)",
+        NOW + 99,
     ),
     "just ready": (
         Facts(ME, control(State.QUEUED, since=NOW - 1, reason="worker w1 went silent"), NOW, backlog=0),

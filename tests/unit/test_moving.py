@@ -71,7 +71,8 @@ class World:
     async def enqueue(self) -> dict[str, str]:
         """Work of every kind in the namespace, and some of another."""
         client = self.client(self.old)
-        works = {name: await client.enqueue("demo", {"does": name}) for name in ("family", "ask", "count")}
+        works = {name: await client.enqueue("demo", {"does": name}) for name in ("ask", "count")}
+        works["family"] = await client.enqueue("demo", {"does": "family"}, family_budget={"steps": 1000})
         works["held"] = await client.enqueue("demo", resources=("printer",), resource_scope=Scope.WORK)
         works["behind"] = await client.enqueue("demo", resources=("printer",))
         works["sleeper"] = await client.enqueue("demo", {"does": "end"}, delay_seconds=500.0)
@@ -93,6 +94,9 @@ class World:
             assert [entry.position for entry in entries] == list(range(len(entries)))
             versions = [entry.event.version for entry in entries if isinstance(entry.event, Committed)]
             assert versions == list(range(1, len(versions) + 1))
+        [balance] = await self.client(self.new).balances(works["family"])
+        # charged here or there, each once: itself, its children, and what the trigger made of all four
+        assert dict(balance.spent)["steps"] == 2 + 3 * LAST + 4 * LAST
         twice = {key for key, count in self.steps.items() if count > 1}
         assert not twice
 
