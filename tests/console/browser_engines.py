@@ -5,9 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 
+from pydantic import BaseModel, Field
+
 from roost import Child, Join, RetryPolicy, Snapshot, WaitFor, WorkItem, current_step
 
 STEPS = ("plan", "search", "read_sources", "rank", "summarise")
+
+
+class Refund(BaseModel):
+    """What answers an ask."""
+
+    ok: bool = Field(title="Refund it?")
+    amount: int = Field(title="Amount", ge=1, description="In euros.")
+    note: str = Field("", title="Note", max_length=500)
 
 
 class Research:
@@ -27,6 +37,11 @@ class Research:
         n = len(snapshot.data["sources"])
         await asyncio.sleep(0.02 + 0.02 * (n % 4))
         step = current_step()
+        if snapshot.step == "asked":
+            return snapshot.finish(data={"answer": step.signals[0].data})
+        if n == item.payload.get("approve"):
+            ask = step.ask("refund", reply=Refund)
+            return snapshot.next("asked", data=snapshot.data, wait_for=ask.wait(timeout_seconds=86_400))
         step.progress(n / 12, f"{n} of 12 sources read")
         if n == item.payload.get("slow") or (n == item.payload.get("stuck") and step.token == 1):
             await asyncio.sleep(600)

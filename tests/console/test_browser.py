@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,14 @@ class Site:
 
     Args:
         console: the module that is the console, and what it is started with.
+        storage: environment that says where the work is, if not in `home`.
 
     Attributes:
         url: of the console, without the slash at the end.
         ids: work items by what they are.
     """
 
-    def __init__(self, home: Path, console: Sequence[str]) -> None:
+    def __init__(self, home: Path, console: Sequence[str], storage: Mapping[str, str]) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
         self._env = {
             **kept,
@@ -70,6 +71,9 @@ class Site:
             "ROOST_LEASE_SECONDS": str(LEASE_SECONDS),
             "PYTHONPATH": str(ROOT),
             "NO_COLOR": "1",
+            "ROOST_APPROVALS__SIGNING_SECRET": "the secret of these tests",
+            "ROOST_WORKER__SWEEP_SECONDS": "1",
+            **storage,
         }
         self._started: list[subprocess.Popen[str]] = []
         program = self.start(*console[1:], module=console[0])
@@ -100,8 +104,11 @@ class Site:
         assert answer.status_code < 300, answer.text
         return answer.json()
 
-    def enqueue(self, name: str, engine: str = "research", **payload: Any) -> str:
+    def enqueue(
+        self, name: str, engine: str = "research", conversation: str | None = None, **payload: Any
+    ) -> str:
         body = {
+            "conversation": conversation,
             "engine": engine,
             "payload": {"topic": name, **payload},
             "labels": {"tenant": "acme"},
@@ -131,8 +138,16 @@ def console() -> Sequence[str]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, console: Sequence[str]) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp("console"), console)
+def storage() -> Mapping[str, str]:
+    """The environment that says where the work is: `local`, in a folder of the site's own."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory, console: Sequence[str], storage: Mapping[str, str]
+) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp("console"), console, storage)
     try:
         site.worker()
         for n in range(3):
@@ -143,12 +158,16 @@ def site(tmp_path_factory: pytest.TempPathFactory, console: Sequence[str]) -> It
         site.enqueue("approval", ask=6)
         site.enqueue("survey", engine="survey")
         site.enqueue("slow", slow=9)
+        site.enqueue("refund", approve=1)
+        site.enqueue("talk-1", slow=1, conversation="customer-17")
+        site.enqueue("talk-2", conversation="customer-17")
         for name in ("northwind-0", "northwind-1", "northwind-2"):
             site.until(site.ids[name], "done")
         for name in ("tailspin-0", "tailspin-1", "tailspin-2"):
             site.until(site.ids[name], "failed")
         site.until(site.ids["approval"], "waiting")
         site.until(site.ids["slow"], "running")
+        site.until(site.ids["refund"], "waiting")
         yield site
     finally:
         site.end()
@@ -207,6 +226,14 @@ def all_paths(site: Site) -> dict[str, str]:
     paths["markdown"] = f"{base}/artifacts/0"
     paths["patch"] = f"{base}/artifacts/2"
     paths["confirm"] = f"/work/{site.ids['tailspin-0']}/retry"
+    paths["cost"] = f"{base}?tab=cost"
+    paths["detail-refund"] = f"/work/{site.ids['refund']}"
+    paths["detail-talk"] = f"/work/{site.ids['talk-2']}"
+    [artifact, *_] = site.api("GET", base)["artifacts"]
+    paths["blob"] = f"/artifacts/{artifact['digest']}"
+    token = site.api("GET", f"/work/{site.ids['refund']}/approvals")["approvals"][0]["token"]
+    paths["approve"] = f"/approve/{token}"
+    paths["columns"] = "/work?cols=state,lane,labels,worker,updated&q=-state:done"
     paths["nothing"] = "/work?q=state:cancelled+engine:none"
     return paths
 
@@ -356,7 +383,9 @@ def test_a_group_of_failed_work_is_retried(site: Site, tab: Watched) -> None:
     assert asked is not None
     assert int(asked[1]) >= 2
     dialog.get_by_role("button", name=f"Retry {asked[1]}").click()
-    expect(dialog.locator("h1")).to_contain_text(f"Retry: {asked[1]} done")
+    page.wait_for_url("**/operations/*")
+    expect(page.locator("#operation")).to_contain_text(f"{asked[1]} done", timeout=SECONDS * 1000)
+    picture(page, "operation", "light")
     kinds = [entry["kind"] for entry in site.api("GET", f"/work/{ids[0]}/journal")["entries"]]
     assert "retried" in kinds
 
@@ -378,7 +407,8 @@ def test_rows_are_chosen_and_cancelled_by_keyboard(site: Site, tab: Watched) -> 
     dialog = page.locator("#dialog")
     expect(dialog.locator("h1")).to_contain_text("Cancel 2 work items?")
     dialog.get_by_role("button", name="Cancel 2").click()
-    expect(dialog.locator("h1")).to_contain_text("Cancel: 2 done")
+    page.wait_for_url("**/operations/*")
+    expect(page.locator("#operation")).to_contain_text("2 done", timeout=SECONDS * 1000)
     site.until(ids[2], "cancelled")
     site.until(ids[1], "cancelled")
 
@@ -434,7 +464,67 @@ def test_views_are_saved_and_commands_copied(site: Site, tab: Watched) -> None:
     page.get_by_role("button", name="Save view").click()
     expect(page.locator("#views .f")).to_have_text("state:failed engine:research")
     page.get_by_role("button", name="Copy as command").click()
-    assert page.evaluate("navigator.clipboard.readText()") == "roost list --state failed --engine research"
+    assert page.evaluate("navigator.clipboard.readText()") == (
+        "roost list --where 'state:failed engine:research'"
+    )
+
+
+def test_commands_and_places_by_name(site: Site, tab: Watched) -> None:
+    """Ctrl+K, some letters, Enter: to a page, to a work item, and to an action of this page."""
+    page = tab.go("/work")
+    palette = page.get_by_role("combobox", name="Command")
+    page.keyboard.press("Control+k")
+    expect(palette).to_be_focused()
+    picture(page, "palette", "light")
+    page.keyboard.type("resou")
+    expect(page.get_by_role("option", selected=True)).to_contain_text("Go to Resources")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/resources")
+    page.keyboard.press("Control+k")
+    page.keyboard.type(site.ids["slow"])
+    expect(page.get_by_role("option", selected=True)).to_contain_text("Open work item")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/work/{site.ids['slow']}")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("paus")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    page.get_by_role("option", name="Pause…").click()
+    expect(page.locator("#dialog h1")).to_contain_text("Pause")
+    page.keyboard.press("Escape")
+    expect(page.locator("#dialog")).to_be_hidden()
+
+
+def test_columns_are_chosen_and_stay_in_the_address(site: Site, tab: Watched) -> None:
+    page = tab.go("/work?q=engine:research")
+    page.locator("#columns summary").click()
+    for name in ("Step, engine", "Failures", "Holder, or what comes next"):
+        page.locator("#columns").get_by_label(name).uncheck()
+    page.locator("#columns").get_by_label("Labels").check()
+    page.get_by_role("button", name="Show these").click()
+    page.wait_for_url("**cols=state**")
+    heads = page.locator("table[data-rows] thead th").all_inner_texts()
+    assert [head.strip(" ↓") for head in heads] == ["", "State", "Work", "Created", "Labels"]
+    page.locator("#states a").nth(1).click()
+    page.wait_for_url("**state%3Aqueued**")
+    assert "cols=" in page.url
+
+
+def test_an_approval_is_answered_by_its_link(site: Site, browser: Browser) -> None:
+    work_id = site.enqueue("to approve", approve=1)
+    site.until(work_id, "waiting")
+    [one] = site.api("GET", f"/work/{work_id}/approvals")["approvals"]
+    context = browser.new_context(viewport={"width": 390, "height": 844}, java_script_enabled=False)
+    watched = Watched(context, site.url)
+    page = watched.go(f"/approve/{one['token']}")
+    page.get_by_label("Refund it?").select_option("yes")
+    page.get_by_label("Amount").fill("12")
+    picture(page, "approve", "phone")
+    page.get_by_role("button", name="Answer").click()
+    expect(page.locator("main")).to_contain_text("Thank you")
+    context.close()
+    watched.done()
+    site.until(work_id, "done")
 
 
 def test_everything_works_without_scripts(site: Site, browser: Browser) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.console import test_browser
-from tests.console.test_browser import browser, site, tab  # noqa: F401  fixtures
+from tests.console.test_browser import browser, site, storage, tab  # noqa: F401  fixtures
 
 pytestmark = test_browser.pytestmark
 

@@ -22,6 +22,23 @@ LIMIT, LIMIT_MAX = 50, 200
 SAMPLE = 500  # newest rows that the facets count
 FACETS = 8
 
+COLUMNS: Mapping[str, str] = {
+    "state": "State",
+    "step": "Step, engine",
+    "failures": "Failures",
+    "next": "Holder, or what comes next",
+    "created": "Created",
+    "updated": "Updated",
+    "lane": "Lane",
+    "labels": "Labels",
+    "worker": "Worker",
+    "parent": "Parent",
+    "deadline": "Deadline",
+    "position": "Journal",
+}
+"""What a row can show beside its id, and what the column is called."""
+USUAL = ("state", "step", "failures", "next", "created")
+
 Tab = tuple[str, int, str, bool, list[int], str]
 Facet = tuple[str, Sequence[tuple[str, str, int]]]
 
@@ -45,6 +62,8 @@ async def work(request: Request) -> Response:
     text, cursor = request.query_params.get("q", ""), request.query_params.get("cursor") or None
     limit = int_of(request, "limit", LIMIT, low=1, high=LIMIT_MAX)
     oldest_first = request.query_params.get("sort") == "oldest"
+    columns = _columns(request.query_params.getlist("cols"))
+    keep = {"cols": None if columns == USUAL else ",".join(columns)}
     try:
         where, problem = filters.parse(text, desk.now).sorted(oldest_first=oldest_first), ""
         page = await desk.reads.rows(where, cursor=cursor, limit=limit)
@@ -62,15 +81,24 @@ async def work(request: Request) -> Response:
         cursor=cursor,
         limit=limit,
         scan_max=SCAN_MAX,
-        tabs=await tabs(desk, where),
+        tabs=await tabs(desk, where, keep["cols"]),
+        columns=columns,
+        all_columns=COLUMNS,
+        kept=f"&cols={keep['cols']}" if keep["cols"] else "",
         facets=facets(sample.rows),
         sampled=len(sample.rows),
         lease_seconds=desk.runtime.parts.settings.lease_seconds,
         oldest_first=oldest_first,
-        sort_query=_query(where, limit, sort=None if oldest_first else "oldest"),
-        first_query=_query(where, limit, sort="oldest" if oldest_first else None),
-        next_query=_query(where, limit, cursor=page.cursor, sort="oldest" if oldest_first else None),
+        sort_query=_query(where, limit, sort=None if oldest_first else "oldest", **keep),
+        first_query=_query(where, limit, sort="oldest" if oldest_first else None, **keep),
+        next_query=_query(where, limit, cursor=page.cursor, sort="oldest" if oldest_first else None, **keep),
     )
+
+
+def _columns(given: Sequence[str]) -> tuple[str, ...]:
+    """The columns of a `cols` parameter, each once, as they come; the usual ones without it."""
+    names = [name for text in given[: len(COLUMNS)] for name in text.split(",") if name in COLUMNS]
+    return tuple(dict.fromkeys(names)) or USUAL
 
 
 def _query(where: Where, limit: int, **more: str | None) -> str:
@@ -80,22 +108,31 @@ def _query(where: Where, limit: int, **more: str | None) -> str:
     return urlencode({name: value for name, value in fields.items() if value})
 
 
-async def tabs(desk: Desk, where: Where) -> list[Tab]:
-    """The states as navigation: count, and the last hour as a curve."""
+async def tabs(desk: Desk, where: Where, cols: str | None = None) -> list[Tab]:
+    """The states as navigation: count, and the last hour as a curve.
+
+    Args:
+        cols: the columns that the lists behind them show.
+    """
     counts = await desk.reads.counts()
     bare = " ".join(token for token in where.tokens if not token.startswith("state:"))
-    made: list[Tab] = [("all", sum(counts.values()), _href(bare), bare == where.text, steps(desk.pulse), "")]
+    made: list[Tab] = [
+        ("all", sum(counts.values()), _href(bare, cols), bare == where.text, steps(desk.pulse), "")
+    ]
     for state in State:
         token = f"state:{state}"
         series = desk.pulse.series(SERIES[state])
         note = _note(state, series)
-        made.append((state, counts[state], _href(f"{bare} {token}"), token in where.tokens, series, note))
+        made.append(
+            (state, counts[state], _href(f"{bare} {token}", cols), token in where.tokens, series, note)
+        )
     return made
 
 
-def _href(text: str) -> str:
-    text = text.strip()
-    return f"/work?{urlencode({'q': text})}" if text else "/work"
+def _href(text: str, cols: str | None) -> str:
+    fields = {"q": text.strip(), "cols": cols}
+    query = urlencode({name: value for name, value in fields.items() if value})
+    return f"/work?{query}" if query else "/work"
 
 
 def steps(pulse: Pulse) -> list[int]:

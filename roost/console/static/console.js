@@ -1,5 +1,5 @@
 "use strict";
-/* The console's one script: it makes pages live and quick to use. Every page works without it. */
+/* Makes pages live and quick to use; palette.js has the commands. Every page works without both. */
 (() => {
   const POLL_MS = 2000, POLL_STREAMING_MS = 3000, POLL_MAX_MS = 60000;
   const root = document.body.dataset.root || "";
@@ -251,7 +251,7 @@
   const help = () => {
     const rows = [["/", "filter"], ["j k", "next, previous row"], ["x", "choose the row"], ["Enter", "open the row"],
       ["[ ]", "version before, after"], ["g w", "go to work"], ["g f", "failed"], ["g e", "events"], ["g o", "overview"],
-      ["p", "pause live updates"], ["t", "light or dark"], ["?", "these keys"], ["Esc", "close"]];
+      ["p", "pause live updates"], ["t", "light or dark"], ["Ctrl+K", "commands and places"], ["?", "these keys"], ["Esc", "close"]];
     const card = document.createElement("section");
     card.className = "card pad";
     const title = document.createElement("h1");
