@@ -19,6 +19,7 @@ from roost.cli import (
     dlq,
     enqueue,
     explain,
+    export,
     lab,
     look,
     move,
@@ -70,6 +71,7 @@ app.command()(talk.signals)
 app.command()(talk.approvals)
 app.command()(talk.approve)
 app.command()(talk.tree)
+app.command()(export.export)
 app.command()(ui.ui)
 app.add_typer(resources.app, name="resources")
 app.add_typer(schedules.app, name="schedules")

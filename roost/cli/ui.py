@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,10 @@ def ui(
         str, typer.Option("--root-path", metavar="PATH", help="What a proxy in front takes off all paths.")
     ] = "",
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", metavar="FILE", help="Show what `roost export` wrote, read-only."),
+    ] = None,
     storage: options.Storage = None,
     home: options.Home = None,
     config: options.Config = None,
@@ -41,6 +46,8 @@ def ui(
       roost ui
 
       roost ui --auth token --port 0 --open
+
+      roost ui --bundle incident.roost
     """
     import asyncio
     from importlib.util import find_spec
@@ -63,4 +70,4 @@ def ui(
 
             webbrowser.open(address)
 
-    asyncio.run(serve(settings, announce, root_path.rstrip("/")))
+    asyncio.run(serve(settings, announce, root_path.rstrip("/"), bundle=bundle))

@@ -80,11 +80,18 @@ class Authenticator:
         settings: of the console.
         time: tells when sessions are over.
         authorize: takes the place of all of it, where the console is part of a larger app.
+        is_read_only: whoever comes in may only look.
     """
 
     def __init__(
-        self, settings: ConsoleSettings, time: clock.Clock, authorize: Authorize | None = None
+        self,
+        settings: ConsoleSettings,
+        time: clock.Clock,
+        authorize: Authorize | None = None,
+        *,
+        is_read_only: bool = False,
     ) -> None:
+        self._is_read_only = is_read_only
         self._settings = settings
         self._clock = time
         self._once: dict[str, float] = {}
@@ -101,7 +108,10 @@ class Authenticator:
 
     def principal(self, scope: Mapping[str, Any]) -> Principal | None:
         """Who sent a request; None: nobody known."""
-        return self._way(scope)
+        found = self._way(scope)
+        if found is not None and self._is_read_only:
+            return Principal(found.name, Role.VIEWER)
+        return found
 
     # --- the ways ------------------------------------------------------------
 

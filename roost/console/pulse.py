@@ -123,10 +123,10 @@ class Pulse:
         minute[engine, event.engine_version or ""] += 1
         for digest in event.artifacts:
             uses = self.artifacts.setdefault(digest, [])
-            if not uses or uses[0].work_id != entry.work_id:
-                uses.insert(0, Use(entry.work_id, event.version, engine, entry.at))
-                del uses[_USES_MAX:]
-                self.artifacts.move_to_end(digest)
+            uses[:] = [use for use in uses if use.work_id != entry.work_id]
+            uses.insert(0, Use(entry.work_id, event.version, engine, entry.at))
+            del uses[_USES_MAX:]
+            self.artifacts.move_to_end(digest)
         while len(self.artifacts) > KEPT_MAX:
             self.artifacts.popitem(last=False)
 

@@ -154,6 +154,17 @@ class Reads:
             ("some", state, limit), ask, for_seconds=COUNT_SECONDS, cost_factor=COUNT_COST_FACTOR
         )
 
+    async def oldest(self, state: State) -> IndexRow | None:
+        """The work that was enqueued first of what is in a state."""
+
+        async def ask() -> IndexRow | None:
+            page = await self._client.list(IndexQuery(state=state, oldest_first=True), limit=1)
+            return page.rows[0] if page.rows else None
+
+        return await self._shared.get(
+            ("oldest", state), ask, for_seconds=COUNT_SECONDS, cost_factor=COUNT_COST_FACTOR
+        )
+
     async def groups(self) -> list[Group]:
         """Failed work, grouped; of the newest `FAILED_MAX`."""
         return group(await self.some(State.FAILED, FAILED_MAX))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 from pydantic import SecretStr
@@ -14,6 +16,7 @@ from roost.console.app import create_app
 from roost.console.installed import engines_here
 from roost.console.links import link_of
 from roost.console.principal import Authenticator
+from roost.core import bundles
 from roost.driving import Drivers
 from roost.errors import SettingsError
 from roost.wiring import open_runtime
@@ -28,21 +31,28 @@ def with_token(console: ConsoleSettings) -> ConsoleSettings:
     return console.model_copy(update={"operator_token": SecretStr(clock.secret())})
 
 
-async def serve(settings: Settings, say: Callable[[str], None], root_path: str = "") -> None:
+async def serve(
+    settings: Settings, say: Callable[[str], None], root_path: str = "", *, bundle: Path | None = None
+) -> None:
     """Serve until told to stop.
 
     Args:
         say: is told the address, once the console listens.
         root_path: what a proxy in front takes off all paths.
+        bundle: shown instead of the storage; nobody can act on it.
 
     Raises:
         SettingsError: the address can't be listened on, or anybody could act.
     """
+    if bundle is not None:
+        settings = _of_bundle(settings, bundle)
     settings = settings.model_copy(update={"console": with_token(settings.console)})
     console = settings.console
     async with open_runtime(settings) as runtime:
+        if bundle is not None:
+            await bundles.load(runtime.backend, bundle)
         runtime = replace(runtime, engines=engines_here(settings))
-        authenticator = Authenticator(console, runtime.parts.clock)
+        authenticator = Authenticator(console, runtime.parts.clock, is_read_only=bundle is not None)
         drivers = Drivers(runtime)
         app = create_app(
             runtime,
@@ -81,3 +91,16 @@ async def serve(settings: Settings, say: Callable[[str], None], root_path: str =
             await server.serve(sockets=[socket])
         finally:
             await drivers.close()
+
+
+def _of_bundle(settings: Settings, bundle: Path) -> Settings:
+    """The settings for a bundle: its entries are kept in memory, and its name is on every page."""
+    console = settings.console.model_copy(update={"label": f"bundle {bundle.name}"[:40]})
+    changes: dict[str, Any] = {
+        "storage": "memory:",
+        "artifacts": None,
+        "namespace": "",
+        "schedules": {},
+        "console": console,
+    }
+    return settings.model_copy(update=changes)

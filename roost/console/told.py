@@ -38,6 +38,7 @@ from roost.journal.entries import (
     Wait,
 )
 from roost.models import State
+from roost.names import APPROVAL_MARK
 
 FOLD_MIN = 5  # so many plain commits in a row are shown as one line
 
@@ -221,7 +222,10 @@ def _committed(event: Committed, entry: Entry, before: Entry | None) -> _Parts:
 
 def waited_for(waits: Wait) -> str:
     """What work waits for, in words."""
-    names = [f"signal {name}" for name in waits.names]
+    names = [
+        f"approval {name.removeprefix(APPROVAL_MARK)}" if name.startswith(APPROVAL_MARK) else f"signal {name}"
+        for name in waits.names
+    ]
     return " or ".join([*names, "its children"] if waits.join is not None else names)
 
 

@@ -18,7 +18,7 @@ from roost.journal.claims import ResourceView, Waiter
 from roost.journal.decide import WAITS_FOR_ENGINE, lease_until
 from roost.journal.entries import Control, IndexRow, Wait
 from roost.journal.limits import FOREVER_AT
-from roost.names import Scope, State
+from roost.names import APPROVAL_MARK, Scope, State
 
 QUIET_SECONDS = 10.0  # ready work that nobody took for so long, with an empty queue, has no worker
 _NAMES_MAX = 3  # owners that a sentence names
@@ -230,7 +230,9 @@ def _scheduled(facts: Facts) -> Explanation:
 
 def _waiting(facts: Facts) -> Explanation:
     waits = facts.control.waits or Wait()
-    parts = [f"signal {' or '.join(waits.names)}"] if waits.names else []
+    signals = [name for name in waits.names if not name.startswith(APPROVAL_MARK)]
+    parts = [f"signal {' or '.join(signals)}"] if signals else []
+    parts += [f"approval {name.removeprefix(APPROVAL_MARK)}" for name in waits.names if name not in signals]
     if waits.join is not None:
         children = facts.control.family
         left, total = family.open_count(children), family.total(children)

@@ -30,6 +30,9 @@ PATHS = (
     "/work?q=nothing",
     "/",
     "/failed",
+    "/operations",
+    "/artifacts",
+    "/work?q=-lane:high+attempts<1",
     "/events",
 )
 

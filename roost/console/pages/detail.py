@@ -80,7 +80,7 @@ async def detail(request: Request) -> Response:
         ticks=ticks(view.control.version),
         resources=await _resources(desk, view),
         actions=actions(view),
-        state=State.PAUSED if _is_on_hold(view) else view.control.state,
+        state=_state(view),
         relatives=await _relatives(desk, view),
         asks=await _asks(desk, request, view),
         line=await _line(desk, view),
@@ -196,6 +196,15 @@ def ticks(top: int) -> list[int]:
     if top <= TICKS_MAX:
         return list(range(1, top + 1))
     return sorted({1 + round(n * (top - 1) / (TICKS_MAX - 1)) for n in range(TICKS_MAX)})
+
+
+def _state(view: WorkView) -> State:
+    """Its state as the list shows it, too."""
+    control = view.control
+    if not _is_on_hold(view):
+        return control.state
+    is_in_line = control.turn is not None and not control.turn.is_given
+    return State.BLOCKED if is_in_line and not control.paused else State.PAUSED
 
 
 def _is_on_hold(view: WorkView) -> bool:

@@ -37,9 +37,11 @@ COLUMNS: Mapping[str, str] = {
     "position": "Journal",
 }
 """What a row can show beside its id, and what the column is called."""
+AGED = (State.QUEUED, State.WAITING, State.BLOCKED)  # whose age says that something is wrong
 USUAL = ("state", "step", "failures", "next", "created")
 
-Tab = tuple[str, int, str, bool, list[int], str]
+Tab = tuple[str, int, str, bool, list[int], str, float | None]
+"""Name, count, address, whether it is here, curve, note, and since when the oldest is in that state."""
 Facet = tuple[str, Sequence[tuple[str, str, int]]]
 
 SERIES: Mapping[State, str] = {
@@ -117,15 +119,15 @@ async def tabs(desk: Desk, where: Where, cols: str | None = None) -> list[Tab]:
     counts = await desk.reads.counts()
     bare = " ".join(token for token in where.tokens if not token.startswith("state:"))
     made: list[Tab] = [
-        ("all", sum(counts.values()), _href(bare, cols), bare == where.text, steps(desk.pulse), "")
+        ("all", sum(counts.values()), _href(bare, cols), bare == where.text, steps(desk.pulse), "", None)
     ]
     for state in State:
         token = f"state:{state}"
         series = desk.pulse.series(SERIES[state])
         note = _note(state, series)
-        made.append(
-            (state, counts[state], _href(f"{bare} {token}", cols), token in where.tokens, series, note)
-        )
+        oldest = await desk.reads.oldest(state) if state in AGED and counts[state] else None
+        href, is_here = _href(f"{bare} {token}", cols), token in where.tokens
+        made.append((state, counts[state], href, is_here, series, note, oldest.since if oldest else None))
     return made
 
 

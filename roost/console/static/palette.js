@@ -19,7 +19,7 @@
     }
     for (const id of ["pause", "theme", "save-view", "keys"]) {
       const node = document.getElementById(id);
-      if (node && !node.hidden) found.push({ name: text(node) || node.getAttribute("aria-label"), kind: "here", run: press(node) });
+      if (node && !node.hidden) found.push({ name: node.getAttribute("aria-label") || text(node), kind: "here", run: press(node) });
     }
     for (const link of document.querySelectorAll("nav.main a")) {
       found.push({ name: "Go to " + link.firstChild.textContent.trim(), kind: "place", run: press(link) });
