@@ -26,6 +26,7 @@ def storage(ministack: StandIn) -> Iterator[Mapping[str, str]]:
         yield {
             **ministack.environ,
             "ROOST_STORAGE": f"aws:{made.stack}",
+            "ROOST_LEASE_SECONDS": "5",
             "ROOST_AWS__BUCKET": str(made.bucket),
             "ROOST_AWS__SHARDS": str(SHARDS),
         }
