@@ -103,7 +103,7 @@ def test_what_happens_outside_is_seen_by_who_observes_it(roost: Roost) -> None:
     assert "idempotency_key" in result.out
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_work_that_waits_says_which_signal_to_give(roost: Roost) -> None:
     (roost.folder / "safe.py").write_text(SAFE)
     result = roost.process("lab", "safe:Safe", "--payload", '{"topic": "owls"}', "--seconds", "1")

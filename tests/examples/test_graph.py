@@ -6,17 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from langgraph.graph import START, StateGraph
-from langgraph.types import interrupt
 
-from examples.graph import Brief, Briefing
 from roost.testing import EngineHarness, assert_crash_safe
 
+pytestmark = pytest.mark.soak
 ASKED = {"topic": "owls", "places": ["books", "papers"]}
 
 
-def test_a_super_step_is_a_step_and_an_interrupt_a_wait(engine_harness: Callable[..., EngineHarness]) -> None:
-    harness = engine_harness(Briefing())
+@pytest.fixture
+def example() -> Any:
+    """The module; LangGraph takes seconds to import, so not where tests are only collected."""
+    import examples.graph
+
+    return examples.graph
+
+
+def test_a_super_step_is_a_step_and_an_interrupt_a_wait(
+    example: Any, engine_harness: Callable[..., EngineHarness]
+) -> None:
+    harness = engine_harness(example.Briefing())
     work = harness.enqueue("briefing", ASKED)
     assert [version.step for version in work.versions] == ["look", "write", "review", "review"]
     values = work.snapshot.data["graph"][""]["values"]
@@ -33,9 +41,12 @@ def test_a_super_step_is_a_step_and_an_interrupt_a_wait(engine_harness: Callable
 
 
 def test_nodes_that_ask_at_a_time_are_answered_one_by_one(
-    engine_harness: Callable[..., EngineHarness],
+    example: Any, engine_harness: Callable[..., EngineHarness]
 ) -> None:
     """Among them one in a subgraph; what it did before it asked is kept with the wait."""
+    from langgraph.graph import START, StateGraph
+    from langgraph.types import interrupt
+
     ran: list[str] = []
 
     def asks(name: str) -> Callable[[Any], Any]:
@@ -48,7 +59,7 @@ def test_nodes_that_ask_at_a_time_are_answered_one_by_one(
         ran.append("first")
         return {"topic": state["topic"].upper()}
 
-    inner = StateGraph(Brief)
+    inner = StateGraph(example.Brief)
     inner.add_node("first", first)
     inner.add_node("asks", asks("inner"))
     inner.add_edge(START, "first")
@@ -57,14 +68,14 @@ def test_nodes_that_ask_at_a_time_are_answered_one_by_one(
     async def end(state: Any) -> dict[str, Any]:
         return {"text": ", ".join(sorted(state["found"]))}
 
-    graph = StateGraph(Brief)
+    graph = StateGraph(example.Brief)
     graph.add_node("outer", asks("outer"))
     graph.add_node("inner", inner.compile())
     graph.add_node("end", end)
     graph.add_edge(START, "outer")
     graph.add_edge(START, "inner")
     graph.add_edge(["outer", "inner"], "end")
-    work = engine_harness(Briefing(graph)).enqueue("briefing", ASKED)
+    work = engine_harness(example.Briefing(graph)).enqueue("briefing", ASKED)
     asked = [question["value"] for question in work.snapshot.data["questions"]]
     assert (work.state, sorted(asked)) == ("waiting", ["inner", "outer"])
     work.signal("answer", "one")
@@ -76,7 +87,7 @@ def test_nodes_that_ask_at_a_time_are_answered_one_by_one(
 
 
 def test_a_super_step_that_failed_is_repeated_and_its_searches_are_not(
-    engine_harness: Callable[..., EngineHarness], monkeypatch: pytest.MonkeyPatch
+    example: Any, engine_harness: Callable[..., EngineHarness], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
 
@@ -86,8 +97,8 @@ def test_a_super_step_that_failed_is_repeated_and_its_searches_are_not(
             raise ConnectionError
         return place
 
-    monkeypatch.setattr("examples.graph.search", search)
-    harness = engine_harness(Briefing())
+    monkeypatch.setattr(example, "search", search)
+    harness = engine_harness(example.Briefing())
     work = harness.enqueue("briefing", ASKED)
     assert work.state == "scheduled"
     harness.advance(minutes=1)
@@ -95,10 +106,9 @@ def test_a_super_step_that_failed_is_repeated_and_its_searches_are_not(
     assert asked == ["books", "papers", "papers"]
 
 
-@pytest.mark.soak
-def test_it_is_safe_to_crash() -> None:
+def test_it_is_safe_to_crash(example: Any) -> None:
     assert_crash_safe(
-        Briefing,
+        example.Briefing,
         ASKED,
         signals={"answer": "yes"},
         ignore=["data.graph", "data.questions"],  # checkpoints have ids and times of their own
