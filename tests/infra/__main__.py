@@ -190,8 +190,14 @@ def try_image(folder: Path) -> list[str]:
     for home in made:
         wrong += _tried(lambda home=home: say(f"image: {image.check(home, folder)}"))
         wrong += _tried(lambda home=home: say(f"image: {runtime_client.check(home, folder)}"))
+        wrong += _tried(lambda home=home: _try_zip(home, folder))
     say(f"image: {len(wrong)} wrong, {clock}")
     return wrong
+
+
+def _try_zip(home: Path, folder: Path) -> None:
+    client, code = image.package(home, folder)
+    say(f"zip: made the same twice; {runtime_client.check(client, folder, code)}")
 
 
 def main(what: str) -> int:

@@ -7,14 +7,18 @@ own runtime client (`runtime_client`).
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import venv
+import zipfile
 from pathlib import Path
 
 from tests.infra.terraform import ROOT
@@ -112,6 +116,40 @@ def install(folder: Path) -> Path:
     if done.returncode != 0:
         raise Broken(f"pip install {command}: {done.stderr[-2000:]}")
     return home
+
+
+def package(home: Path, folder: Path) -> tuple[Path, Path]:
+    """Make the zip of the functions twice by `infra/package.sh`, for this machine; unpack one.
+
+    Returns:
+        An environment with AWS's client and nothing of Roost, and where the zip was unpacked.
+
+    Raises:
+        Broken: it can't be made, or the same code makes another zip.
+    """
+    environ = {
+        **environ_of(home, folder),
+        "PYTHON": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "ARCHITECTURE": {"aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+    }
+    digests = set()
+    for name in ("one.zip", "other.zip"):
+        command = [str(ROOT / "infra/package.sh"), str(folder / name)]
+        done = subprocess.run(
+            command, env=environ, capture_output=True, text=True, timeout=_SECONDS, check=False
+        )
+        if done.returncode != 0:
+            raise Broken(f"package.sh: {done.stderr[-2000:]}")
+        digests.add(hashlib.sha256((folder / name).read_bytes()).hexdigest())
+    if len(digests) != 1:
+        raise Broken("package.sh makes another zip of the same code")
+    client, code = folder / "client", folder / "code"
+    venv.create(client, with_pip=True)
+    pip = [str(client / "bin/pip"), "--disable-pip-version-check", "install", "--quiet", "awslambdaric"]
+    subprocess.run(pip, check=True, timeout=_SECONDS)
+    with zipfile.ZipFile(folder / "one.zip") as archive:
+        archive.extractall(code)
+    return client, code
 
 
 def environ_of(home: Path, folder: Path, **more: str) -> dict[str, str]:

@@ -54,18 +54,25 @@ FUNCTIONS = (
 )
 
 
-def check(home: Path, folder: Path) -> str:
+def check(home: Path, folder: Path, code: Path | None = None) -> str:
     """Ask every function; says what cold starts took.
+
+    Args:
+        home: an environment with AWS's client.
+        code: an unpacked zip, as Lambda has it on the path; None: it is in `home`.
 
     Raises:
         Broken: one does not answer, answers wrongly, or starts too slowly.
     """
-    said = [_check(home, folder, asked) for asked in FUNCTIONS]
+    said = [_check(home, folder, code, asked) for asked in FUNCTIONS]
     return f"cold start under AWS's client, CPU s (at most {INIT_CPU_SECONDS_MAX}): {', '.join(said)}"
 
 
-def _check(home: Path, folder: Path, asked: Asked) -> str:
-    with _runtime_api(asked.event) as api, _client(home, folder, asked.module, api.address) as client:
+def _check(home: Path, folder: Path, code: Path | None, asked: Asked) -> str:
+    with (
+        _runtime_api(asked.event) as api,
+        _client(home, folder, code, asked.module, api.address) as client,
+    ):
         _wait(api.is_asked, client, f"{asked.module} did not start")
         init = _cpu_seconds(client.pid)
         api.may_begin.set()
@@ -93,7 +100,9 @@ def _cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def _client(home: Path, folder: Path, module: str, address: str) -> Iterator[subprocess.Popen[bytes]]:
+def _client(
+    home: Path, folder: Path, code: Path | None, module: str, address: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """AWS's client with a handler, as the image has it started on Lambda."""
     environ = environ_of(
         home,
@@ -103,8 +112,10 @@ def _client(home: Path, folder: Path, module: str, address: str) -> Iterator[sub
         AWS_REGION="us-east-1",
         ROOST_STORAGE="memory",
         ROOST_CONSOLE__AUTH="gateway",
+        **({} if code is None else {"PYTHONPATH": str(code)}),
     )
-    with (folder / f"{module}.log").open("wb") as log:
+    name = "image" if code is None else "zip"
+    with (folder / f"{name}-{module}.log").open("wb") as log:
         client = subprocess.Popen(
             [str(home / "bin/python"), "-m", "awslambdaric", f"roost.hosting.{module}.handler"],
             env=environ,
