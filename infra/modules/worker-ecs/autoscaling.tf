@@ -1,12 +1,15 @@
 # Three things move the number of tasks: work per task, the age of the oldest message, and, from
 # zero tasks, that there is work at all. Work in hand counts as work, so that no task is stopped
 # while all are busy.
+#
+# Everything is filled with 0: SQS tells nothing of a queue that nobody has touched for six hours, as
+# those of other lanes while no task runs, and a sum with a series that is missing is missing.
 
 locals {
   queue_names = sort([for lane in var.lanes : lane.name])
   letters     = [for index in range(length(local.queue_names)) : { name = local.queue_names[index], id = index }]
-  waiting     = join("+", [for queue in local.letters : "waiting${queue.id}"])
-  in_hand     = join("+", [for queue in local.letters : "inhand${queue.id}"])
+  waiting     = join("+", [for queue in local.letters : "FILL(waiting${queue.id},0)"])
+  in_hand     = join("+", [for queue in local.letters : "FILL(inhand${queue.id},0)"])
 }
 
 resource "aws_appautoscaling_target" "this" {
@@ -176,7 +179,7 @@ resource "aws_cloudwatch_metric_alarm" "oldest" {
   metric_query {
     id          = "oldest"
     label       = "oldest message"
-    expression  = "MAX([${join(",", [for queue in local.letters : "age${queue.id}"])}])"
+    expression  = "MAX([${join(",", [for queue in local.letters : "FILL(age${queue.id},0)"])}])"
     return_data = true
   }
 }
