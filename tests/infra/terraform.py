@@ -1,7 +1,7 @@
 """Terraform on this machine, with no network: where the provider is, and a copy of the tree to work in.
 
-The provider comes from a filesystem mirror: that of TF_PLUGIN_MIRROR, or one found in the
-usual places. With ROOST_TF_REGISTRY=1 it is downloaded instead. Where there is neither,
+The provider comes from a filesystem mirror: that of TF_PLUGIN_MIRROR, or where this is not set
+one found in the usual places. With ROOST_TF_REGISTRY=1 it is downloaded instead. Where there is neither,
 `Terraform.find` gives None, and whoever asked says so.
 """
 
@@ -111,10 +111,8 @@ class Terraform:
 def _mirror() -> str | None:
     named = os.environ.get("TF_PLUGIN_MIRROR")
     usual = [found for place in _MIRRORS for found in sorted(glob.glob(os.path.expanduser(place)))]
-    for place in [named, *usual]:
-        if place and any(Path(place).glob(_PROVIDER)):
-            return place
-    return None
+    places = usual if named is None else [named]
+    return next((place for place in places if any(Path(place).glob(_PROVIDER))), None)
 
 
 def _installation(mirror: str) -> str:

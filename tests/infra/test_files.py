@@ -15,6 +15,7 @@ from roost.cli.worker import worker
 from roost.config import Settings, WorkerSettings
 from roost.storage.aws.cost import prices
 from tests.infra import audit, readme, schema
+from tests.infra.__main__ import main
 from tests.infra.hcl import Configuration, configurations, read
 from tests.infra.terraform import INFRA, ROOT
 
@@ -116,6 +117,31 @@ class TestTheSchemaCheckFinds:
         (tmp_path / "main.tf").write_text(text.replace(before, after, 1))
         monkeypatch.setattr("tests.infra.hcl.INFRA", tmp_path)
         assert any(finding in one for one in schema.check(tmp_path))
+
+
+class TestWithoutAProvider:
+    """A machine with no mirror and no network."""
+
+    def test_it_says_so_and_checks_the_schema(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("TF_PLUGIN_MIRROR", str(tmp_path))
+        monkeypatch.delenv("ROOST_TF_REGISTRY", raising=False)
+        assert main("static") == 0
+        said = capsys.readouterr().out
+        assert "NO PROVIDER FOR TERRAFORM HERE" in said
+        assert "infra: all is well, BUT TERRAFORM CHECKED NOTHING" in said
+
+    def test_a_name_that_does_not_fit_fails(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        text = (INFRA / "modules/state/main.tf").read_text(encoding="utf-8")
+        (tmp_path / "main.tf").write_text(text.replace("stream_enabled ", "stream_enabeld ", 1))
+        monkeypatch.setenv("TF_PLUGIN_MIRROR", str(tmp_path))
+        monkeypatch.setattr("tests.infra.hcl.INFRA", tmp_path)
+        monkeypatch.setattr("tests.infra.__main__.INFRA", tmp_path)
+        assert main("static") == 1
+        assert "WRONG: " in capsys.readouterr().out
 
 
 # --- the guide ---------------------------------------------------------------
