@@ -252,6 +252,69 @@ async def test_an_invocation_with_hardly_any_time_returns_in_time() -> None:
 
 
 @in_virtual_time
+async def test_an_invocation_with_no_time_left_refuses_all_and_loses_nothing() -> None:
+    """The runtime was frozen, and thawed at the end of its time."""
+    entered: list[int] = []
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        entered.append(snapshot.version)
+        await asyncio.sleep(1.0)
+        return snapshot.finish()
+
+    world = World(step, timeout_seconds=0.0)
+    work_id = await world.client.enqueue("demo")
+    await world.deliver()
+    assert world.spent_seconds[0] <= 1.0
+    world.timeout_seconds = 120.0
+    while (await world.client.status(work_id)).control.state is not State.DONE:
+        await asyncio.sleep(SETTINGS.lease_seconds)
+        await world.deliver()
+    kinds = await world.kinds(work_id)
+    assert kinds.count(Kind.COMMITTED) == 1
+    assert Kind.ATTEMPT_FAILED not in kinds
+
+
+@in_virtual_time
+async def test_a_record_that_comes_twice_in_a_batch_runs_once() -> None:
+    """SQS delivers at least once; both copies may be of one batch."""
+    entered: list[int] = []
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        entered.append(snapshot.version)
+        await asyncio.sleep(1.0)
+        return snapshot.finish()
+
+    world = World(step)
+    work_id = await world.client.enqueue("demo")
+    await world.backend.queue.send([Message(work_id, 0)])
+    failures = await world.deliver()
+    assert entered == [0]
+    assert len(failures) <= 1, "the copy may be put back until the lease ends; it is done then"
+    await asyncio.sleep(2 * VISIBILITY_SECONDS)
+    assert await world.deliver() == []
+    assert entered == [0]
+    assert await world.receive() == []
+
+
+@in_virtual_time
+async def test_a_batch_that_is_delivered_again_after_its_end_does_nothing() -> None:
+    """Lambda could not delete it, or deleted it too late."""
+    entered: list[int] = []
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        entered.append(snapshot.version)
+        return snapshot.finish()
+
+    world = World(step)
+    for _ in range(3):
+        await world.client.enqueue("demo")
+    event = sqs_event(await world.receive())
+    assert await world.invoke(event) == []
+    assert await world.invoke(event) == []
+    assert entered == [0, 0, 0]
+
+
+@in_virtual_time
 async def test_a_handed_queue_receives_nothing_itself() -> None:
     world = World()
     await world.client.enqueue("demo")
