@@ -167,3 +167,19 @@ def test_the_first_command_of_the_readme_works_on_a_fresh_copy(place: Place, tmp
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "each step committed once, nothing lost" in done.stdout
+
+
+def test_the_site_is_built_with_its_own_extra_alone(tmp_path: Path) -> None:
+    """The reference imports what it is made of, also what other extras bring."""
+    alone = Place(tmp_path)
+    alone.did(["pip", "install", "-q", f"{ROOT}[docs]"])
+    out = str(tmp_path / "site")
+    done = subprocess.run(
+        [str(tmp_path / "venv/bin/mkdocs"), "build", "--strict", "--quiet", "--site-dir", out],
+        cwd=ROOT,
+        env={**alone.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
