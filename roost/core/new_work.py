@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from roost import jsonio
 from roost.core import bodies, outbox
@@ -22,6 +22,7 @@ from roost.journal.limits import CAPACITY_MAX
 from roost.models import RESOURCES_MAX, Lane, Scope, check_id, check_name, check_work_id
 from roost.names import IfBusy
 
+T = TypeVar("T")
 LABELS_MAX = 10  # they travel in each entry
 BUDGETS_MAX = 20  # so do they
 LABEL_MAX_BYTES = 256
@@ -102,10 +103,10 @@ async def first_entry(
         engine=work.engine,
         lane=lane,
         priority=work.priority,
-        resources=tuple(dict.fromkeys(work.resources)),
-        capacities=tuple(sorted(work.capacities.items())),
+        resources=tuple(dict.fromkeys(work.resources)) if work.resources else (),
+        capacities=_sorted(work.capacities),
         resource_scope=work.resource_scope,
-        labels=tuple(sorted(work.labels.items())),
+        labels=_sorted(work.labels),
         budget=amounts(work.budget),
         account=own_account if spawner is None else spawner.account,
         family_budget=family_budget,
@@ -117,6 +118,10 @@ async def first_entry(
         trace=parts.observer.enqueuing(work_id, work.engine, lane, now) if parts.observer else "",
     )
     return entry_of(parts, event, await bodies.store(parts.backend, raw), work_id=work_id, actor=actor)
+
+
+def _sorted(named: Mapping[str, T]) -> tuple[tuple[str, T], ...]:
+    return tuple(sorted(named.items())) if named else ()
 
 
 def entry_of(parts: Parts, event: Enqueued, body: Body, *, work_id: str, actor: str) -> Entry:
@@ -173,11 +178,13 @@ def check_new_work(work: NewWork, now: float) -> bytes:
         raise InputError(f"{len(work.resources)} resources are more than {RESOURCES_MAX}")
     for resource in work.resources:
         check_name(resource, "resource")
-    _check_capacities(work)
+    if work.capacities:
+        _check_capacities(work)
     if not (math.isfinite(work.delay_seconds) and 0 <= work.delay_seconds <= DELAY_MAX_SECONDS):
         raise InputError(f"a delay of {work.delay_seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
     _check_deadline(work.deadline_at, now)
-    _check_labels(work.labels)
+    if work.labels:
+        _check_labels(work.labels)
     amounts(work.budget)
     amounts(work.family_budget)
     if work.work_id is not None:
@@ -237,6 +244,8 @@ def amounts(budget: Mapping[str, float]) -> Amounts:
     Raises:
         InputError: a name or number can't be taken, or there are too many.
     """
+    if not budget:
+        return ()
     if len(budget) > BUDGETS_MAX:
         raise InputError(f"{len(budget)} budgets are more than {BUDGETS_MAX}")
     for name, limit in budget.items():
