@@ -147,7 +147,8 @@ async def latencies(root: Path, quick: bool) -> None:
         f"  between two steps, p50                 {between * 1000:8.3f} ms"
         f" = {between * alone:.1f} raw commits"
     )
-    print(f"  idle worker: CPU {share:.2%} of a core, memory {memory:.1f} MB, {own:.1f} its own")
+    print(f"  idle worker: CPU {share:.2%} of a core, {own:.1f} MB of memory its own, {memory:.1f} MB resident:")
+    print(f"  {memory - own:.1f} MB of it are files (Python, libraries), one copy for all processes that use them")
 
 
 async def finished(runtime: Runtime, work_id: str) -> None:
@@ -161,7 +162,7 @@ def process_cpu(pid: int) -> float:
 
 
 def memory_mb(pid: int) -> tuple[float, float]:
-    """Resident memory, and the part of it that is this process' own (the rest are shared libraries)."""
+    """Resident memory, and the part of it that is this process' own; the rest are pages of files."""
     _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
     page_mb = os.sysconf("SC_PAGE_SIZE") / 1e6
     return resident * page_mb, (resident - shared) * page_mb
