@@ -147,8 +147,10 @@ async def latencies(root: Path, quick: bool) -> None:
         f"  between two steps, p50                 {between * 1000:8.3f} ms"
         f" = {between * alone:.1f} raw commits"
     )
-    print(f"  idle worker: CPU {share:.2%} of a core, {own:.1f} MB of memory its own, {memory:.1f} MB resident:")
-    print(f"  {memory - own:.1f} MB of it are files (Python, libraries), one copy for all processes that use them")
+    print(f"  idle worker: CPU {share:.2%} of a core, {own:.1f} MB of memory its own")
+    print(
+        f"  and {memory - own:.1f} MB of files (Python, libraries) that all processes share: {memory:.1f} resident"
+    )
 
 
 async def finished(runtime: Runtime, work_id: str) -> None:
