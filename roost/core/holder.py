@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from roost.core import outside
-from roost.core.attempt import Interruption
+from roost.core.context import Interruption
 from roost.core.observe import STORAGE_FAILED
 from roost.core.parts import Parts
 from roost.errors import LeaseLost, StorageCorrupt, StorageError

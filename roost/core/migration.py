@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import inspect
 
-from roost.core.attempt import Limits, Outcome, Refused, Returned, Stepped, describe_contract, run_method
+from roost.core.attempt import Limits, Outcome, Refused, Returned, Stepped, run_method
+from roost.core.contract import describe_contract
 from roost.engine import EngineSpec
 from roost.errors import EngineContractError
 from roost.models import Snapshot

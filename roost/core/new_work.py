@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from roost import jsonio
 from roost.core import bodies, outbox
-from roost.core.attempt import DELAY_MAX_SECONDS
+from roost.core.contract import DELAY_MAX_SECONDS
 from roost.core.parts import Parts
 from roost.errors import InputError, PayloadError
 from roost.journal.control import apply
@@ -178,13 +178,11 @@ def check_new_work(work: NewWork, now: float) -> bytes:
         raise InputError(f"{len(work.resources)} resources are more than {RESOURCES_MAX}")
     for resource in work.resources:
         check_name(resource, "resource")
-    if work.capacities:
-        _check_capacities(work)
+    _check_capacities(work)
     if not (math.isfinite(work.delay_seconds) and 0 <= work.delay_seconds <= DELAY_MAX_SECONDS):
         raise InputError(f"a delay of {work.delay_seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
     _check_deadline(work.deadline_at, now)
-    if work.labels:
-        _check_labels(work.labels)
+    _check_labels(work.labels)
     amounts(work.budget)
     amounts(work.family_budget)
     if work.work_id is not None:

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 from roost.core import accounts, bulk, deeds, forks, new_work, outside, switches, versions
-from roost.core.attempt import DELAY_MAX_SECONDS
 from roost.core.bulk import Action, Part
+from roost.core.contract import DELAY_MAX_SECONDS
 from roost.core.deeds import Deed
 from roost.core.parts import Parts
 from roost.core.requests import Request

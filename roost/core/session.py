@@ -20,8 +20,6 @@ from roost.core import bodies, claims, directives, migration, outside, records, 
 from roost.core.accounts import Purse
 from roost.core.attempt import (
     DEADLINE,
-    Artifacts,
-    Context,
     Interrupted,
     Later,
     Limits,
@@ -29,10 +27,11 @@ from roost.core.attempt import (
     Raised,
     Refused,
     Stepped,
-    describe_contract,
     run_init,
     run_step,
 )
+from roost.core.context import Artifacts, Context
+from roost.core.contract import describe_contract
 from roost.core.holder import ABANDONED, CANCELLED
 from roost.core.inbox import Given, Inbox
 from roost.core.observe import Held, Told, end_of, log_fields, why_lost

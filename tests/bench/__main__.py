@@ -148,9 +148,8 @@ async def latencies(root: Path, quick: bool) -> None:
         f" = {between * alone:.1f} raw commits"
     )
     print(f"  idle worker: CPU {share:.2%} of a core, {own:.1f} MB of memory its own")
-    print(
-        f"  and {memory - own:.1f} MB of files (Python, libraries) that all processes share: {memory:.1f} resident"
-    )
+    files = f"{memory - own:.1f} MB of files (Python, libraries) that all processes share"
+    print(f"  and {files}: {memory:.1f} resident")
 
 
 async def finished(runtime: Runtime, work_id: str) -> None:

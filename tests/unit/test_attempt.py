@@ -13,13 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from roost.core.attempt import (
-    ARTIFACTS_MAX,
-    DELAY_MAX_SECONDS,
-    HISTORY_MAX,
-    Artifacts,
-    Context,
     Interrupted,
-    Interruption,
     Later,
     Limits,
     Outcome,
@@ -29,6 +23,8 @@ from roost.core.attempt import (
     run_init,
     run_step,
 )
+from roost.core.context import Artifacts, Context, Interruption
+from roost.core.contract import ARTIFACTS_MAX, DELAY_MAX_SECONDS, HISTORY_MAX
 from roost.core.inbox import Given
 from roost.core.tokens import Signer
 from roost.core.workspaces import StepWorkspace

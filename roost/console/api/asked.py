@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from roost.core.attempt import DELAY_MAX_SECONDS
+from roost.core.contract import DELAY_MAX_SECONDS
 from roost.models import Lane, Scope
 from roost.names import REASON_MAX_CHARS, RESOURCES_MAX, IfBusy
 
