@@ -12,16 +12,14 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
-from roost.errors import EngineContractError, EngineNotFound, PayloadError, RoostError
+from roost.errors import EngineContractError, PayloadError
 from roost.models import Approval, Artifact, ChildResult, Signal, Snapshot, WorkItem, check_id
 
-ENTRY_POINTS = "roost.engines"
 VERSION_MAX_CHARS = 100
 _VERSION_PART = re.compile(r"[0-9]+|[^0-9.]+")
 
@@ -416,99 +414,3 @@ class EngineRegistry:
 
     def __len__(self) -> int:
         return sum(len(versions) for versions in self._specs.values())
-
-
-Options = Mapping[str, Mapping[str, Any]]
-
-
-def installed_engines() -> dict[str, metadata.EntryPoint]:
-    """The entry points of group `roost.engines`, by name."""
-    return {point.name: point for point in metadata.entry_points(group=ENTRY_POINTS)}
-
-
-def load_engines(names: str, options: Options | None = None) -> EngineRegistry:
-    """Load engines for a worker.
-
-    Args:
-        names: entry-point names separated by commas, `all`, or `module:attribute`
-            (a class, factory or instance), in any mixture.
-        options: keyword arguments for each factory, by engine name.
-
-    Raises:
-        EngineNotFound: a name is neither installed nor importable.
-        EngineContractError: what was found is no engine.
-    """
-    registry = EngineRegistry()
-    installed = installed_engines()
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    if "all" in wanted:
-        wanted = [name for name in wanted if name != "all"] + [n for n in installed if n not in wanted]
-    for name in wanted:
-        keywords = dict((options or {}).get(name, {}))
-        engine = _build(name, _find(name, installed), keywords)
-        try:
-            registry.add(engine)
-        except EngineContractError as error:
-            raise EngineContractError(f"{name!r} gives no engine: {error}", hint=error.hint) from error
-    if not len(registry):
-        raise EngineNotFound(
-            "no engine was named", hint="Use --engines all, or name one: `roost engines` lists them."
-        )
-    return registry
-
-
-def _find(name: str, installed: Mapping[str, metadata.EntryPoint]) -> Any:
-    if name in installed:
-        return _foreign(name, installed[name].load)
-    module_name, separator, attribute = name.partition(":")
-    if not separator:
-        known = ", ".join(sorted(installed)) or "none"
-        raise EngineNotFound(
-            f"no engine {name!r} is installed",
-            hint=f"Installed: {known}. A file can be tried as module:attribute.",
-        )
-    try:
-        module = _foreign(name, lambda: import_module(module_name))
-    except EngineContractError as error:
-        if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == module_name:
-            raise EngineNotFound(
-                f"engine {name!r}: there is no module {module_name!r}",
-                hint="It must be on Python's path; the current folder is, for `roost worker`.",
-            ) from error
-        raise
-    if not hasattr(module, attribute):
-        raise EngineNotFound(f"engine {name!r}: module {module_name!r} has no {attribute!r}")
-    return getattr(module, attribute)
-
-
-def _build(name: str, found: Any, keywords: dict[str, Any]) -> Any:
-    is_instance = not inspect.isclass(found) and callable(getattr(found, "step", None))
-    if is_instance:
-        return found
-    if not callable(found):
-        raise EngineContractError(f"{name!r} is neither an engine nor a factory of one")
-    try:
-        inspect.signature(found).bind(**keywords)
-    except TypeError as error:
-        raise EngineContractError(
-            f"engine {name!r} can't be made: {error}",
-            hint=f"It is called with the keywords of [engines.{name}] in roost.toml.",
-        ) from error
-    return _foreign(name, lambda: found(**keywords))
-
-
-def _foreign(name: str, call: Callable[[], Any]) -> Any:
-    """Run code of an engine's package, which may do anything when it is imported or called.
-
-    Raises:
-        EngineContractError: it did anything but return.
-    """
-    try:
-        return call()
-    except RoostError:
-        raise
-    except (Exception, SystemExit) as error:  # code of somebody else, like a step
-        raise EngineContractError(
-            f"engine {name!r} can't be loaded: {type(error).__name__}: {error}",
-            hint="Its own code failed: `python -c 'import …'` of its module shows where.",
-        ) from error

@@ -19,9 +19,10 @@ from roost.core.parts import CoreSettings, Parts
 from roost.core.tokens import Signer
 from roost.core.worker import Worker
 from roost.core.workspaces import HostWorkspaces
-from roost.engine import EngineRegistry, load_engines
+from roost.engine import EngineRegistry
 from roost.engines.schedule import ScheduleEngine
 from roost.errors import SettingsError
+from roost.loading import load_engines
 from roost.storage.instrument import InstrumentedBackend, crash_hook
 from roost.storage.ports import ArtifactStore, Backend, Finding
 from roost.workspace import Origin, Workspaces, workspace_name

@@ -41,7 +41,7 @@ def engines(
 
 
 def _installed(settings: Settings) -> list[dict[str, Any]]:
-    from roost.engine import installed_engines, load_engines
+    from roost.loading import installed_engines, load_engines
 
     rows = []
     for name, point in sorted(installed_engines().items()):

@@ -229,7 +229,7 @@ class _Registry:
             EngineNotFound: it is not.
             PayloadError: the payload does not fit.
         """
-        from roost.engine import installed_engines, load_engines
+        from roost.loading import installed_engines, load_engines
 
         if engine not in self._loaded:
             installed = installed_engines()

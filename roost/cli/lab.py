@@ -91,7 +91,7 @@ def _subject(
     settings: Settings, engine: str, payload: str, signals: list[str], ignore: list[str], observe: str | None
 ) -> Subject:
     from roost import jsonio
-    from roost.engine import load_engines
+    from roost.loading import load_engines
     from roost.testing.safety import Subject
 
     load_engines(engine, settings.engines)  # what is wrong with it is said before anything runs

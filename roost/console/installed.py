@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from roost.config import Settings
-from roost.engine import EngineRegistry, installed_engines, load_engines
+from roost.engine import EngineRegistry
 from roost.errors import RoostError
+from roost.loading import installed_engines, load_engines
 
 log = logging.getLogger("roost.console")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from roost.cli import completion
-from roost.engine import installed_engines
+from roost.loading import installed_engines
 from tests.cli.conftest import Roost
 
 SCRIPTS = Path(sys.executable).parent

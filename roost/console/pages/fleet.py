@@ -11,8 +11,9 @@ from starlette.responses import Response
 
 from roost.console.desk import ALIVE_SECONDS, Desk, desk_of
 from roost.console.pulse import Seen
-from roost.engine import EngineSpec, installed_engines
+from roost.engine import EngineSpec
 from roost.journal.entries import IndexRow
+from roost.loading import installed_engines
 
 HELD_SHOWN = 20
 
