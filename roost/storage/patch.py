@@ -13,7 +13,6 @@ from roost.errors import StorageCorrupt
 
 EDITS_MAX = 32  # changes in more places are better left to a compressor
 _PROBE_BYTES = 24  # so much that is equal says where the body before goes on
-_PROBES_MAX = 64  # at each place; a change of more than their bytes together is no small one
 _REACH_BYTES = 8192  # of the body before, in which its continuation is looked for
 _STRIDE_BYTES = 64
 _STRIDE_MAX_BYTES = 1 << 16
@@ -41,7 +40,7 @@ def diff(before: bytes, after: bytes, *, max_bytes: int) -> bytes | None:
             return None
         count = _equal_bytes(before, old, after, new)
         old, new = old + count, new + count
-        then, again = _next_equal(before, old, after, new)
+        then, again = _next_equal(before, old, after, new, within=max_bytes - literals)
         literals += again - new
         if literals > max_bytes:
             return None
@@ -75,9 +74,9 @@ def _equal_in_stride(one: bytes, other: bytes) -> int:
     return ((differing & -differing).bit_length() - 1) // 8 if differing else size
 
 
-def _next_equal(before: bytes, old: int, after: bytes, new: int) -> tuple[int, int]:
-    """Where both go on equally after places at which they differ; their ends, if nowhere near."""
-    last = min(len(after) - _PROBE_BYTES, new + _PROBES_MAX * _PROBE_BYTES)
+def _next_equal(before: bytes, old: int, after: bytes, new: int, *, within: int) -> tuple[int, int]:
+    """Where both go on equally after places at which they differ; their ends, if not so near."""
+    last = min(len(after) - _PROBE_BYTES, new + within)
     for again in range(new, last + 1, _PROBE_BYTES):
         then = before.find(after[again : again + _PROBE_BYTES], old, old + _REACH_BYTES)
         if then >= 0:
