@@ -13,10 +13,8 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any
 
-from roost import jsonio
-from roost.core import bodies, claims, directives, migration, outside, records, step_log, versions
+from roost.core import bodies, claims, directives, migration, outside, step_log, versions
 from roost.core.accounts import Purse
 from roost.core.attempt import (
     DEADLINE,
@@ -35,8 +33,8 @@ from roost.core.contract import describe_contract
 from roost.core.holder import ABANDONED, CANCELLED
 from roost.core.inbox import Given, Inbox
 from roost.core.observe import Held, Told, end_of, log_fields, why_lost
-from roost.core.opening import Opening
 from roost.core.parts import Parts
+from roost.core.recording import Recording
 from roost.core.redact import describe
 from roost.core.switches import Switches
 from roost.core.workspaces import StepWorkspace
@@ -46,7 +44,6 @@ from roost.errors import (
     EngineContractError,
     InputError,
     LeaseLost,
-    OutcomeUnknown,
     PayloadError,
     StorageCorrupt,
 )
@@ -66,12 +63,10 @@ from roost.journal.entries import (
     ErrorInfo,
     Event,
     Failed,
-    Recorded,
     Released,
 )
-from roost.journal.limits import Close
-from roost.models import Snapshot, WorkItem
-from roost.names import Scope, namespace_of
+from roost.models import Snapshot
+from roost.names import Scope
 from roost.storage.codec import Base, pack
 from roost.storage.ports import Delivery
 
@@ -82,7 +77,7 @@ Conclusion = tuple[Event, bodies.Dumped | None]
 """What an attempt comes to: the event, and the snapshot that is its body, if it is a commit."""
 
 
-class Session(Opening):
+class Session(Recording):
     """Runs one work item for as long as one lease lasts.
 
     Args:
@@ -108,7 +103,6 @@ class Session(Opening):
         self.step_ends_at: float | None = None  # monotonic; when a limit stops the step that runs
         self._is_draining = is_draining
         self._executor = executor
-        self._item: WorkItem
         self._created_at = 0.0  # of the snapshot
         self._known_digests: set[str] = set()  # artifacts that the snapshot named before the step
         self._snapshot: bodies.Dumped | None = None  # the last committed one; None before the first
@@ -118,8 +112,6 @@ class Session(Opening):
         self._given = Given()  # to the attempt that runs, or ran last
         self._spent: dict[str, float] = {}  # what that attempt says it has used up
         self._holds_claims = False
-        self._must_ask = False  # each further step: a rate counts it, or a key was closed
-        self._told: Told | None = None
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
@@ -478,31 +470,6 @@ class Session(Opening):
                     f"the snapshot names artifact {artifact.name!r}, which was never stored"
                 )
 
-    # --- recorded side effects -----------------------------------------------
-
-    async def recorded(self, key: str) -> tuple[bool, Any]:
-        position = dict(self._control.once).get(key)
-        if position is None:
-            if self._told is not None:
-                self._told.once_began(key)
-            return False, None
-        if position < 0:
-            raise OutcomeUnknown(key)
-        return True, jsonio.load(await bodies.load(self._parts.backend, await self._get(position)))
-
-    async def begin(self, key: str) -> None:
-        records.check_room(self._control.once, key)
-        await self._append(Recorded(key, is_begun=True))
-
-    async def record(self, key: str, result: Any) -> Any:
-        records.check_room(self._control.once, key)
-        raw = records.dump(key, result)
-        body = await self._patiently(lambda: bodies.store(self._parts.backend, raw))
-        entry = await self._append(Recorded(key), body)
-        if self._told is not None:
-            self._told.once_ended(key, entry.position)
-        return jsonio.load(raw)
-
     # --- settling ------------------------------------------------------------
 
     async def _settle(self) -> None:
@@ -529,12 +496,3 @@ class Session(Opening):
             await claims.leave(self._parts, self._last)
         elif self._item.resource_scope is Scope.STEP:
             await claims.release(self._parts, Owner(self.work_id, self.token))
-
-    async def close_resource(self, resource: str, seconds: float) -> None:
-        """Close a resource for everybody; this lease, too, asks before its next step."""
-        until = self._parts.clock.now() + seconds
-        namespace = namespace_of(self.work_id)
-        await self._patiently(
-            lambda: claims.change(self._parts, resource, Close(until, self.work_id), namespace=namespace)
-        )
-        self._must_ask = bool(self._item.resources)
