@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from roost.storage.aws.backend import open_aws
 from roost.storage.aws.clients import Clients
 from roost.storage.aws.table import Table
 from roost.storage.instrument import InstrumentedBackend
-from tests.aws.test_shortcut import Http, says
+from roost.testing.standins import StandIn
+from tests.aws.test_shortcut import Http, Line, says
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +140,33 @@ async def test_faults_that_pass_are_told_to_who_watches(monkeypatch: pytest.Monk
 
 def _throttled() -> Http:
     return says(400, {"__type": "x#ThrottlingException"})
+
+
+@pytest.mark.slow
+async def test_a_profile_may_name_a_role_to_assume(
+    moto: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`AWS_PROFILE` as everywhere: its region, and calls signed with what STS gave for its role."""
+    config = tmp_path / "config"
+    config.write_text(
+        "[profile base]\naws_access_key_id = AKIDBASE\naws_secret_access_key = secret\n"
+        "[profile agents]\nrole_arn = arn:aws:iam::123456789012:role/agents\nsource_profile = base\n"
+        "region = eu-west-1\n"
+    )
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_PROFILE", "agents")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", moto.url)
+    clients, line = Clients(1), Line()
+    try:
+        client = await clients.get("dynamodb")
+        client._endpoint.http_session.send = line.send
+        await client.put_item(TableName="t", Item={"work": {"S": "w"}})
+    finally:
+        await clients.close()
+    assert clients.region == "eu-west-1"
+    [authorization], [token] = line.header("authorization"), line.header("x-amz-security-token")
+    assert "Credential=ASIA" in authorization
+    assert "/eu-west-1/dynamodb/aws4_request" in authorization
+    assert token

@@ -192,6 +192,37 @@ def test_ministack_purges_as_often_as_it_is_told(on_ministack: Aws) -> None:
         on_ministack.sqs.purge_queue(QueueUrl=on_ministack.queue)
 
 
+def test_ministack_has_no_stream_records_of_statements(on_ministack: Aws) -> None:
+    """AWS: of every change of an item (DynamoDB Developer Guide, "Change data capture with Amazon DynamoDB").
+
+    So what group commit wrote is missing in the feed of all journals there, though not in a journal.
+    """
+    session = botocore.session.Session()
+    streams = session.create_client(
+        "dynamodbstreams",
+        region_name=on_ministack.standin.environ["AWS_REGION"],
+        endpoint_url=on_ministack.standin.url,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    specification = {"StreamEnabled": True, "StreamViewType": "NEW_IMAGE"}
+    table = on_ministack.dynamodb.update_table(
+        TableName=on_ministack.table, StreamSpecification=specification
+    )
+    arn = table["TableDescription"]["LatestStreamArn"]
+    on_ministack.dynamodb.put_item(TableName=on_ministack.table, Item={"id": {"S": "put"}})
+    statement = f"INSERT INTO \"{on_ministack.table}\" VALUE {{'id': ?}}"
+    on_ministack.dynamodb.batch_execute_statement(
+        Statements=[{"Statement": statement, "Parameters": [{"S": "inserted"}]}]
+    )
+    [shard] = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+    iterator = streams.get_shard_iterator(
+        StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+    )["ShardIterator"]
+    records = streams.get_records(ShardIterator=iterator)["Records"]
+    assert [record["dynamodb"]["Keys"]["id"]["S"] for record in records] == ["put"]
+
+
 def test_ministack_joins_parts_that_are_too_small(on_ministack: Aws) -> None:
     """AWS: 5 MiB at least, but for the last (S3 User Guide, "Amazon S3 multipart upload limits")."""
     s3, where = on_ministack.s3, {"Bucket": on_ministack.bucket, "Key": "small"}
