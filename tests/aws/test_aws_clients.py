@@ -17,6 +17,7 @@ from roost.storage.aws.table import Table
 from roost.storage.instrument import InstrumentedBackend
 from roost.testing.standins import StandIn
 from tests.aws.test_shortcut import Http, Line, says
+from tests.standins.harness import make_stack, point_sdk_at
 
 
 @pytest.fixture(autouse=True)
@@ -170,3 +171,23 @@ async def test_a_profile_may_name_a_role_to_assume(
     assert "Credential=ASIA" in authorization
     assert "/eu-west-1/dynamodb/aws4_request" in authorization
     assert token
+
+
+@pytest.mark.slow
+async def test_nobody_asks_for_the_account_before_the_bucket_is_needed(
+    moto: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name has the account in it; most commands never come to it."""
+    point_sdk_at(moto, monkeypatch)
+    settings = AwsSettings(stack="lazy", shards=1)
+    backend = await open_aws(settings)
+    try:
+        made = await make_stack("lazy")
+        assert await backend.index.get("w") is None
+        assert "sts" not in backend.aws.clients._clients
+        assert [await backend.artifacts.bucket() for _ in range(2)] == ["lazy-123456789012-us-east-1"] * 2
+        findings = {finding.name: finding for finding in await backend.check()}
+        assert findings[f"table {made.stack}-index"].is_ok
+        assert "bucket lazy-123456789012-us-east-1" in findings
+    finally:
+        await backend.close()

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
@@ -39,10 +39,16 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class AwsArtifacts:
-    """`ports.ArtifactStore`."""
+    """`ports.ArtifactStore`.
 
-    def __init__(self, aws: Aws) -> None:
+    Args:
+        find_bucket: finds the bucket's name out where none is set, once it is needed: that
+            takes a call to STS, and most commands never come here.
+    """
+
+    def __init__(self, aws: Aws, find_bucket: Callable[[], Awaitable[str]] | None = None) -> None:
         self._aws = aws
+        self._find_bucket = find_bucket
         self._bucket = aws.names.bucket
         self._prefix = definition()["bucket"]["blob_prefix"]
 
@@ -112,7 +118,7 @@ class AwsArtifacts:
         """
         if not _DIGEST.fullmatch(digest):
             raise ArtifactNotFound(f"no artifact {digest[:80]!r}")
-        s3 = await self._aws.clients.get("s3")
+        s3 = await self._s3()
         safe = re.sub(r"[^A-Za-z0-9._-]", "_", file_name)[:200] or digest
         parameters = {
             "Bucket": self._bucket,
@@ -127,7 +133,7 @@ class AwsArtifacts:
     async def size(self, digest: str) -> int | None:
         if not _DIGEST.fullmatch(digest):
             return None
-        s3 = await self._aws.clients.get("s3")
+        s3 = await self._s3()
         what = f"HeadObject of {digest}"
         with storage_errors(what):
             try:
@@ -140,6 +146,21 @@ class AwsArtifacts:
                 raise
         return int(answer["ContentLength"])
 
+    async def bucket(self) -> str:
+        """The bucket's name.
+
+        Raises:
+            StorageError: none is set, and the account can't be found out.
+        """
+        if not self._bucket and self._find_bucket is not None:
+            self._bucket = await self._find_bucket()
+        return self._bucket
+
+    async def _s3(self) -> Any:
+        """The client; the bucket is known then."""
+        await self.bucket()
+        return await self._aws.clients.get("s3")
+
     def _key(self, digest: str) -> str:
         return f"{self._prefix}{digest[:2]}/{digest}"
 
@@ -151,7 +172,7 @@ class AwsArtifacts:
         """
         if not _DIGEST.fullmatch(digest):
             raise ArtifactNotFound(f"no artifact {digest[:80]!r}")
-        s3 = await self._aws.clients.get("s3")
+        s3 = await self._s3()
         what = f"GetObject of {digest}"
         with storage_errors(what):
             try:
@@ -165,7 +186,7 @@ class AwsArtifacts:
         return answer
 
     async def _put_whole(self, key: str, content: bytes, checksum: bytes) -> None:
-        s3 = await self._aws.clients.get("s3")
+        s3 = await self._s3()
         await self._write(
             f"PutObject of {key}",
             s3.put_object,
@@ -200,7 +221,7 @@ class AwsArtifacts:
         Else what is put today might be gone tomorrow. S3 says when it would be: in the reply
         to HeadObject ("x-amz-expiration").
         """
-        s3 = await self._aws.clients.get("s3")
+        s3 = await self._s3()
         head = await self._aws.patience.call(
             f"HeadObject of {key}", lambda: s3.head_object(Bucket=self._bucket, Key=key)
         )
@@ -220,7 +241,7 @@ class AwsArtifacts:
             )
 
     async def _put_parts(self, key: str, spool: IO[bytes], size: int) -> None:
-        s3 = await self._aws.clients.get("s3")
+        s3 = await self._s3()
         what = f"the multipart upload of {key}"
         upload = {"Bucket": self._bucket, "Key": key}
         with storage_errors(what):
@@ -244,7 +265,7 @@ class AwsArtifacts:
         self, upload: dict[str, str], spool: IO[bytes], part_bytes: int
     ) -> list[dict[str, Any]]:
         """Upload a few parts at a time, each with its checksum; what completing the upload asks of them."""
-        s3 = await self._aws.clients.get("s3")
+        s3 = await self._s3()
 
         async def one(number: int, content: bytes) -> dict[str, Any]:
             what = f"part {number} of {upload['Key']}"
@@ -267,7 +288,7 @@ class AwsArtifacts:
 
     async def _abort(self, upload: dict[str, str]) -> None:
         """Leave no parts behind; after a completed upload there is nothing to abort."""
-        s3 = await self._aws.clients.get("s3")
+        s3 = await self._s3()
         try:
             await s3.abort_multipart_upload(**upload)
         except ClientError as error:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 
 from roost.clock import Clock, SystemClock, SystemIds
 from roost.config import AwsSettings
+from roost.errors import StorageError
 from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.admin import default_bucket
 from roost.storage.aws.artifacts import AwsArtifacts
@@ -36,10 +40,13 @@ class AwsBackend:
         self.journal = AwsJournal(aws, self.index, self.accounts, in_flight=appends_in_flight)
         self.claims = AwsClaims(aws)
         self.queue = AwsQueue(aws)
-        self.artifacts = AwsArtifacts(aws)
+        self.artifacts = AwsArtifacts(aws, partial(default_bucket, aws.clients, aws.names.stack))
 
     async def check(self) -> Sequence[Finding]:
         """What `roost doctor` shows of this stack."""
+        with suppress(StorageError):  # no credentials: that is what it finds
+            names = replace(self.aws.names, bucket=await self.artifacts.bucket())
+            return await check_stack(replace(self.aws, names=names), self.artifacts)
         return await check_stack(self.aws, self.artifacts)
 
     def tell_faults(self, told: Callable[[str], None]) -> None:
@@ -54,18 +61,14 @@ class AwsBackend:
 
 
 async def open_aws(settings: AwsSettings, *, clock: Clock | None = None, connections: int = 50) -> AwsBackend:
-    """Open a stack. No call is made but, where no bucket is set, to find out the account.
+    """Open a stack. No call is made.
 
     Args:
         connections: that each service's client may hold at a time.
-
-    Raises:
-        StorageError: no region, no credentials.
     """
     met = Met()
     clients = Clients(connections, met)
     clock, ids = clock or SystemClock(), SystemIds()
-    bucket = settings.bucket or await default_bucket(clients, settings.stack)
-    names = Names(settings.stack, bucket, settings.shards)
+    names = Names(settings.stack, settings.bucket or "", settings.shards)
     aws = Aws(clients, names, Patience(clock, ids, met), clock, ids)
     return AwsBackend(aws, appends_in_flight=settings.appends_in_flight)
