@@ -126,24 +126,27 @@ def pause(
 
     deed = Deed(Action.PAUSE, reason, one, None, dry_run, yes, as_json)
     chosen = Filter(state, None, prefix, label, where=where)
-    if engine is not None or lane is not None:
-        if work_ids or chosen.is_given or (engine and lane):
-            raise InputError("--engine and --lane stand alone", hint="roost pause --engine NAME")
-        _throw(engine, lane, reason, is_paused=True, settings=options.settings_of(storage, home, config))
-        return
-    _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
+    settings = options.settings_of(storage, home, config)
+    if engine is None and lane is None:
+        _run(deed, work_ids, chosen, settings)
+    else:
+        _throw(deed, engine, lane, is_alone=not (work_ids or chosen.is_given), settings=settings)
 
 
-def _throw(engine: str | None, lane: Lane | None, reason: str, *, is_paused: bool, settings: Any) -> None:
+def _throw(deed: Deed, engine: str | None, lane: Lane | None, *, is_alone: bool, settings: Any) -> None:
+    """Pause or resume an engine or a lane itself, as a deed's action says."""
+    if not is_alone or (engine and lane):
+        raise InputError("--engine and --lane stand alone", hint=f"roost {deed.action} --engine NAME")
+    is_paused = deed.action == "pause"
+
     async def use(runtime: Runtime) -> int:
         client = runtime.client
-        if engine is not None:
-            if is_paused:
-                await client.pause_engine(engine, reason)
-            else:
-                say(f"{await client.resume_engine(engine, reason)} work items woken")
+        if engine is not None and is_paused:
+            await client.pause_engine(engine, deed.reason)
+        elif engine is not None:
+            say(f"{await client.resume_engine(engine, deed.reason)} work items woken")
         if lane is not None:
-            await (client.pause_lane if is_paused else client.resume_lane)(lane, reason)
+            await (client.pause_lane if is_paused else client.resume_lane)(lane, deed.reason)
         return OK
 
     options.run(settings, use)
@@ -210,12 +213,11 @@ def resume(
 
     deed = Deed(Action.RESUME, reason, one, None, dry_run, yes, as_json)
     chosen = Filter(state, None, prefix, label, why, where=where)
-    if engine is not None or lane is not None:
-        if work_ids or chosen.is_given or (engine and lane):
-            raise InputError("--engine and --lane stand alone", hint="roost resume --engine NAME")
-        _throw(engine, lane, reason, is_paused=False, settings=options.settings_of(storage, home, config))
-        return
-    _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
+    settings = options.settings_of(storage, home, config)
+    if engine is None and lane is None:
+        _run(deed, work_ids, chosen, settings)
+    else:
+        _throw(deed, engine, lane, is_alone=not (work_ids or chosen.is_given), settings=settings)
 
 
 def retry(
