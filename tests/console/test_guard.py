@@ -16,6 +16,7 @@ from roost.console.guard import (
 )
 from roost.console.pages import actions
 from roost.errors import SettingsError
+from roost.storage.ports import IndexQuery
 from roost.testing.clock import ManualClock
 from tests.console.conftest import Desk, Make
 
@@ -229,3 +230,23 @@ def test_everything_works_under_a_prefix(make: Make) -> None:
         assert 'href="/work' not in page.text
     answer = desk.web.post(f"/prod/work/{work_id}/cancel", headers=FORM)
     assert answer.headers["location"].startswith("/prod/work/")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X-Amzn-Request-Context": '{"authorizer": {"jwt": {"claims": {"sub": "ann"}}}}'},
+        {"X-Forwarded-User": "ann", "X-Forwarded-Groups": "operator"},
+        {"X-Roost-Proxy-Secret": "guess", "X-Forwarded-User": "ann"},
+        {"Authorization": "Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4iLCJyb29zdF9yb2xlIjoib3BlcmF0b3IifQ."},
+        {"Cookie": "roost_session=WyJhbm4iLCJvcGVyYXRvciIsOTk5OTk5OTk5OV0.00"},
+    ],
+)
+def test_behind_a_gateway_no_header_makes_anybody_somebody(make: Make, headers: dict[str, str]) -> None:
+    """Who asks is in the event that the gateway made, and nowhere that a client can write."""
+    desk = make(auth="gateway", hosts=("127.0.0.1",))
+    stranger = desk.browser(**headers)
+    assert stranger.get("/api/v1/work").status_code == 401
+    assert stranger.get("/work").status_code == 401
+    assert stranger.post("/api/v1/work", json={"engine": "demo"}).status_code in (401, 403)
+    assert desk.run(desk.runtime.client.list(IndexQuery())).rows == []

@@ -717,3 +717,14 @@ def test_a_typed_form_enqueues_for_an_engine_with_a_model(desk: Desk) -> None:
     wrong = desk.web.post("/work/new", data={"engine": "demo", "typed": "demo", "payload.count": "many"})
     assert 'role="alert"' in wrong.text
     assert 'value="many"' in wrong.text
+
+
+def test_work_of_an_engine_that_no_live_worker_runs_says_so(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roost.console.desk.UNTAKEN_SECONDS", -1.0)
+    work_id = desk.enqueue({}, engine="nobody")
+    assert "no worker that is known runs engine nobody" not in desk.web.get(f"/work/{work_id}").text
+    desk.enqueue({})
+    desk.work()  # now a worker is seen, and what it runs
+    assert "no worker that is known runs engine nobody" in desk.web.get(f"/work/{work_id}").text
