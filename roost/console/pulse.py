@@ -194,7 +194,15 @@ def is_by_people(entry: Entry) -> bool:
 
 
 _ACTS = frozenset(
-    {Kind.CANCEL_REQUESTED, Kind.RETRIED, Kind.PAUSED, Kind.RESUMED, Kind.BUDGET_SET, Kind.SIGNALED}
+    {
+        Kind.OPERATED,
+        Kind.CANCEL_REQUESTED,
+        Kind.RETRIED,
+        Kind.PAUSED,
+        Kind.RESUMED,
+        Kind.BUDGET_SET,
+        Kind.SIGNALED,
+    }
 )
 CONSOLE_ACTOR = "console:"
 _OWN_ACTORS = ("sweeper:", "child:", "parent:", "trigger:")

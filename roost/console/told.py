@@ -16,6 +16,7 @@ from roost.journal.entries import (
     ChildEnded,
     Claimed,
     Committed,
+    DailySet,
     Deferred,
     Enqueued,
     Entry,
@@ -26,6 +27,7 @@ from roost.journal.entries import (
     KeyBound,
     Kind,
     Noted,
+    Operated,
     Paused,
     Recorded,
     Released,
@@ -164,14 +166,29 @@ def _from_outside(event: Event) -> _Parts:
             return "warn", "failed", "noted", "", event.text, None
         case TurnGiven():
             return "running", "", "its turn", "", "in its conversation", None
+        case _:
+            return _of_fleet(event)
+
+
+def _of_fleet(event: Event) -> _Parts:
+    match event:
         case Switched():
             sign = "paused" if event.is_paused else "running"
             verb = "paused" if event.is_paused else "resumed"
             return sign, "paused", verb, event.target.replace(":/", " ").replace(":", " "), event.reason, None
+        case Operated():
+            return "key", "", event.what, event.target, _joined(event.reason, event.details), None
+        case DailySet():
+            allowed = _amounts(event.budget) or "as the settings say"
+            return "key", "", "daily budget", allowed, event.reason, None
         case TurnTaken() | KeyBound():
             return "plus", "", event.kind.value.replace("_", " "), event.work_id, "", None
         case _:
             return "all", "", event.kind.value.replace("_", " "), "", "", None
+
+
+def _joined(*texts: str) -> str:
+    return " · ".join(text for text in texts if text)
 
 
 def _amounts(amounts: Amounts) -> str:

@@ -660,8 +660,11 @@ def test_who_did_what_is_on_one_page(desk: Desk) -> None:
     desk.web.post(
         "/switches", data={"kind": "engine", "name": "scripted", "to": "pause", "reason": "release"}
     )
+    desk.run(desk.runtime.client.purge(done, "no use"))
     page = main_of(desk.web.get("/events?by=people").text)
     assert "look first" in page
+    assert '>purge</span> <span class="mono">' in page.replace("</svg>", "")
+    assert "no use" in page
     assert "engine scripted" in page
     assert "release" in page
     assert "console:" in page
@@ -670,7 +673,7 @@ def test_who_did_what_is_on_one_page(desk: Desk) -> None:
     only = main_of(desk.web.get("/events?by=people&kind=switched").text)
     assert "look first" not in only
     kinds = [one["kind"] for one in desk.web.get("/api/v1/events?by=people").json()["entries"]]
-    assert kinds[:2] == ["switched", "paused"]
+    assert kinds[:3] == ["operated", "switched", "paused"]
 
 
 def test_an_engine_shows_the_versions_that_are_at_work(desk: Desk) -> None:

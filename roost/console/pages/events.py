@@ -11,11 +11,11 @@ from roost.console import told
 from roost.console.desk import Desk, desk_of, int_of
 from roost.console.pulse import KEPT_MAX, Numbered
 from roost.console.reads import COUNT_SECONDS
-from roost.core import switches
-from roost.journal.entries import Entry, Switched
+from roost.core import deeds, switches
+from roost.journal.entries import DailySet, Entry, Operated, Switched
 
 LIMIT = 100
-SWITCHES_MAX = 100
+DEEDS_MAX = 100
 
 
 async def events(request: Request) -> Response:
@@ -44,25 +44,30 @@ async def events(request: Request) -> Response:
 
 
 async def acts(desk: Desk) -> Sequence[Numbered]:
-    """What people and programs did to work, and to engines and lanes; newest first."""
+    """What people and programs did: to work, to engines and lanes, to resources; newest first."""
 
     async def ask() -> Sequence[Entry]:
-        return await desk.runtime.backend.journal.read(
-            switches.JOURNAL_ID, limit=SWITCHES_MAX, newest_first=True
-        )
+        journal = desk.runtime.backend.journal
+        names = (switches.JOURNAL_ID, deeds.journal_id(desk.settings.namespace, desk.now))
+        pages = [await journal.read(name, limit=DEEDS_MAX, newest_first=True) for name in names]
+        return [entry for page in pages for entry in page]
 
-    thrown = await desk.shared.get("thrown", ask, for_seconds=COUNT_SECONDS)
-    ours = [entry for entry in thrown if _is_ours(desk, entry)]
-    both = [*desk.pulse.acts, *(Numbered(0, entry) for entry in ours)]
+    read = await desk.shared.get("deeds", ask, for_seconds=COUNT_SECONDS)
+    known = {(one.entry.work_id, one.entry.position) for one in desk.pulse.acts}
+    others = [one for one in read if _is_ours(desk, one) and (one.work_id, one.position) not in known]
+    both = [*desk.pulse.acts, *(Numbered(0, entry) for entry in others)]
     return sorted(both, key=lambda one: -one.entry.at)
 
 
 def _is_ours(desk: Desk, entry: Entry) -> bool:
-    """Whether a switch is a lane's, or of an engine of the console's namespace."""
-    event = entry.event
-    if not isinstance(event, Switched):
-        return False
-    return event.target.startswith(desk.engine_target("")) or not event.target.startswith("engine:")
+    """Whether a deed is one in the console's namespace, or of a lane, which is everybody's."""
+    match entry.event:
+        case Switched(target=target):
+            return target.startswith(desk.engine_target("")) or not target.startswith("engine:")
+        case DailySet(namespace=namespace):
+            return namespace == desk.settings.namespace
+        case event:
+            return isinstance(event, Operated)
 
 
 def _matches(numbered: Numbered, wanted: dict[str, str]) -> bool:
