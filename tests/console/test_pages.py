@@ -731,3 +731,11 @@ def test_work_of_an_engine_that_no_live_worker_runs_says_so(
     desk.enqueue({})
     desk.work()  # now a worker is seen, and what it runs
     assert "no worker that is known runs engine nobody" in desk.web.get(f"/work/{work_id}").text
+
+
+def test_the_cost_of_a_family_stands_beside_that_of_one(desk: Desk) -> None:
+    work_id = desk.enqueue({"data": {"a": 1}}, family_budget={"steps": 50.0})
+    desk.work()
+    panel = main_of(desk.web.get(f"/work/{work_id}?tab=cost").text).split('id="panel"')[1]
+    assert "Family" in panel
+    assert "steps 2 of 50" in panel

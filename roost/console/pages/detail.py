@@ -22,6 +22,7 @@ from roost.core.approvals import OpenApproval
 from roost.core.client import WorkView
 from roost.errors import InputError, SettingsError
 from roost.journal import budget, family
+from roost.journal.accounts import Balance
 from roost.journal.claims import ResourceView
 from roost.journal.decide import lease_until
 from roost.journal.entries import Entry, IndexRow
@@ -49,6 +50,7 @@ class Shown:
     snapshot: Snapshot | None = None
     problem: str = ""
     cost: Mapping[str, Any] | None = None
+    balances: Sequence[Balance] = ()
 
 
 async def detail(request: Request) -> Response:
@@ -156,7 +158,10 @@ async def _shown(desk: Desk, request: Request, view: WorkView) -> Shown:
     if tab == "payload":
         return Shown(tab, version, base, pretty(desk.redaction.apply(view.item.engine, view.item.payload)))
     if tab == "cost":
-        return Shown(tab, version, base, cost=await desk.reads.cost(view.item.work_id))
+        work_id, client = view.item.work_id, desk.runtime.client
+        shared = view.control.account or view.control.is_daily
+        balances = await client.balances(work_id) if shared else ()
+        return replace(shown, cost=await desk.reads.cost(work_id), balances=balances)
     if tab == "once" or not version:
         return shown
     try:
