@@ -90,11 +90,6 @@ def test_every_module_and_example_is_in_the_list() -> None:
             assert (one.folder / "README.md").exists()
 
 
-def test_names_fit_the_stored_schema() -> None:
-    """`python -m tests.infra.schema` writes it anew."""
-    assert schema.check(INFRA) == []
-
-
 class TestTheSchemaCheckFinds:
     """Where there is no provider, this is all there is."""
 
@@ -120,7 +115,7 @@ class TestTheSchemaCheckFinds:
 
 
 class TestWithoutAProvider:
-    """A machine with no mirror and no network."""
+    """A machine with no mirror and no network; `python -m tests.infra.schema` writes the schema anew."""
 
     def test_it_says_so_and_checks_the_schema(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
