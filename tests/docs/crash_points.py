@@ -75,6 +75,8 @@ _SPACES = {"roost-switches": "switches", "roost-keys": "key", "roost-conversatio
 def _name(work_id: str) -> str:
     """A short name for a journal."""
     space, _, own = work_id.rpartition("/")
+    if own.startswith(":"):  # of operators' deeds, by month
+        return "deeds"
     return _SPACES.get(space, own if len(own) < 12 else "w")
 
 

@@ -11,6 +11,7 @@ from roost.core.parts import CoreSettings, Parts
 from roost.core.sweeper import Sweeper
 from roost.journal.limits import SetCapacity
 from roost.names import Scope
+from roost.rules import Trigger
 from roost.testing.driver import LEASE_SECONDS, Killed
 from tests.docs.crash_lab import Lab
 
@@ -304,4 +305,46 @@ async def _say_what_is_left(lab: Lab) -> None:
 async def _prune(lab: Lab) -> None:
     lab.mortal_worker(CoreSettings(lease_seconds=LEASE_SECONDS, wait_seconds=0.0, keep_versions=1))
     await lab.enqueue("w", "one", "two", "three")
+    await lab.to_end()
+
+
+@story(
+    "An operator sets what a namespace may use up in a day: one entry in the journal of switches.",
+    "daily_set",
+)
+async def _daily(lab: Lab) -> None:
+    await lab.mortally(lambda client: client.set_daily_budget({"steps": 1}, "carefully"))
+    await lab.driver.sweep()
+    await lab.enqueue("w", "one", "two")
+    await lab.driver.work()
+    await lab.client.set_daily_budget({}, "enough of that")
+    await lab.driver.sweep()
+    await lab.to_end()
+
+
+@story("A lease is charged to the account of its family.", "charge")
+async def _charge(lab: Lab) -> None:
+    await lab.enqueue("w", "one", "two", family_budget={"steps": 9})
+    await lab.to_end()
+
+
+@story("A family has used up its budget; an operator allows it more.", "allow")
+async def _allow(lab: Lab) -> None:
+    await lab.enqueue("w", "one", "two", family_budget={"steps": 1})
+    await lab.driver.work()
+    await lab.mortally(lambda client: client.set_family_budget("w", {"steps": 9}, "worth it"))
+    await lab.to_end()
+
+
+@story("What an operator is about to delete is written down first, with who and why.", "operated")
+async def _operated(lab: Lab) -> None:
+    await _purge(lab)
+
+
+@story("A trigger came to nothing, and the history of what ended says so.", "noted")
+async def _noted(lab: Lab) -> None:
+    rule = Trigger(engine="probe", enqueue="probe", payload={"script": "join('', item.payload.none)"})
+    settings = CoreSettings(lease_seconds=LEASE_SECONDS, wait_seconds=0.0, triggers={"next": rule})
+    lab.mortal_worker(settings)
+    await lab.enqueue("w", "one")
     await lab.to_end()

@@ -38,7 +38,15 @@ def exists(name: str) -> bool:
     return True
 
 
-NOT_MODULES = ("roost.work.", "roost.step.", "roost.lease", "roost.schedule", "roost.sweeper", "roost.toml")
+NOT_MODULES = (
+    "roost.toml",
+    "roost.work.",
+    "roost.step.",
+    "roost.lease",
+    "roost.schedule",
+    "roost.operation",
+    "roost.sweeper",
+)
 PROSE = [page for page in TEXTS if "observability" not in page and "CHANGELOG" not in page]
 
 
