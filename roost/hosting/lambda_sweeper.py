@@ -2,27 +2,55 @@
 
 Workers that are processes sweep by themselves. Where all workers are functions, this one
 does what a sweep does: it wakes what slept for long, sends lost deliveries again, ends what
-is overdue, and deletes what has expired.
+is overdue, and deletes what has expired. Nobody else there has the schedules of the settings
+run, so it does that, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from roost.config import load_settings
+from roost.core import schedules
 from roost.core.sweeper import SWEEP_ROWS_MAX, Sweeper
 from roost.hosting.container import Container, LambdaContext, remaining_seconds
+from roost.rules import Schedule
 from roost.storage.aws import backend as _preloaded  # noqa: F401  while a cold start has a whole CPU
+from roost.wiring import Runtime
 
 REPLY_SECONDS = 2.0  # kept back at the end; what is left is for the next invocation
 
 
+class Sweeping:
+    """A sweeper, which remembers when it looked for expired work, and the schedules to be kept.
+
+    Args:
+        schedules: of the settings; they change with a deployment, which starts new containers.
+    """
+
+    def __init__(self, runtime: Runtime, schedules: Mapping[str, Schedule]) -> None:
+        self.sweeper = Sweeper(runtime.parts, "sweeper:lambda")
+        self._client = runtime.client
+        self._schedules = schedules
+        self._are_kept = False
+
+    async def keep_schedules(self) -> None:
+        """Have them run, once in the life of a container."""
+        if not self._are_kept:
+            await schedules.keep(self._client, self._schedules)
+            self._are_kept = True
+
+
 @cache
-def container() -> Container[Sweeper]:
-    """That of this process; its sweeper remembers when it looked for expired work."""
+def container() -> Container[Sweeping]:
+    """That of this process."""
     return Container(
-        lambda runtime: Sweeper(runtime.parts, "sweeper:lambda"), actor="lambda-sweeper", has_engines=False
+        lambda runtime: Sweeping(runtime, load_settings().schedules),
+        actor="lambda-sweeper",
+        has_engines=False,
     )
 
 
@@ -40,10 +68,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """
     counts = {"swept": 0, "expired": 0}
 
-    async def use(sweeper: Sweeper) -> dict[str, int]:
+    async def use(sweeping: Sweeping) -> dict[str, int]:
         try:
             async with asyncio.timeout(max(0.0, remaining_seconds(context) - REPLY_SECONDS)):
-                await _sweep(sweeper, counts)
+                await sweeping.keep_schedules()
+                await _sweep(sweeping.sweeper, counts)
         except TimeoutError:  # each row is done by itself, so the next invocation goes on
             pass
         return counts

@@ -14,6 +14,7 @@ import pytest
 
 from roost.config import AwsSettings, Settings
 from roost.core.new_work import NewWork
+from roost.core.schedules import list_schedules, remove
 from roost.models import State
 from roost.storage.aws.clients import Clients
 from roost.storage.aws.names import Names
@@ -134,11 +135,16 @@ async def test_the_sweeper_sends_a_lost_delivery_again(world: World) -> None:
     later = {
         **world.environ,
         "ROOST_CLOCK_OFFSET_SECONDS": str(float(world.environ["ROOST_CLOCK_OFFSET_SECONDS"]) + 10),
+        "ROOST_SCHEDULES__NIGHTLY__CRON": "0 3 * * *",
+        "ROOST_SCHEDULES__NIGHTLY__ENGINE": "report",
     }
     async with container("lambda_sweeper", later) as sweeper:
         for swept in (1, 0):
             answer = await sweeper.invoke(schedule_event(), seconds=60)
             assert answer["reply"] == {"swept": swept, "expired": 0}
+    [view] = await list_schedules(world.runtime.client)
+    assert (view.name, view.rule.engine) == ("nightly", "report"), "no worker that is a process keeps it"
+    await remove(world.runtime.client, "nightly", "seen")
     async with container("lambda_worker", later) as function:
         assert await world.source.drive(function, seconds=60) == 1
     await check_done(world.runtime, work_id, 1)
