@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any
 
-from roost import Snapshot, WorkItem, current_step
+from roost import Child, Join, Snapshot, WaitFor, WorkItem, current_step
 
 
 def record(path: str, **fields: Any) -> None:
@@ -60,3 +60,18 @@ class Poison:
             item.payload["path"], what="begin", work=item.work_id, resources=[], token=current_step().token
         )
         os._exit(13)
+
+
+class Tree:
+    """Spawns `children` ledgers in its first step, and ends when they have."""
+
+    engine_id = "tree"
+
+    async def init_snapshot(self, item: WorkItem) -> Snapshot:
+        return Snapshot.of(item)
+
+    async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        if snapshot.version:
+            return snapshot.finish(result=[child.state for child in current_step().children])
+        child = Child(engine="ledger", payload=item.payload["child"])
+        return snapshot.next(spawn=[child] * item.payload["children"], wait_for=WaitFor(children=Join()))

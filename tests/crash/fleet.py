@@ -20,6 +20,7 @@ from roost.models import State
 from roost.wiring import Runtime, open_runtime
 
 ROOT = Path(__file__).parents[2]
+ENGINES = ("Ledger", "Poison", "Tree")
 
 
 class Fleet:
@@ -32,7 +33,7 @@ class Fleet:
         self.pids: list[int] = []
         self.environ = {
             "ROOST_HOME": str(home / "store"),
-            "ROOST_WORKER__ENGINES": "tests.crash.engines:Ledger,tests.crash.engines:Poison",
+            "ROOST_WORKER__ENGINES": ",".join(f"tests.crash.engines:{name}" for name in ENGINES),
             "ROOST_WORKER__CONCURRENCY": "4",
             "ROOST_WORKER__SWEEP_SECONDS": "0.3",
             "ROOST_LEASE_SECONDS": "1.5",
@@ -104,9 +105,9 @@ class Fleet:
             return []
         return [json.loads(line) for line in self.ledger.read_text().splitlines()]
 
-    def opened(self) -> Any:
+    def opened(self, **settings: Any) -> Any:
         """The same store, opened in this process."""
-        return open_runtime(Settings(home=self.home / "store"))
+        return open_runtime(Settings(home=self.home / "store", **settings))
 
 
 async def until(is_so: Callable[[], Any], runtime: Runtime, seconds: float = 60.0) -> None:

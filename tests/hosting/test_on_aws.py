@@ -135,29 +135,32 @@ async def test_the_sweeper_sends_a_lost_delivery_again(world: World) -> None:
     later = {
         **world.environ,
         "ROOST_CLOCK_OFFSET_SECONDS": str(float(world.environ["ROOST_CLOCK_OFFSET_SECONDS"]) + 10),
-        "ROOST_SCHEDULES__NIGHTLY__CRON": "0 3 * * *",
-        "ROOST_SCHEDULES__NIGHTLY__ENGINE": "report",
     }
     async with container("lambda_sweeper", later) as sweeper:
         for swept in (1, 0):
             answer = await sweeper.invoke(schedule_event(), seconds=60)
             assert answer["reply"] == {"swept": swept, "expired": 0}
-    [view] = await list_schedules(world.runtime.client)
-    assert (view.name, view.rule.engine) == ("nightly", "report"), "no worker that is a process keeps it"
-    await remove(world.runtime.client, "nightly", "seen")
     async with container("lambda_worker", later) as function:
         assert await world.source.drive(function, seconds=60) == 1
     await check_done(world.runtime, work_id, 1)
 
 
-async def test_the_sweeper_deletes_what_has_expired(world: World) -> None:
+async def test_the_sweeper_deletes_what_has_expired_and_keeps_schedules(world: World) -> None:
     work_id = await world.enqueue(steps=1, seconds=0.0)
     async with container("lambda_worker", world.environ) as function:
         await world.source.drive(function, seconds=60)
     assert await world.is_done(work_id)
-    environ = {**world.environ, "ROOST_RETENTION_SECONDS": "0.1"}
+    environ = {
+        **world.environ,
+        "ROOST_RETENTION_SECONDS": "0.1",
+        "ROOST_SCHEDULES__NIGHTLY__CRON": "0 3 * * *",
+        "ROOST_SCHEDULES__NIGHTLY__ENGINE": "report",
+    }
     await asyncio.sleep(0.2)
     async with container("lambda_sweeper", environ) as sweeper:
         answer = await sweeper.invoke(schedule_event(), seconds=60)
     assert answer["reply"]["expired"] == 1
     assert await world.runtime.backend.journal.tail(work_id) is None
+    [view] = await list_schedules(world.runtime.client)
+    assert (view.name, view.rule.engine) == ("nightly", "report"), "no worker that is a process keeps it"
+    await remove(world.runtime.client, "nightly", "seen")

@@ -200,6 +200,21 @@ class TestFile:
             await open_local(tmp_path)
         assert "doctor" in caught.value.hint
 
+    async def test_a_second_opening_in_one_process_does_not_take_the_first_one_s_locks(
+        self, tmp_path: Path
+    ) -> None:
+        """Else whoever closes next removes the log that the first goes on writing to."""
+        first = await open_local(tmp_path)
+        await first.journal.append(enqueued("a"))
+        await (await open_local(tmp_path)).close()
+        look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM works').fetchone()"
+        subprocess.run([sys.executable, "-S", "-c", look, str(tmp_path / "roost.db")], check=True, timeout=30)
+        assert (tmp_path / "roost.db-wal").exists(), "another process took itself for the last user"
+        await first.journal.append(enqueued("b"))
+        with closing(sqlite3.connect(tmp_path / "roost.db")) as other:
+            assert other.execute("SELECT count(*) FROM works").fetchone() == (2,)
+        await first.close()
+
     async def test_damaged_pages_are_a_finding(self, tmp_path: Path) -> None:
         backend = await open_local(tmp_path)
         await backend.journal.append_many([enqueued(f"w{number}", b"x" * 900) for number in range(100)])

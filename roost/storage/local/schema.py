@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from roost.errors import (
@@ -229,7 +229,7 @@ def create(path: Path) -> None:
     Raises:
         SchemaTooNew: a newer Roost made it.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0), 0o600))
+    _make_file(path)
     connection = connect(path, is_reader=False)
     try:
         is_made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
@@ -240,6 +240,19 @@ def create(path: Path) -> None:
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
     finally:
         connection.close()
+
+
+def _make_file(path: Path) -> None:
+    """Make an empty file that its owner alone can read, unless there is one; it is never opened then.
+
+    To close a file that this process has open elsewhere gives up all of its locks on it, and
+    another process takes itself for the last user of the store and removes the log that is in
+    use here (SQLite documentation, "How To Corrupt An SQLite Database File", 2.2).
+    """
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> None:
