@@ -22,6 +22,8 @@ PROGRESS_SECONDS = 1.0  # how soon a step's progress shows
 SILENCE_LEASES = 2  # without a beat for so many leases the loop counts as stuck: all are lost by then
 _SILENCE_SECONDS = 30.0  # on top, so that short leases make nobody nervous
 FIRST_BEAT_SECONDS = 1.0  # work that is over sooner has no row of its own while it runs
+BLOCKED_SECONDS = 1.0  # by which a beat is late before anybody is told
+NAMED_MAX = 8  # sessions that a late beat names
 DEAF_SECONDS = 5.0  # what a step may take to end once it was stopped; then its lease is not kept
 LEASE_MARGIN = 0.1  # a lease that no heartbeat reached is given up this part of it early
 
@@ -47,8 +49,32 @@ class Heartbeat:
         third = self._parts.settings.lease_seconds / 3
         while True:
             self.pulse.beat()
-            await self._parts.clock.sleep(min(third, PROGRESS_SECONDS))
+            pause, slept_at = min(third, PROGRESS_SECONDS), self._parts.clock.monotonic()
+            await self._parts.clock.sleep(pause)
+            self._tell_if_blocked(self._parts.clock.monotonic() - slept_at - pause)
             await self.beat()
+
+    def _tell_if_blocked(self, late_seconds: float) -> None:
+        """Say so if the loop stood still: no lease is renewed then, and no other step goes on.
+
+        A step that is a coroutine and does not await does that; as a plain `def` it would run in
+        a thread. A process that was stopped, or a machine with too much to do, looks the same.
+        """
+        if late_seconds < BLOCKED_SECONDS:
+            return
+        if self._parts.observer is not None:
+            self._parts.observer.loop_blocked(late_seconds)
+        for session in [one for one in self._sessions if one.token is not None][:NAMED_MAX]:
+            fields = session.log_fields()
+            log.warning(
+                "the event loop stood still for %.1f s while %s was at step %s of engine %s; "
+                "a step that blocks is to be a plain `def`, which runs in a thread",
+                late_seconds,
+                session.work_id,
+                fields["step"] or "start",
+                fields["engine"],
+                extra={"event": "loop.blocked", "blocked_seconds": round(late_seconds, 3), **fields},
+            )
 
     async def beat(self) -> None:
         """Renew what is due; interrupt sessions whose lease is gone or ran out."""

@@ -148,6 +148,9 @@ class Observer(Protocol):
     def lease_lost(self, reason: str) -> None:
         """A worker lost a lease: `taken`, `silent` (its own heartbeat failed) or `storage`."""
 
+    def loop_blocked(self, seconds: float) -> None:
+        """The worker's event loop stood still for so long."""
+
     def taken_over(self, reason: str) -> None:
         """Work was taken from a worker that went silent: by a `claim`, or to `evict` it."""
 

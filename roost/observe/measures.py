@@ -95,6 +95,10 @@ class Measures:
         """See `Observer`."""
         self._add(names.LEASE_LOST, 1, reason=reason)
 
+    def loop_blocked(self, seconds: float) -> None:
+        """See `Observer`."""
+        self._record(names.LOOP_BLOCKED, seconds)
+
     def taken_over(self, reason: str) -> None:
         """See `Observer`."""
         self._add(names.LEASE_TAKEOVERS, 1, reason=reason)

@@ -183,6 +183,9 @@ STEP_ATTEMPTS = _counter("roost.step.attempts", "{attempt}", "Attempts at steps.
 SCHEDULE_DELAY = _histogram(
     "roost.schedule.delay", "s", LONG_SECONDS, "From ready to claimed and entered.", "lane"
 )
+LOOP_BLOCKED = _histogram(
+    "roost.worker.blocked", "s", SECONDS, "How long a worker's event loop stood still, by a step that blocks."
+)
 LEASE_TAKEOVERS = _counter(
     "roost.lease.takeovers",
     "{lease}",
@@ -301,6 +304,7 @@ LOG_EVENTS = {
     "health.listening": "where probes are answered",
     "heartbeat.failed": "the storage did not take a heartbeat; it is tried again",
     "lease.lost": "a session ended without a trace, since its lease was gone",
+    "loop.blocked": "the event loop stood still for more than a second, as a step blocks it",
     "lease.takeover": "work was taken over from a worker that went silent",
     "message.foreign": "a message in the queue is not one of Roost's",
     "metrics.listening": "where metrics are served",

@@ -154,6 +154,9 @@ class Traces:
     def lease_lost(self, reason: str) -> None:
         """See `Observer`."""
 
+    def loop_blocked(self, seconds: float) -> None:
+        """See `Observer`."""
+
     def taken_over(self, reason: str) -> None:
         """See `Observer`."""
 

@@ -116,6 +116,10 @@ class Watching:
         """See `Observer`."""
         self.measures.lease_lost(reason)
 
+    def loop_blocked(self, seconds: float) -> None:
+        """See `Observer`."""
+        self.measures.loop_blocked(seconds)
+
     def taken_over(self, reason: str) -> None:
         """See `Observer`."""
         self.measures.taken_over(reason)

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from roost.clock import SystemClock, SystemIds
+from roost.core import heartbeat
 from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
@@ -154,6 +155,27 @@ async def test_blocking_code_in_a_thread_keeps_its_lease(backend: Backend) -> No
     await running.until_done(work_id)
     kinds = [entry.event.kind.value async for entry in running.client.events(work_id)]
     assert kinds == ["enqueued", "claimed", "committed"]
+
+
+@pytest.mark.asyncio
+async def test_a_coroutine_that_blocks_the_loop_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(heartbeat, "BLOCKED_SECONDS", 0.05)
+    monkeypatch.setattr(heartbeat, "PROGRESS_SECONDS", 0.01)
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        await asyncio.sleep(0.02)
+        threading.Event().wait(0.1)
+        await asyncio.sleep(0.02)
+        return snapshot.finish()
+
+    running = Running(MemoryBackend(SystemClock()), Scripted(step))
+    work_id = await running.client.enqueue("demo")
+    await running.until_done(work_id)
+    told = [record for record in caplog.records if getattr(record, "event", "") == "loop.blocked"]
+    assert [record.work_id for record in told[:1]] == [work_id]  # type: ignore[attr-defined]  # an extra field
+    assert "step start of engine demo" in told[0].getMessage()
 
 
 # --- once ----------------------------------------------------------------------
