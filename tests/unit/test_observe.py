@@ -183,6 +183,7 @@ async def _everything() -> World:
     await asyncio.sleep(90)
     await world.client.enqueue("demo", {}, delay_seconds=3600.0)
     await world.watching.measures.count(world.memory.index, "")
+    world.watching.loop_blocked(1.5)  # nothing blocks in virtual time; `test_long_steps` does
     return world
 
 
