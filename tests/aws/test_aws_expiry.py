@@ -13,6 +13,7 @@ from roost.journal.entries import Claimed, Committed, Entry, Retried
 from roost.journal.projection import project
 from roost.models import State
 from roost.storage.aws import expiry
+from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.journal import AwsJournal
 from roost.testing.contract.harness import AT, first, follow
@@ -52,7 +53,10 @@ async def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     theirs, _ = await stack.open()
     index = AwsIndex(aws)
     yield Opened(
-        AwsJournal(aws, index, in_flight=64), index, wire, AwsJournal(theirs, AwsIndex(theirs), in_flight=64)
+        AwsJournal(aws, index, AwsAccounts(aws), in_flight=64),
+        index,
+        wire,
+        AwsJournal(theirs, AwsIndex(theirs), AwsAccounts(theirs), in_flight=64),
     )
     await stack.close()
 

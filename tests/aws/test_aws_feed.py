@@ -25,6 +25,7 @@ from roost.errors import InputError
 from roost.journal.entries import CancelRequested, Committed, Entry, Signaled
 from roost.journal.projection import project
 from roost.storage.aws import stream as stream_module
+from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.faults import Patience
 from roost.storage.aws.index import AwsIndex
@@ -55,7 +56,7 @@ async def opened(stack: Stack) -> tuple[Aws, Wire]:
 
 
 def journal_of(aws: Aws) -> AwsJournal:
-    return AwsJournal(aws, AwsIndex(aws), in_flight=256)
+    return AwsJournal(aws, AwsIndex(aws), AwsAccounts(aws), in_flight=256)
 
 
 @dataclass
@@ -451,7 +452,7 @@ async def test_ministack_keeps_grouped_appends_out_of_its_streams(opened: tuple[
     """AWS has every change of an item in the stream, whatever made it (DynamoDB Developer Guide,
     "Change data capture for DynamoDB Streams"); ministack forgets those of PartiQL."""
     aws, wire = opened
-    journal = AwsJournal(aws, AwsIndex(aws), in_flight=1)
+    journal = AwsJournal(aws, AwsIndex(aws), AwsAccounts(aws), in_flight=1)
     await journal.append_many([chain(name, 2)[1] for name in "abc"])
     assert wire.taken() == {"BatchExecuteStatement": 1}
     assert (await read_all(journal))[0] == []

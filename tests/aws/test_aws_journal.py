@@ -14,6 +14,7 @@ from roost.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageUnav
 from roost.journal.entries import Body, Claimed, Committed, Encoding, Entry, Kind
 from roost.journal.projection import project
 from roost.storage.aws import journal as journal_module
+from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.faults import Patience
 from roost.storage.aws.index import AwsIndex
@@ -43,7 +44,7 @@ async def opened(stack: Stack) -> tuple[AwsJournal, AwsIndex, Aws, Wire]:
     aws, wire = await stack.open()
     aws = replace(aws, patience=Patience(QuickClock(), SystemIds()))
     index = AwsIndex(aws)
-    return AwsJournal(aws, index, in_flight=4), index, aws, wire
+    return AwsJournal(aws, index, AwsAccounts(aws), in_flight=4), index, aws, wire
 
 
 Opened = tuple[AwsJournal, AwsIndex, Aws, Wire]

@@ -14,6 +14,7 @@ from roost.clock import SystemClock, SystemIds
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal.entries import Body, Claimed, Committed, Encoding, Entry
 from roost.storage.aws import group
+from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.faults import TRIES, Patience
 from roost.storage.aws.index import AwsIndex
@@ -50,7 +51,7 @@ async def opened(stack: Stack) -> tuple[Aws, Wire]:
 
 
 def journal_of(aws: Aws, in_flight: int) -> AwsJournal:
-    return AwsJournal(aws, AwsIndex(aws), in_flight=in_flight)
+    return AwsJournal(aws, AwsIndex(aws), AwsAccounts(aws), in_flight=in_flight)
 
 
 def claims(count: int, *, by: str = "worker", start: int = 0) -> list[Entry]:
