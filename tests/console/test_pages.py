@@ -726,11 +726,13 @@ def test_work_of_an_engine_that_no_live_worker_runs_says_so(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("roost.console.desk.UNTAKEN_SECONDS", -1.0)
-    work_id = desk.enqueue({}, engine="nobody")
-    assert "no worker that is known runs engine nobody" not in desk.web.get(f"/work/{work_id}").text
+    unknown = desk.enqueue({}, engine="nobody")
+    assert "no worker that is known runs engine nobody" not in desk.web.get(f"/work/{unknown}").text
     desk.enqueue({})
     desk.work()  # now a worker is seen, and what it runs
-    assert "no worker that is known runs engine nobody" in desk.web.get(f"/work/{work_id}").text
+    assert "none that looked at it has that" in desk.web.get(f"/work/{unknown}").text
+    later = desk.enqueue({}, engine="nobody")  # nobody has looked at it
+    assert "no worker that is known runs engine nobody" in desk.web.get(f"/work/{later}").text
 
 
 def test_the_cost_of_a_family_stands_beside_that_of_one(desk: Desk) -> None:
