@@ -152,7 +152,10 @@ async def test_a_crash_at_this_point_loses_and_doubles_nothing(tmp_path: Path, p
     """A worker dies at a named crash point; a second one finishes the work."""
     with Fleet(tmp_path, ROOST_LEASE_SECONDS="0.4", ROOST_WORKER__SWEEP_SECONDS="0.1") as fleet:
         async with fleet.opened() as runtime:
-            works = [work(fleet, steps=3, seconds=0.0, delay=0.02, resources=("shared",)) for _ in range(2)]
+            seconds = 0.05 if "is_called" in point else 0.0  # so that one surely meets the other's claim
+            works = [
+                work(fleet, steps=3, seconds=seconds, delay=0.02, resources=("shared",)) for _ in range(2)
+            ]
             ids = await runtime.client.enqueue_many(works)
             first = fleet.start(ROOST_TESTING="1", ROOST_CRASH_AT=point)
             await until(lambda: not fleet.is_alive(first), runtime)
