@@ -45,15 +45,18 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def static(terraform: Terraform) -> list[str]:
-    """Formatting, validity, and the tests with a mocked provider; what is wrong."""
-    clock, wrong = Clock(), []
+def static(terraform: Terraform) -> tuple[list[str], str]:
+    """Formatting, validity, and the tests with a mocked provider; what is wrong, and what to say of it.
+
+    It is not said here: another thread may be in pytest, which takes in all that is printed.
+    """
+    clock, wrong, said = Clock(), list[str](), list[str]()
     wrong += _tried(lambda: terraform.run("infra", "fmt", "-check", "-recursive", "-diff"))
     for where in terraform.folders():
         wrong += _tried(lambda where=where: _validate(terraform, where))
-    wrong += _tried(lambda: say(_summary(terraform.run("infra", "test", "-no-color"))))
-    say(f"static: {len(terraform.folders())} configurations, {len(wrong)} wrong, {clock}")
-    return wrong
+    wrong += _tried(lambda: said.append(_summary(terraform.run("infra", "test", "-no-color"))))
+    counts = f"{len(terraform.folders())} configurations, {len(wrong)} wrong"
+    return wrong, f"static: {counts}, {''.join(said)} {clock}"
 
 
 def _validate(terraform: Terraform, where: str) -> None:
@@ -216,7 +219,9 @@ def main(what: str) -> int:
         if terraform and what in ("all", "apply"):
             wrong += apply(terraform, folder)
         if checking is not None:
-            wrong += checking.result()
+            found, said = checking.result()
+            wrong += found
+            say(said)
         if what in ("all", "scan"):
             wrong += scan(folder)
         if what in ("all", "image"):
