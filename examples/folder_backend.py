@@ -29,10 +29,11 @@ from roost.errors import ArtifactNotFound, InputError, StorageCorrupt, StorageEr
 from roost.journal.accounts import DAYS_KEPT, Account, Balance, Charge
 from roost.journal.budget import add
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView, calls
-from roost.journal.entries import Amounts, Entry, IndexRow
+from roost.journal.entries import Entry, IndexRow
 from roost.journal.limits import Change
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.standing import Standing, acquire, give_up
+from roost.journal.values import Amounts
 from roost.names import Lane, Scope, State, namespace_of
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 from roost.storage.ports import (

@@ -28,7 +28,8 @@ from roost.core.signals import Received, Sent
 from roost.core.where import Found, Where, parse
 from roost.errors import InputError, RoostError, SettingsError, StorageUnavailable
 from roost.journal.claims import ResourceView
-from roost.journal.entries import Body, Committed, Control, Encoding, Entry, Event, IndexRow, Switch
+from roost.journal.entries import Body, Control, Encoding, Entry, IndexRow
+from roost.journal.events import Committed, Event, Switch
 from roost.journal.explain import Cause, Explanation
 from roost.journal.limits import Change, Close, SetCapacity, SetRate
 from roost.models import NAMESPACE_MARK, Signal, Snapshot, WorkItem

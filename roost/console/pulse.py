@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from roost.clock import Clock
 from roost.console.shared import Shared
 from roost.core.client import Client
-from roost.journal.entries import Claimed, Committed, Enqueued, Entry, Kind
+from roost.journal.entries import Entry
+from roost.journal.events import Claimed, Committed, Enqueued, Kind
 
 REFRESH_SECONDS = 1.0
 REFRESH_COST_FACTOR = 10.0

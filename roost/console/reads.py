@@ -15,7 +15,8 @@ from roost.core.step_log import fingerprint
 from roost.core.where import Where
 from roost.errors import InputError, WorkNotFound
 from roost.journal.claims import ResourceView
-from roost.journal.entries import Committed, Entry, IndexRow
+from roost.journal.entries import Entry, IndexRow
+from roost.journal.events import Committed
 from roost.models import Snapshot, State
 from roost.storage.ports import Backend, IndexQuery
 

@@ -13,17 +13,8 @@ from typing import Literal
 
 from roost import times
 from roost.console.told import waited_for
-from roost.journal.entries import (
-    AttemptFailed,
-    Blocked,
-    Claimed,
-    Committed,
-    Control,
-    Deferred,
-    Entry,
-    Evicted,
-    Released,
-)
+from roost.journal.entries import Control, Entry
+from roost.journal.events import AttemptFailed, Blocked, Claimed, Committed, Deferred, Evicted, Released
 from roost.models import State
 
 NOBODY = ""

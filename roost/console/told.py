@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from roost import times
-from roost.journal.entries import (
-    Amounts,
+from roost.journal.entries import Entry
+from roost.journal.events import (
     AttemptFailed,
     Blocked,
     BudgetSet,
@@ -19,8 +19,6 @@ from roost.journal.entries import (
     DailySet,
     Deferred,
     Enqueued,
-    Entry,
-    ErrorInfo,
     Event,
     Evicted,
     Failed,
@@ -37,8 +35,8 @@ from roost.journal.entries import (
     Switched,
     TurnGiven,
     TurnTaken,
-    Wait,
 )
+from roost.journal.values import Amounts, ErrorInfo, Wait
 from roost.models import State
 from roost.names import APPROVAL_MARK
 

@@ -11,7 +11,9 @@ from roost.core.parts import Parts
 from roost.core.switches import Switches
 from roost.journal import accounts as rules
 from roost.journal.accounts import Balance, Over, accounts_of, charge_of
-from roost.journal.entries import Amounts, BudgetSet, Control, Entry
+from roost.journal.entries import Control, Entry
+from roost.journal.events import BudgetSet
+from roost.journal.values import Amounts
 from roost.names import State, namespace_of
 from roost.storage.ports import IndexQuery, Message
 

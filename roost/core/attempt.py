@@ -22,7 +22,7 @@ from roost.errors import (
     PayloadError,
     RetryLater,
 )
-from roost.journal.entries import ErrorInfo
+from roost.journal.values import ErrorInfo
 from roost.models import Snapshot, WorkItem
 
 DEADLINE = "DeadlineExceeded"  # what work fails of when its deadline is over

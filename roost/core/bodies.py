@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from roost import jsonio
 from roost.errors import ArtifactNotFound, StorageCorrupt
-from roost.journal.entries import Body, Enqueued, Entry, TurnTaken
+from roost.journal.entries import Body, Entry
+from roost.journal.events import Enqueued, TurnTaken
 from roost.models import Snapshot, WorkItem
 from roost.storage.codec import DELTA_DEPTH_MAX, pack, unpack
 from roost.storage.ports import Backend

@@ -17,7 +17,8 @@ import msgspec
 from roost.core import bodies
 from roost.core.client import Client
 from roost.errors import ArtifactNotFound, InputError, StorageCorrupt
-from roost.journal.entries import Committed, Entry
+from roost.journal.entries import Entry
+from roost.journal.events import Committed
 from roost.journal.projection import project
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 from roost.storage.ports import Backend

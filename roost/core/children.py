@@ -12,7 +12,9 @@ from roost.core.parts import Parts
 from roost.engine import EngineRegistry
 from roost.errors import PayloadError
 from roost.journal import family
-from roost.journal.entries import Body, Enqueued, Entry, Parent
+from roost.journal.entries import Body, Entry
+from roost.journal.events import Enqueued
+from roost.journal.values import Parent
 from roost.models import Child, State
 
 _TOGETHER = 100  # children that are stored by one call

@@ -12,7 +12,8 @@ from roost.errors import ConflictError
 from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, Want
 from roost.journal.decide import lease_until
-from roost.journal.entries import Control, Entry, Evicted
+from roost.journal.entries import Control, Entry
+from roost.journal.events import Evicted
 from roost.journal.limits import Change
 from roost.journal.projection import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS
 from roost.models import WorkItem

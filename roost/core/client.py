@@ -23,16 +23,8 @@ from roost.errors import (
     IdentifierError,
 )
 from roost.journal.claims import ResourceView
-from roost.journal.entries import (
-    Claimed,
-    Committed,
-    Control,
-    Enqueued,
-    Entry,
-    IndexRow,
-    KeyBound,
-    Operated,
-)
+from roost.journal.entries import Control, Entry, IndexRow
+from roost.journal.events import Claimed, Committed, Enqueued, KeyBound, Operated
 from roost.journal.explain import NEEDS_WORKER, QUIET_SECONDS, Explanation, Facts, explain
 from roost.journal.limits import Change, check_change
 from roost.models import (

@@ -7,7 +7,7 @@ from typing import Any
 
 from roost import jsonio
 from roost.errors import EngineContractError, PayloadError, RoostError
-from roost.journal.entries import ErrorInfo
+from roost.journal.values import ErrorInfo
 from roost.models import Artifact, Child, Snapshot, WaitFor, WorkItem
 
 DELAY_MAX_SECONDS = 10 * 366 * 86400.0  # ten years: beyond it a delay is a mistake

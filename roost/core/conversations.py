@@ -11,7 +11,9 @@ from roost import jsonio
 from roost.core import bodies, outside, turns
 from roost.core.parts import Parts
 from roost.errors import ConversationBusy, InputError
-from roost.journal.entries import Body, Committed, Enqueued, Entry, Fork, Place, Turn, TurnTaken
+from roost.journal.entries import Body, Entry
+from roost.journal.events import Committed, Enqueued, TurnTaken
+from roost.journal.values import Fork, Place, Turn
 from roost.names import NAMESPACE_MARK, IfBusy
 
 NAMESPACE = "roost-conversations"  # of the journals of all conversations; nobody else enqueues there

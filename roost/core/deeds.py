@@ -15,7 +15,8 @@ from roost.core import switches
 from roost.core.parts import Parts
 from roost.errors import StorageUnavailable
 from roost.journal.control import apply
-from roost.journal.entries import DailySet, Entry, Operated, Switched
+from roost.journal.entries import Entry
+from roost.journal.events import DailySet, Operated, Switched
 from roost.journal.limits import FOREVER_AT, Change, Close, Open, SetCapacity, SetRate
 from roost.journal.lines import engine_target
 

@@ -9,8 +9,9 @@ from roost.core import children
 from roost.core.replies import check_replies
 from roost.engine import EngineRegistry
 from roost.errors import EngineContractError, PayloadError
-from roost.journal import entries, family
-from roost.journal.entries import Control, Family
+from roost.journal import family, values
+from roost.journal.entries import Control
+from roost.journal.values import Family
 from roost.models import Join, OnTimeout, Snapshot, WaitFor, check_name
 
 SIGNAL_NAMES_MAX = 50  # that one wait names
@@ -21,7 +22,7 @@ class Follows:
     """What a commit says of what comes after it."""
 
     wake_at: float | None = None
-    waits: entries.Wait | None = None
+    waits: values.Wait | None = None
     spawned: int = 0
 
 
@@ -70,7 +71,7 @@ def _family_after(control: Control, consumed: Collection[int], spawned: int) -> 
     return family.spawn(before, control.version + 1, spawned) if spawned else before
 
 
-def _wait(wait_for: WaitFor, after: Family, now: float) -> entries.Wait:
+def _wait(wait_for: WaitFor, after: Family, now: float) -> values.Wait:
     for name in wait_for.signals:
         check_name(name, "signal name")
     if len(wait_for.signals) > SIGNAL_NAMES_MAX:
@@ -81,7 +82,7 @@ def _wait(wait_for: WaitFor, after: Family, now: float) -> entries.Wait:
             "a wait names neither a signal nor children", hint="For a pause use `delay`."
         )
     check_replies(wait_for)
-    return entries.Wait(
+    return values.Wait(
         names=wait_for.signals,
         until=None if timeout is None else now + timeout,
         seconds=timeout,
@@ -90,7 +91,7 @@ def _wait(wait_for: WaitFor, after: Family, now: float) -> entries.Wait:
     )
 
 
-def _join(join: Join, after: Family) -> entries.Join:
+def _join(join: Join, after: Family) -> values.Join:
     """The join as the journal keeps it; percentages become counts."""
     children_count = family.open_count(after) + len(after.reported)
     if join.need_done is not None and join.need_done > children_count:
@@ -100,6 +101,6 @@ def _join(join: Join, after: Family) -> entries.Join:
     limits = [] if join.max_failed is None else [join.max_failed]
     if join.max_failed_percent is not None:
         limits.append(int(children_count * join.max_failed_percent / 100 + 1e-9))
-    return entries.Join(
+    return values.Join(
         need_done=join.need_done, max_failed=min(limits) if limits else None, cancels_rest=join.cancels_rest
     )

@@ -13,9 +13,10 @@ from roost.core import bodies, new_work, versions
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.errors import EnqueueConflict, InputError
-from roost.journal import entries
+from roost.journal import values
 from roost.journal.control import apply
-from roost.journal.entries import Committed, Enqueued, Entry
+from roost.journal.entries import Entry
+from roost.journal.events import Committed, Enqueued
 
 _BODY_MAX_BYTES = jsonio.PAYLOAD_MAX_BYTES + jsonio.SNAPSHOT_MAX_BYTES
 _OVER = ("finished_at", "result", "spawn", "delay", "wait_for")  # were for the commit they came with
@@ -72,8 +73,8 @@ async def fork(parts: Parts, asked: Fork, new_id: str, *, actor: str) -> str:
     return new_id
 
 
-def _origin(asked: Fork) -> entries.Fork:
-    return entries.Fork(asked.work_id, asked.version, asked.reason)
+def _origin(asked: Fork) -> values.Fork:
+    return values.Fork(asked.work_id, asked.version, asked.reason)
 
 
 def _with_origin(entry: Entry, asked: Fork, origin: Entry) -> Entry:

@@ -13,7 +13,8 @@ from roost.core.observe import STORAGE_FAILED
 from roost.core.parts import Parts
 from roost.errors import LeaseLost, StorageCorrupt, StorageError
 from roost.journal import decide
-from roost.journal.entries import Body, Control, Entry, Event
+from roost.journal.entries import Body, Control, Entry
+from roost.journal.events import Event
 from roost.storage.ports import Delivery
 
 log = logging.getLogger("roost.session")

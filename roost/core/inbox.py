@@ -15,7 +15,8 @@ from roost.core import bodies
 from roost.core.parts import Parts
 from roost.errors import StorageCorrupt
 from roost.journal import family
-from roost.journal.entries import ChildEnded, Control, Entry, Signaled
+from roost.journal.entries import Control, Entry
+from roost.journal.events import ChildEnded, Signaled
 from roost.models import Artifact, ChildResult, Signal
 
 _PAGE = 100  # entries of one read

@@ -16,7 +16,8 @@ from roost.core import new_work
 from roost.core.parts import Parts
 from roost.errors import StorageUnavailable
 from roost.journal.control import apply
-from roost.journal.entries import Body, Entry, KeyBound
+from roost.journal.entries import Body, Entry
+from roost.journal.events import KeyBound
 from roost.names import NAMESPACE_MARK
 
 NAMESPACE = "roost-keys"  # of the journals of all keys; nobody else enqueues there

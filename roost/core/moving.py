@@ -23,7 +23,8 @@ from roost.core.conversations import NAMESPACE as CONVERSATIONS
 from roost.core.parts import Parts
 from roost.errors import ConflictError, StorageCorrupt, WorkNotFound
 from roost.journal.claims import Ask, Owner, Refused, ResourceView, Want
-from roost.journal.entries import Cancelled, Committed, Entry, IndexRow
+from roost.journal.entries import Entry, IndexRow
+from roost.journal.events import Cancelled, Committed
 from roost.journal.limits import Change, Close, SetCapacity, SetRate
 from roost.journal.projection import project
 from roost.models import Scope, namespace_of

@@ -17,8 +17,10 @@ from roost.core.contract import DELAY_MAX_SECONDS
 from roost.core.parts import Parts
 from roost.errors import InputError, PayloadError
 from roost.journal.control import apply
-from roost.journal.entries import Amounts, Body, Control, Enqueued, Entry, Parent
+from roost.journal.entries import Body, Control, Entry
+from roost.journal.events import Enqueued
 from roost.journal.limits import CAPACITY_MAX
+from roost.journal.values import Amounts, Parent
 from roost.models import RESOURCES_MAX, Lane, Scope, check_id, check_name, check_work_id
 from roost.names import IfBusy
 

@@ -14,19 +14,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from roost.errors import LeaseLost
-from roost.journal.entries import (
+from roost.journal.entries import Control, Entry
+from roost.journal.events import (
     AttemptFailed,
     Blocked,
     Cancelled,
     Committed,
-    Control,
     Deferred,
     Enqueued,
-    Entry,
-    ErrorInfo,
     Event,
     Failed,
 )
+from roost.journal.values import ErrorInfo
 from roost.names import Lane, State
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from roost.core.switches import Switches
 from roost.engine import EngineRegistry, EngineSpec
 from roost.journal import decide
 from roost.journal.claims import Owner
-from roost.journal.entries import Cancelled, Claimed, Control, Entry, Event, Failed
+from roost.journal.entries import Control, Entry
+from roost.journal.events import Cancelled, Claimed, Event, Failed
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.names import namespace_of
 from roost.storage.ports import Delivery

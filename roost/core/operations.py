@@ -20,13 +20,13 @@ from roost.core.requests import Request
 from roost.core.where import Where
 from roost.errors import ConflictError, InputError, WorkNotFound
 from roost.journal.accounts import Account, Balance, day_of
-from roost.journal.entries import (
+from roost.journal.entries import Entry
+from roost.journal.events import (
     BudgetSet,
     CancelRequested,
     Committed,
     DailySet,
     Enqueued,
-    Entry,
     Event,
     Operated,
     Paused,

@@ -33,17 +33,8 @@ from roost.journal.effects import (
     TakeTurn,
     effects_of,
 )
-from roost.journal.entries import (
-    Body,
-    CancelRequested,
-    ChildEnded,
-    Ending,
-    Entry,
-    Event,
-    Kind,
-    Noted,
-    Settled,
-)
+from roost.journal.entries import Body, Entry
+from roost.journal.events import CancelRequested, ChildEnded, Ending, Event, Kind, Noted, Settled
 from roost.journal.projection import project
 from roost.models import State
 

@@ -12,7 +12,7 @@ from roost.core.observe import Observer
 from roost.core.tokens import Signer
 from roost.core.workspaces import HostWorkspaces
 from roost.errors import StorageCorrupt, StorageError
-from roost.journal.entries import Amounts
+from roost.journal.values import Amounts
 from roost.models import Lane
 from roost.rules import Trigger
 from roost.storage.ports import Backend

@@ -12,7 +12,7 @@ from roost.core.parts import Parts
 from roost.core.switches import Switches
 from roost.engine import EngineRegistry
 from roost.errors import OutcomeUnknown
-from roost.journal.entries import Recorded
+from roost.journal.events import Recorded
 from roost.journal.limits import Close
 from roost.models import WorkItem
 from roost.names import namespace_of

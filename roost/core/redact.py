@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 
-from roost.journal.entries import ErrorInfo
+from roost.journal.values import ErrorInfo
 
 MESSAGE_MAX_CHARS = 2000
 TRACEBACK_MAX_CHARS = 4000

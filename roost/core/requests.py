@@ -20,7 +20,8 @@ from roost.core.keys import NAMESPACE
 from roost.core.parts import Parts
 from roost.errors import ConflictError, StorageUnavailable
 from roost.journal.control import apply
-from roost.journal.entries import Entry, KeyBound
+from roost.journal.entries import Entry
+from roost.journal.events import KeyBound
 from roost.names import NAMESPACE_MARK
 
 KEPT_SECONDS = 86_400.0  # how long a key stands for its request

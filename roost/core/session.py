@@ -51,20 +51,18 @@ from roost.journal import budget
 from roost.journal import claims as rules
 from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Call, Owner
-from roost.journal.entries import (
-    Amounts,
+from roost.journal.entries import Control, Entry
+from roost.journal.events import (
     AttemptFailed,
     Blocked,
     Cancelled,
     Committed,
-    Control,
     Deferred,
-    Entry,
-    ErrorInfo,
     Event,
     Failed,
     Released,
 )
+from roost.journal.values import Amounts, ErrorInfo
 from roost.models import Snapshot
 from roost.names import Scope
 from roost.storage.codec import Base, pack

@@ -12,7 +12,8 @@ from roost.core import bodies, outside
 from roost.core.inbox import read_news
 from roost.core.parts import Parts
 from roost.errors import ConflictError, StorageCorrupt, WorkNotFound
-from roost.journal.entries import RECENT_MAX, Committed, Entry, Signaled
+from roost.journal.entries import Entry
+from roost.journal.events import RECENT_MAX, Committed, Signaled
 from roost.models import Signal, check_id, check_name
 
 DATA_MAX_BYTES = 1 << 18  # 256 KiB

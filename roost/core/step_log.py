@@ -6,7 +6,8 @@ import hashlib
 import logging
 import re
 
-from roost.journal.entries import AttemptFailed, Blocked, Committed, Entry, Failed
+from roost.journal.entries import Entry
+from roost.journal.events import AttemptFailed, Blocked, Committed, Failed
 
 log = logging.getLogger("roost.session")
 

@@ -16,7 +16,8 @@ from roost.core.parts import Parts
 from roost.core.switches import Switches
 from roost.errors import StorageError
 from roost.journal import decide
-from roost.journal.entries import Cancelled, Entry, Event, Failed, IndexRow
+from roost.journal.entries import Entry, IndexRow
+from roost.journal.events import Cancelled, Event, Failed
 from roost.journal.projection import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS, project
 from roost.storage.ports import Message
 

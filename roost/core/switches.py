@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from roost.core.parts import Parts
 from roost.errors import StorageUnavailable
 from roost.journal.control import apply
-from roost.journal.entries import Amounts, DailySet, Entry, IndexRow, Switch, Switched
+from roost.journal.entries import Entry, IndexRow
+from roost.journal.events import DailySet, Switch, Switched
 from roost.journal.lines import engine_target, lane_target
+from roost.journal.values import Amounts
 from roost.models import Lane, State
 from roost.names import namespace_of
 from roost.storage.ports import IndexQuery, Message

@@ -16,7 +16,9 @@ from roost import jsonio
 from roost.core import bodies, new_work
 from roost.core.parts import Parts
 from roost.errors import PayloadError
-from roost.journal.entries import AttemptFailed, Cause, Control, Ending, Enqueued, Entry, Failed, Fire
+from roost.journal.entries import Control, Entry
+from roost.journal.events import AttemptFailed, Ending, Enqueued, Failed
+from roost.journal.values import Cause, Fire
 from roost.models import Lane, WorkItem
 from roost.names import ID_MAX_CHARS, NAMESPACE_MARK, REASON_MAX_CHARS
 from roost.rules import Trigger

@@ -18,17 +18,9 @@ from roost.core.parts import Parts
 from roost.errors import StorageUnavailable
 from roost.journal.control import apply
 from roost.journal.effects import EndTurn, Interrupt, StartTurns, TakeTurn
-from roost.journal.entries import (
-    Body,
-    CancelRequested,
-    Control,
-    Entry,
-    Event,
-    Place,
-    TurnEnded,
-    TurnGiven,
-    TurnTaken,
-)
+from roost.journal.entries import Body, Control, Entry
+from roost.journal.events import CancelRequested, Event, TurnEnded, TurnGiven, TurnTaken
+from roost.journal.values import Place
 
 _TRIES = 50  # lost races for a place in line; each means that somebody else took one
 _RACE_PAUSE_SECONDS = 0.02

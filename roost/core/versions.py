@@ -6,8 +6,10 @@ from msgspec.structs import replace
 
 from roost.core.parts import Parts
 from roost.errors import InputError
-from roost.journal.entries import Committed, Entry, Wait
+from roost.journal.entries import Entry
+from roost.journal.events import Committed
 from roost.journal.retention import Pruning
+from roost.journal.values import Wait
 
 _PAGE = 200
 _POSITION_MAX = 1 << 53  # no journal is as long; a storage may take no larger number

@@ -20,17 +20,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from roost.journal import budget
-from roost.journal.entries import (
-    Amounts,
-    AttemptFailed,
-    Cancelled,
-    Committed,
-    Control,
-    Deferred,
-    Event,
-    Failed,
-    Released,
-)
+from roost.journal.entries import Control
+from roost.journal.events import AttemptFailed, Cancelled, Committed, Deferred, Event, Failed, Released
+from roost.journal.values import Amounts
 from roost.names import namespace_of
 
 DAY_SECONDS = 86400.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from roost.journal.entries import Amounts, Control
+from roost.journal.entries import Control
+from roost.journal.values import Amounts
 
 STEPS, ATTEMPTS, SECONDS = "steps", "attempts", "seconds"
 """What Roost counts itself: committed steps, tries at a step, seconds inside steps."""

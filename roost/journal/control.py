@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from roost.errors import RoostError
 from roost.journal import budget, family, lines
 from roost.journal.effects import effects
-from roost.journal.entries import (
-    Amounts,
+from roost.journal.entries import Control, Lease
+from roost.journal.events import (
     AttemptFailed,
     Blocked,
     BudgetSet,
@@ -28,14 +28,12 @@ from roost.journal.entries import (
     ChildEnded,
     Claimed,
     Committed,
-    Control,
     Deferred,
     Enqueued,
     Event,
     Evicted,
     Failed,
     Kind,
-    Lease,
     Noted,
     Paused,
     Recorded,
@@ -45,8 +43,8 @@ from roost.journal.entries import (
     Settled,
     Signaled,
     TurnGiven,
-    Wait,
 )
+from roost.journal.values import Amounts, Wait
 from roost.models import REASON_MAX_CHARS, State
 
 

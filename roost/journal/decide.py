@@ -10,7 +10,8 @@ from math import inf
 
 from roost.engine import RetryPolicy
 from roost.journal.budget import hold_of, hold_until
-from roost.journal.entries import OUTSIDER_KINDS, Control, Entry, ErrorInfo, IndexRow, Kind, Wait
+from roost.journal.entries import Control, Entry, IndexRow
+from roost.journal.events import OUTSIDER_KINDS, Kind
 from roost.journal.projection import (
     LOST_DELIVERY_SECONDS,
     MESSAGE_DELAY_MAX_SECONDS,
@@ -19,6 +20,7 @@ from roost.journal.projection import (
     blocked_look_seconds,
     due_at,
 )
+from roost.journal.values import ErrorInfo, Wait
 from roost.models import REASON_MAX_CHARS, State
 
 _TAKEN_IN = OUTSIDER_KINDS | {Kind.RECORDED}

@@ -10,14 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from roost.journal import accounts, family
-from roost.journal.entries import (
+from roost.journal.entries import Control, Entry
+from roost.journal.events import (
     AttemptFailed,
     BudgetSet,
     Cancelled,
     ChildEnded,
     Committed,
-    Control,
-    Entry,
     Event,
     Failed,
     KeyBound,

@@ -16,8 +16,9 @@ from roost.journal.accounts import Balance
 from roost.journal.budget import breach, warning
 from roost.journal.claims import ResourceView, Waiter
 from roost.journal.decide import WAITS_FOR_ENGINE, lease_until
-from roost.journal.entries import Control, IndexRow, Wait
+from roost.journal.entries import Control, IndexRow
 from roost.journal.limits import FOREVER_AT
+from roost.journal.values import Wait
 from roost.names import APPROVAL_MARK, Scope, State
 
 QUIET_SECONDS = 10.0  # ready work that nobody took for so long, with an empty queue, has no worker

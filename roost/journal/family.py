@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from roost.journal.entries import Family, Join
+from roost.journal.values import Family, Join
 from roost.names import ID_MAX_CHARS, NAMESPACE_MARK
 
 CHILDREN_MAX = 1000  # of one work item; bounds what its entries carry

@@ -12,21 +12,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from roost.journal.entries import (
-    Bound,
-    Control,
-    DailySet,
-    KeyBound,
-    Kind,
-    Operated,
-    Place,
-    Switch,
-    Switched,
-    Turn,
-    TurnEnded,
-    TurnTaken,
-    Wait,
-)
+from roost.journal.entries import Control
+from roost.journal.events import DailySet, KeyBound, Kind, Operated, Switch, Switched, TurnEnded, TurnTaken
+from roost.journal.values import Bound, Place, Turn, Wait
 from roost.names import NAMESPACE_MARK, REASON_MAX_CHARS, Lane, State
 
 CONVERSATION_ENGINE = "roost.conversation"

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from roost.journal.entries import Committed, Entry
+from roost.journal.entries import Entry
+from roost.journal.events import Committed
 
 
 @dataclass(slots=True)

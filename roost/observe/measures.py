@@ -10,7 +10,8 @@ from roost.clock import Clock
 from roost.core.observe import Began, Held, StepEnd
 from roost.errors import StorageUnavailable
 from roost.journal.claims import Acquired
-from roost.journal.entries import Cancelled, Committed, Entry, Failed, IndexRow
+from roost.journal.entries import Entry, IndexRow
+from roost.journal.events import Cancelled, Committed, Failed
 from roost.names import Lane, State
 from roost.observe import names
 from roost.observe.names import Metric

@@ -14,7 +14,8 @@ from typing import NamedTuple, get_args
 import msgspec
 
 from roost.errors import SchemaTooNew, StorageCorrupt
-from roost.journal.entries import Body, Control, Encoding, Entry, Event, Kind
+from roost.journal.entries import Body, Control, Encoding, Entry
+from roost.journal.events import Event, Kind
 from roost.storage import patch
 
 if sys.version_info >= (3, 14):

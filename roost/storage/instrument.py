@@ -16,8 +16,10 @@ from typing import Literal, Protocol, TypeVar
 from roost.errors import RoostError, SettingsError
 from roost.journal.accounts import Account, Balance, Charge
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView
-from roost.journal.entries import Amounts, Entry, IndexRow, Kind
+from roost.journal.entries import Entry, IndexRow
+from roost.journal.events import Kind
 from roost.journal.limits import Change
+from roost.journal.values import Amounts
 from roost.models import Lane, State
 from roost.storage.ports import (
     Accounts,

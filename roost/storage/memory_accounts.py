@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from roost.journal import budget
 from roost.journal.accounts import DAYS_KEPT, Account, Balance, Charge
-from roost.journal.entries import Amounts
+from roost.journal.values import Amounts
 
 
 class MemoryAccounts:

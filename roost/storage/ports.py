@@ -16,8 +16,9 @@ from typing import Protocol, runtime_checkable
 
 from roost.journal.accounts import Account, Balance, Charge
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView
-from roost.journal.entries import Amounts, Entry, IndexRow
+from roost.journal.entries import Entry, IndexRow
 from roost.journal.limits import Change
+from roost.journal.values import Amounts
 from roost.models import Lane, State
 from roost.names import namespace_of
 

@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 from roost.core.approvals import OpenApproval
 from roost.core.client import WorkView
 from roost.core.inbox import Inbox
-from roost.journal.entries import Committed, Entry
+from roost.journal.entries import Entry
+from roost.journal.events import Committed
 from roost.models import Signal, Snapshot
 from roost.names import State
 from roost.storage.memory import MemoryBackend

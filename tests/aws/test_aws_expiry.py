@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from roost.errors import StorageError, StorageUnavailable
-from roost.journal.entries import Claimed, Committed, Entry, Retried
+from roost.journal.entries import Entry
+from roost.journal.events import Claimed, Committed, Retried
 from roost.journal.projection import project
 from roost.models import State
 from roost.storage.aws import expiry

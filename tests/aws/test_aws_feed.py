@@ -22,7 +22,8 @@ from msgspec import structs
 
 from roost.clock import SystemIds
 from roost.errors import InputError
-from roost.journal.entries import CancelRequested, Committed, Entry, Signaled
+from roost.journal.entries import Entry
+from roost.journal.events import CancelRequested, Committed, Signaled
 from roost.journal.projection import project
 from roost.storage.aws import stream as stream_module
 from roost.storage.aws.accounts import AwsAccounts

@@ -11,7 +11,8 @@ from msgspec import structs
 
 from roost.clock import SystemIds
 from roost.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageUnavailable
-from roost.journal.entries import Body, Claimed, Committed, Encoding, Entry, Kind
+from roost.journal.entries import Body, Encoding, Entry
+from roost.journal.events import Claimed, Committed, Kind
 from roost.journal.projection import project
 from roost.storage.aws import journal as journal_module
 from roost.storage.aws.accounts import AwsAccounts

@@ -14,7 +14,7 @@ import pytest
 
 from roost.config import AwsSettings, Settings
 from roost.core.new_work import NewWork
-from roost.journal.entries import Kind
+from roost.journal.events import Kind
 from roost.models import State
 from roost.storage.ports import Message
 from roost.testing.standins import StandIn

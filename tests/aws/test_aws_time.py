@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from roost.core.heartbeat import PROGRESS_SECONDS, Heartbeat
 from roost.engine import current_step
-from roost.journal.entries import Kind
+from roost.journal.events import Kind
 from roost.journal.projection import SEND_EARLY_SECONDS
 from roost.models import Snapshot, State, WorkItem
 from roost.storage.aws.backend import AwsBackend

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from roost.clock import SystemClock, SystemIds
 from roost.errors import StorageError, StorageUnavailable
-from roost.journal.entries import Body, Claimed, Committed, Encoding, Entry
+from roost.journal.entries import Body, Encoding, Entry
+from roost.journal.events import Claimed, Committed
 from roost.storage.aws import group
 from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws

@@ -19,17 +19,9 @@ from roost.console.urls import WorkIdConvertor, segment
 from roost.core import where
 from roost.errors import InputError, SettingsError
 from roost.journal.control import apply
-from roost.journal.entries import (
-    AttemptFailed,
-    Claimed,
-    Committed,
-    Control,
-    Enqueued,
-    Entry,
-    ErrorInfo,
-    Event,
-    IndexRow,
-)
+from roost.journal.entries import Control, Entry, IndexRow
+from roost.journal.events import AttemptFailed, Claimed, Committed, Enqueued, Event
+from roost.journal.values import ErrorInfo
 from roost.models import Lane, State
 
 NOW = 1_000_000.0

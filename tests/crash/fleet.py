@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import Any
 
 from roost.config import Settings
-from roost.journal.entries import Committed, Entry, Kind
+from roost.journal.entries import Entry
+from roost.journal.events import Committed, Kind
 from roost.models import State
 from roost.wiring import Runtime, open_runtime
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from roost.core.new_work import NewWork
-from roost.journal.entries import Kind
+from roost.journal.events import Kind
 from roost.models import State
 from roost.names import Scope
 from tests.crash.fleet import Fleet, check_done, journal, overlaps, until

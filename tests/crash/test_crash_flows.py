@@ -16,7 +16,8 @@ from roost.core.triggers import triggered_id
 from roost.engines.schedule import LABEL_TICK
 from roost.journal.accounts import used_by
 from roost.journal.budget import add
-from roost.journal.entries import Amounts, Entry
+from roost.journal.entries import Entry
+from roost.journal.values import Amounts
 from roost.models import State
 from roost.rules import Schedule
 from roost.storage.ports import IndexQuery

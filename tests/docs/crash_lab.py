@@ -15,7 +15,8 @@ from roost.core.heartbeat import Heartbeat
 from roost.core.parts import CoreSettings, Parts
 from roost.core.session import Session
 from roost.errors import ConflictError, WorkNotFound
-from roost.journal.entries import Committed, Entry
+from roost.journal.entries import Entry
+from roost.journal.events import Committed
 from roost.storage.instrument import InstrumentedBackend, When
 from roost.storage.ports import Message
 from roost.testing.driver import Driver, Killed, LabProcess

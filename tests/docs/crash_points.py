@@ -16,7 +16,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from roost.journal.entries import Entry, Kind
+from roost.journal.entries import Entry
+from roost.journal.events import Kind
 from roost.storage.instrument import CRASH_CALLS, When
 from roost.testing.driver import LEASE_SECONDS
 from roost.testing.safety import in_virtual_time, memory_world

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from roost.journal.entries import Committed
+from roost.journal.events import Committed
 from tests.docs.crash_points import PAGE, STORIES, names, page, seen
 
 

@@ -16,7 +16,7 @@ from roost.errors import InputError, StorageUnavailable
 from roost.hosting import lambda_worker
 from roost.hosting.handed import HandedBackend
 from roost.hosting.lambda_worker import ABANDON_SECONDS, GRACE_SHARE, REPLY_SECONDS, STEP_SHARE
-from roost.journal.entries import Kind
+from roost.journal.events import Kind
 from roost.journal.projection import LOST_DELIVERY_SECONDS
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.instrument import InstrumentedBackend

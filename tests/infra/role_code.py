@@ -26,7 +26,7 @@ from roost.core.worker import Worker
 from roost.engine import EngineRegistry, current_step
 from roost.errors import ConversationBusy, EnqueueConflict
 from roost.journal.claims import Ask, Owner, Want
-from roost.journal.entries import Cancelled, Claimed, Released
+from roost.journal.events import Cancelled, Claimed, Released
 from roost.journal.limits import SetCapacity
 from roost.models import Child, Join, Lane, Snapshot, State, WaitFor, WorkItem
 from roost.names import IfBusy

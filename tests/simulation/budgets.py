@@ -21,7 +21,8 @@ from dataclasses import dataclass, replace
 
 from roost.journal import budget
 from roost.journal.accounts import DAYS_KEPT, Account, Balance, Charge, accounts_of, used_by
-from roost.journal.entries import Amounts, Claimed, Committed, Enqueued
+from roost.journal.events import Claimed, Committed, Enqueued
+from roost.journal.values import Amounts
 from roost.storage.memory_accounts import MemoryAccounts
 
 from .invariants import Appended, Began, Record, Violation

@@ -24,19 +24,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from roost.journal.effects import CancelChildren, NotifyParent, SpawnChildren, effects_of
-from roost.journal.entries import (
-    AttemptFailed,
-    Cancelled,
-    ChildEnded,
-    Committed,
-    Control,
-    Enqueued,
-    Entry,
-    Failed,
-    Join,
-    Parent,
-    Signaled,
-)
+from roost.journal.entries import Control, Entry
+from roost.journal.events import AttemptFailed, Cancelled, ChildEnded, Committed, Enqueued, Failed, Signaled
+from roost.journal.values import Join, Parent
 from roost.models import State
 
 from .invariants import Appended, Record, Sent, Stepped, Violation

@@ -27,7 +27,8 @@ from roost.core import bodies, schedules
 from roost.core.triggers import triggered_id
 from roost.engines.schedule import ScheduleEngine
 from roost.journal import family, lines
-from roost.journal.entries import Committed, Control, Enqueued, Entry, TurnTaken
+from roost.journal.entries import Control, Entry
+from roost.journal.events import Committed, Enqueued, TurnTaken
 from roost.models import Snapshot, WorkItem
 from roost.names import IfBusy, State
 from roost.rules import Missed, Schedule, Trigger

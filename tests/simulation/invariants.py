@@ -16,18 +16,8 @@ from msgspec.structs import replace
 
 from roost.journal.claims import Owner
 from roost.journal.control import InvalidTransition, apply
-from roost.journal.entries import (
-    AttemptFailed,
-    Committed,
-    Control,
-    Entry,
-    Evicted,
-    Failed,
-    IndexRow,
-    Kind,
-    Lease,
-    Recorded,
-)
+from roost.journal.entries import Control, Entry, IndexRow, Lease
+from roost.journal.events import AttemptFailed, Committed, Evicted, Failed, Kind, Recorded
 from roost.journal.projection import project
 from roost.models import State
 

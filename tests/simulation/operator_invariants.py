@@ -19,7 +19,8 @@ from itertools import pairwise
 
 from roost.core.attempt import DEADLINE
 from roost.journal.budget import hold_until
-from roost.journal.entries import Committed, Enqueued, Entry, Failed, Kind
+from roost.journal.entries import Entry
+from roost.journal.events import Committed, Enqueued, Failed, Kind
 
 from .invariants import Appended, Record, Violation, at_entry, journals
 

@@ -9,22 +9,19 @@ import pytest
 from msgspec import structs
 
 from roost.journal.control import apply
-from roost.journal.entries import (
+from roost.journal.entries import Control, Entry
+from roost.journal.events import (
     Cancelled,
     CancelRequested,
     ChildEnded,
     Claimed,
     Committed,
-    Control,
     Enqueued,
-    Entry,
     Event,
-    Join,
-    Parent,
     Settled,
     Signaled,
-    Wait,
 )
+from roost.journal.values import Join, Parent, Wait
 from roost.models import State
 
 from .family_invariants import check_families

@@ -13,7 +13,9 @@ import pytest
 
 from roost.core import triggers, turns
 from roost.engine import EngineSpec
-from roost.journal.entries import Entry, Kind, Place
+from roost.journal.entries import Entry
+from roost.journal.events import Kind
+from roost.journal.values import Place
 from roost.rules import Schedule
 
 from .flows import simulate_flows

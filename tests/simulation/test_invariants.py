@@ -6,20 +6,19 @@ from msgspec.structs import replace
 
 from roost.journal.claims import Owner
 from roost.journal.control import apply
-from roost.journal.entries import (
+from roost.journal.entries import Control, Entry
+from roost.journal.events import (
     AttemptFailed,
     Claimed,
     Committed,
-    Control,
     Enqueued,
-    Entry,
-    ErrorInfo,
     Event,
     Evicted,
     Recorded,
     Retried,
 )
 from roost.journal.projection import project
+from roost.journal.values import ErrorInfo
 from roost.models import State
 
 from .invariants import (

@@ -16,7 +16,8 @@ from roost.core.session import Session
 from roost.core.sweeper import Sweeper
 from roost.journal import claims as rules
 from roost.journal import control, decide, family
-from roost.journal.entries import Entry, Kind
+from roost.journal.entries import Entry
+from roost.journal.events import Kind
 from roost.journal.limits import Rate, SetRate
 from roost.models import State
 from roost.storage import memory

@@ -5,19 +5,18 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from roost.core.attempt import DEADLINE
-from roost.journal.entries import (
+from roost.journal.events import (
     Cancelled,
     CancelRequested,
     Claimed,
     Committed,
     Enqueued,
-    ErrorInfo,
     Failed,
-    Fork,
     Paused,
     Resumed,
     Retried,
 )
+from roost.journal.values import ErrorInfo, Fork
 
 from .invariants import check_snapshots
 from .operator_invariants import bases, check_deadlines, check_forks, check_holds, check_operators

@@ -14,7 +14,8 @@ from roost.core.accounts import Purse
 from roost.journal import accounts as rules
 from roost.journal import control, decide
 from roost.journal.accounts import Balance, Charge
-from roost.journal.entries import Control, Kind
+from roost.journal.entries import Control
+from roost.journal.events import Kind
 from roost.storage.memory_accounts import MemoryAccounts
 
 from .families import draw

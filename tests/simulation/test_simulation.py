@@ -17,7 +17,8 @@ import pytest
 
 from roost.core.attempt import DEADLINE
 from roost.core.sweeper import Sweeper
-from roost.journal.entries import Entry, Failed, Kind
+from roost.journal.entries import Entry
+from roost.journal.events import Failed, Kind
 from roost.models import State
 
 from .__main__ import main

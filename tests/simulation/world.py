@@ -35,7 +35,8 @@ from roost.errors import (
     WorkNotFound,
 )
 from roost.journal.claims import Owner
-from roost.journal.entries import Committed, Entry, IndexRow, Kind
+from roost.journal.entries import Entry, IndexRow
+from roost.journal.events import Committed, Kind
 from roost.journal.limits import Change, Open
 from roost.journal.lines import OPERATOR_ENGINE, SWITCH_ENGINE
 from roost.models import Child, Join, OnTimeout, Signal, Snapshot, WaitFor, WorkItem

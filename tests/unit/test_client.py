@@ -25,7 +25,8 @@ from roost.errors import (
     StorageUnavailable,
     WorkNotFound,
 )
-from roost.journal.entries import Cancelled, Claimed, Enqueued, Entry, Signaled
+from roost.journal.entries import Entry
+from roost.journal.events import Cancelled, Claimed, Enqueued, Signaled
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.memory import MemoryBackend
 from roost.storage.ports import IndexQuery

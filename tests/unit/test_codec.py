@@ -19,7 +19,8 @@ from msgspec.structs import asdict, fields, replace
 from pydantic_core import to_jsonable_python
 
 from roost.errors import SchemaTooNew, StorageCorrupt
-from roost.journal.entries import Body, Control, Encoding, Entry, Event, Kind, Lease, Recorded, Signaled
+from roost.journal.entries import Body, Control, Encoding, Entry, Lease
+from roost.journal.events import Event, Kind, Recorded, Signaled
 from roost.models import State
 from roost.storage.codec import (
     COMPRESS_MIN_BYTES,

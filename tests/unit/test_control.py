@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from roost.journal import lines
 from roost.journal.budget import hold_of
 from roost.journal.control import TABLE, InvalidTransition, apply
-from roost.journal.entries import (
+from roost.journal.entries import Control, Entry, Lease
+from roost.journal.events import (
     AttemptFailed,
     Blocked,
     BudgetSet,
@@ -19,16 +20,12 @@ from roost.journal.entries import (
     ChildEnded,
     Claimed,
     Committed,
-    Control,
     Deferred,
     Enqueued,
-    Entry,
-    ErrorInfo,
     Event,
     Evicted,
     Failed,
     Kind,
-    Lease,
     Noted,
     Paused,
     Recorded,
@@ -37,9 +34,7 @@ from roost.journal.entries import (
     Retried,
     Settled,
     Signaled,
-    Turn,
     TurnGiven,
-    Wait,
 )
 from roost.journal.projection import (
     LEASE_GRACE_SECONDS,
@@ -49,6 +44,7 @@ from roost.journal.projection import (
     due_at,
     project,
 )
+from roost.journal.values import ErrorInfo, Turn, Wait
 from roost.models import REASON_MAX_CHARS, Lane, State
 
 AT = 1_700_000_000.0

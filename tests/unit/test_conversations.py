@@ -13,7 +13,8 @@ import pytest
 from roost.core.client import Client
 from roost.core.conversations import conversation_id
 from roost.errors import ConversationBusy, EnqueueConflict, IdentifierError, InputError, StorageUnavailable
-from roost.journal.entries import Entry, Kind, TurnTaken
+from roost.journal.entries import Entry
+from roost.journal.events import Kind, TurnTaken
 from roost.models import Snapshot, State, WorkItem
 from roost.names import IfBusy
 from roost.storage.instrument import InstrumentedBackend

@@ -22,20 +22,16 @@ from roost.journal.decide import (
     on_delivery,
     on_due,
 )
-from roost.journal.entries import (
+from roost.journal.entries import Control, Entry, IndexRow, Lease
+from roost.journal.events import (
     Blocked,
     Cancelled,
     CancelRequested,
     Claimed,
-    Control,
-    Entry,
     Event,
     Evicted,
-    IndexRow,
-    Lease,
     Recorded,
     Signaled,
-    Wait,
 )
 from roost.journal.projection import (
     LOST_DELIVERY_SECONDS,
@@ -44,6 +40,7 @@ from roost.journal.projection import (
     due_at,
     project,
 )
+from roost.journal.values import Wait
 from roost.models import State
 
 AT = 1_700_000_000.0

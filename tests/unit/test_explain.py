@@ -9,9 +9,10 @@ import pytest
 from roost.journal.accounts import Account, Balance
 from roost.journal.claims import Owner, ResourceView, Waiter
 from roost.journal.decide import WAITS_FOR_ENGINE
-from roost.journal.entries import Control, Family, IndexRow, Join, Lease, Turn, Wait
+from roost.journal.entries import Control, IndexRow, Lease
 from roost.journal.explain import NOBODY, Cause, Explanation, Facts, explain
 from roost.journal.limits import FOREVER_AT, Limits, Rate
+from roost.journal.values import Family, Join, Turn, Wait
 from roost.names import Lane, Scope, State
 
 NOW = 1_700_000_000.0

@@ -33,17 +33,8 @@ from roost.errors import (
 )
 from roost.journal.claims import Acquired, Ask, Owner, Want
 from roost.journal.control import apply
-from roost.journal.entries import (
-    Body,
-    Cancelled,
-    Claimed,
-    Committed,
-    Encoding,
-    Enqueued,
-    Entry,
-    Event,
-    Retried,
-)
+from roost.journal.entries import Body, Encoding, Entry
+from roost.journal.events import Cancelled, Claimed, Committed, Enqueued, Event, Retried
 from roost.journal.projection import project
 from roost.models import Lane
 from roost.storage.local import LocalBackend, open_local

@@ -16,7 +16,7 @@ from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, current_step
 from roost.errors import ConflictError
-from roost.journal.entries import Cancelled, Committed
+from roost.journal.events import Cancelled, Committed
 from roost.journal.limits import SetCapacity
 from roost.models import Child, Join, Scope, Snapshot, State, WaitFor, WorkItem
 from roost.rules import Trigger

@@ -22,7 +22,8 @@ from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Ask, Owner, Want
 from roost.journal.control import TABLE, InvalidTransition, apply
 from roost.journal.decide import Claim, Discard, PutBack, on_delivery
-from roost.journal.entries import (
+from roost.journal.entries import Control, Entry
+from roost.journal.events import (
     AttemptFailed,
     Blocked,
     BudgetSet,
@@ -31,15 +32,11 @@ from roost.journal.entries import (
     ChildEnded,
     Claimed,
     Committed,
-    Control,
     Deferred,
     Enqueued,
-    Entry,
-    ErrorInfo,
     Event,
     Evicted,
     Failed,
-    Join,
     Kind,
     Paused,
     Recorded,
@@ -48,11 +45,10 @@ from roost.journal.entries import (
     Retried,
     Settled,
     Signaled,
-    Turn,
     TurnGiven,
-    Wait,
 )
 from roost.journal.projection import due_at, project
+from roost.journal.values import ErrorInfo, Join, Turn, Wait
 from roost.models import State
 from roost.storage.codec import Base, decode_entry, encode_entry, pack, unpack
 from roost.storage.local import open_local

@@ -19,18 +19,8 @@ from roost.core.session import Session
 from roost.engine import RetryPolicy, current_step
 from roost.errors import StorageUnavailable
 from roost.journal.claims import Ask, Owner, Want
-from roost.journal.entries import (
-    Body,
-    Cancelled,
-    CancelRequested,
-    Claimed,
-    Committed,
-    Encoding,
-    Entry,
-    Event,
-    Evicted,
-    Signaled,
-)
+from roost.journal.entries import Body, Encoding, Entry
+from roost.journal.events import Cancelled, CancelRequested, Claimed, Committed, Event, Evicted, Signaled
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.instrument import InstrumentedBackend

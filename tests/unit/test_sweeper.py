@@ -11,7 +11,7 @@ from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.sweeper import EXPIRE_SECONDS, PAGE_ROWS, Sweeper
 from roost.errors import WorkNotFound
-from roost.journal.entries import Cancelled
+from roost.journal.events import Cancelled
 from roost.storage.memory import MemoryBackend
 from roost.testing.clock import ManualClock
 from roost.testing.contract.harness import append_all, first, follow

@@ -13,7 +13,7 @@ from roost.core.client import Client
 from roost.core.triggers import triggered_id
 from roost.engine import RetryPolicy
 from roost.errors import FailWork
-from roost.journal.entries import Enqueued
+from roost.journal.events import Enqueued
 from roost.models import Snapshot, State, WorkItem
 from roost.rules import Trigger
 from roost.storage.instrument import InstrumentedBackend

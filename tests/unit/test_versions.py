@@ -10,7 +10,7 @@ import pytest
 from roost.engine import EngineRegistry, RetryPolicy
 from roost.errors import EngineContractError
 from roost.journal.decide import NO_ENGINE_DELAY_SECONDS, NO_ENGINE_LONGEST_SECONDS
-from roost.journal.entries import Claimed, Committed
+from roost.journal.events import Claimed, Committed
 from roost.models import Snapshot, State, WorkItem
 from roost.storage.memory import MemoryBackend
 from roost.testing.contract import ManualHarness

@@ -12,7 +12,8 @@ from roost.console.desk import Desk, desk_of, int_of
 from roost.console.pulse import KEPT_MAX, Numbered
 from roost.console.reads import COUNT_SECONDS
 from roost.core import deeds, switches
-from roost.journal.entries import DailySet, Entry, Operated, Switched
+from roost.journal.entries import Entry
+from roost.journal.events import DailySet, Operated, Switched
 
 LIMIT = 100
 DEEDS_MAX = 100

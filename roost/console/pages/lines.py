@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from roost.console.desk import Desk, desk_of
 from roost.core import conversations
-from roost.journal.entries import Enqueued, TurnTaken
+from roost.journal.events import Enqueued, TurnTaken
 from roost.models import State, namespace_of
 from roost.storage.ports import IndexQuery
 

@@ -20,7 +20,7 @@ from decimal import Decimal
 
 from roost.errors import StorageUnavailable
 from roost.journal.accounts import DAYS_KEPT, Account, Balance, Charge
-from roost.journal.entries import Amounts
+from roost.journal.values import Amounts
 from roost.names import NAMESPACE_MARK
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.lines import work_subject

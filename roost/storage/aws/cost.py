@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from roost.journal.entries import Claimed, Enqueued, Entry, IndexRow, Kind
+from roost.journal.entries import Entry, IndexRow
+from roost.journal.events import Claimed, Enqueued, Kind
 from roost.journal.projection import LEASE_GRACE_SECONDS, LOST_DELIVERY_SECONDS, is_sent_with_delay, project
 from roost.models import State
 from roost.storage.aws.clients import SQS_WAIT_MAX_SECONDS

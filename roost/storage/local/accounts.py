@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from roost.journal.accounts import DAYS_KEPT, Account, Balance, Charge
-from roost.journal.entries import Amounts
+from roost.journal.values import Amounts
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 
 from roost.errors import StorageError
-from roost.journal.entries import Entry, Kind
+from roost.journal.entries import Entry
+from roost.journal.events import Kind
 from roost.journal.projection import project
 from roost.models import State
 from roost.storage.codec import StoredEntry

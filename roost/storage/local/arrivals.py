@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from operator import itemgetter
 
-from roost.journal.entries import Entry, Kind
+from roost.journal.entries import Entry
+from roost.journal.events import Kind
 from roost.journal.projection import project
 from roost.storage.codec import FORMAT, StoredEntry
 from roost.storage.local.appends import append_one

@@ -10,7 +10,8 @@ from roost.core.outside import carry_out
 from roost.engine import current_step
 from roost.errors import InputError
 from roost.journal.accounts import DAY_SECONDS, DAYS_KEPT, Account, Balance, Charge, day_of
-from roost.journal.entries import Amounts, Committed, Kind
+from roost.journal.events import Committed, Kind
+from roost.journal.values import Amounts
 from roost.models import Child, Join, Snapshot, State, WaitFor, WorkItem
 from roost.storage.ports import Backend
 from roost.testing.contract.harness import BackendHarness, Contract

@@ -12,7 +12,7 @@ import pytest
 from roost.core.new_work import NewWork
 from roost.engine import current_step
 from roost.errors import WorkNotFound
-from roost.journal.entries import Kind
+from roost.journal.events import Kind
 from roost.models import Artifact, Snapshot, State, WorkItem
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.ports import Backend

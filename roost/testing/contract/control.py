@@ -12,7 +12,7 @@ from roost.core.heartbeat import Heartbeat
 from roost.core.session import Session
 from roost.engine import current_step
 from roost.errors import ConflictError, InputError
-from roost.journal.entries import Cancelled, Failed
+from roost.journal.events import Cancelled, Failed
 from roost.models import Snapshot, State, WorkItem
 from roost.storage.ports import Backend
 from roost.testing.contract.harness import BackendHarness, Contract, soon

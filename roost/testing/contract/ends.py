@@ -9,7 +9,7 @@ import pytest
 
 from roost.engine import RetryPolicy, current_step
 from roost.errors import EnqueueConflict, RetryLater
-from roost.journal.entries import Committed
+from roost.journal.events import Committed
 from roost.journal.projection import project
 from roost.models import Snapshot, State, WorkItem
 from roost.storage.ports import Backend

@@ -14,7 +14,7 @@ from roost.core.triggers import triggered_id
 from roost.engine import EngineRegistry
 from roost.engines.schedule import ScheduleEngine
 from roost.errors import ConversationBusy
-from roost.journal.entries import Kind
+from roost.journal.events import Kind
 from roost.models import Snapshot, State, WorkItem
 from roost.names import IfBusy
 from roost.rules import Schedule, Trigger

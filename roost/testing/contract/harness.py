@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from roost.clock import Clock
 from roost.journal.control import apply
-from roost.journal.entries import Body, Encoding, Enqueued, Entry, Event
+from roost.journal.entries import Body, Encoding, Entry
+from roost.journal.events import Enqueued, Event
 from roost.storage.ports import Backend
 from roost.testing.clock import ManualClock
 from roost.testing.virtual_time import START_AT

@@ -8,32 +8,24 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from roost.journal.control import apply
-from roost.journal.entries import (
+from roost.journal.entries import Body, Encoding, Entry
+from roost.journal.events import (
     AttemptFailed,
     Blocked,
-    Body,
     BudgetSet,
     Cancelled,
     CancelRequested,
-    Cause,
     ChildEnded,
     Claimed,
     Committed,
     DailySet,
     Deferred,
-    Encoding,
     Enqueued,
-    Entry,
-    ErrorInfo,
     Evicted,
     Failed,
-    Fire,
-    Fork,
-    Join,
     KeyBound,
     Noted,
     Operated,
-    Parent,
     Paused,
     Recorded,
     Released,
@@ -42,13 +34,12 @@ from roost.journal.entries import (
     Settled,
     Signaled,
     Switched,
-    Turn,
     TurnEnded,
     TurnGiven,
     TurnTaken,
-    Wait,
 )
 from roost.journal.projection import project
+from roost.journal.values import Cause, ErrorInfo, Fire, Fork, Join, Parent, Turn, Wait
 from roost.models import Lane, State
 from roost.storage.ports import Backend, FeedPage, IndexQuery, Journal
 from roost.testing.contract.harness import AT, BackendHarness, Contract, append_all, first, follow

@@ -17,23 +17,20 @@ from hypothesis.stateful import (
 from msgspec import structs
 
 from roost.journal.control import InvalidTransition
-from roost.journal.entries import (
-    Body,
+from roost.journal.entries import Body, Encoding, Entry, IndexRow
+from roost.journal.events import (
     Cancelled,
     CancelRequested,
     Claimed,
     Committed,
-    Encoding,
-    Entry,
     Event,
     Evicted,
-    IndexRow,
     Released,
     Retried,
     Signaled,
-    Wait,
 )
 from roost.journal.projection import project
+from roost.journal.values import Wait
 from roost.models import Lane, State
 from roost.storage.ports import Backend, Delivery, IndexQuery, Message, Renewal
 from roost.testing.contract.claims_model import ClaimsMachine

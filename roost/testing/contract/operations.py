@@ -14,7 +14,8 @@ from roost.core.operating import OperationEngine
 from roost.core.where import parse
 from roost.engine import EngineRegistry, RetryPolicy, current_step
 from roost.errors import ConflictError, EnqueueConflict, FailWork, InputError, WorkNotFound
-from roost.journal.entries import Committed, Enqueued, Fork
+from roost.journal.events import Committed, Enqueued
+from roost.journal.values import Fork
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.codec import DELTA_DEPTH_MAX
 from roost.storage.ports import Backend, Message

@@ -9,7 +9,7 @@ import pytest
 from roost.core import outside
 from roost.engine import RetryPolicy, current_step
 from roost.errors import ConflictError, InputError, RetryLater
-from roost.journal.entries import Blocked, Cancelled
+from roost.journal.events import Blocked, Cancelled
 from roost.journal.limits import FOREVER_AT, Close, Open, Rate, SetCapacity, SetRate
 from roost.models import Snapshot, State, WorkItem
 from roost.names import Scope

@@ -18,7 +18,8 @@ from roost.core.tokens import Signer
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, RetryPolicy
 from roost.errors import StorageUnavailable
-from roost.journal.entries import Committed, Entry
+from roost.journal.entries import Entry
+from roost.journal.events import Committed
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.ports import Backend, Delivery

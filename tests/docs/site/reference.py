@@ -306,12 +306,12 @@ def _schema(schema: Mapping[str, Any]) -> str:
 
 
 def journal_page() -> str:
-    from roost.journal import control, entries, lines
+    from roost.journal import control, entries, events, lines
     from roost.names import State
 
     moves = {**lines.TABLE, **control.TABLE}
     rows, parts = [], []
-    for kind in entries.Kind:
+    for kind in events.Kind:
         event = _event(kind)
         states = moves[kind][0]
         met = (
