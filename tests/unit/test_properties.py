@@ -38,6 +38,7 @@ from roost.journal.events import (
     Evicted,
     Failed,
     Kind,
+    Noted,
     Paused,
     Recorded,
     Released,
@@ -128,6 +129,8 @@ def _event(draw: Callable[[Any], Any], kind: Kind, control: Control | None, at: 
             return Settled(control.position)
         case Kind.TURN_GIVEN:
             return TurnGiven()
+        case Kind.NOTED:
+            return Noted("a trigger came to nothing")
     raise AssertionError(kind)
 
 
