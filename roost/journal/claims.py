@@ -260,8 +260,9 @@ def _judge(owner: Owner, want: Want, line: Line, now: float, overtake_before: fl
         return _Verdict(owners=[holding.owner for holding in others])
     here = [waiter for waiter in line.before if not waiter.is_away(at)]
     standing = [waiter for waiter in here if _is_in_the_way(waiter, overtake_before)]
-    most = _capacity(line.limits, most, standing)
-    if line.is_cut or len(others) + len(standing) >= most:
+    awake = _up_to_last([waiter for waiter in here if waiter.passed < OVERTAKEN_MAX], standing)
+    most = _capacity(line.limits, most, awake)
+    if line.is_cut or len(others) + len(awake) >= most:
         return _Verdict(ahead=[waiter.work_id for waiter in standing or line.before[-1:]])
     if len(others) + len(here) < _capacity(line.limits, most, here):
         return _Verdict(opens_at=opens_at)  # there is room for all of them
@@ -293,6 +294,12 @@ def depends_on_line(owner: Owner, want: Want, line: Line) -> bool:
 def _capacity(limits: Limits, own: int, others: Iterable[Holding | Waiter]) -> int:
     """How many owners a resource may have, if these were among them."""
     return limits.capacity if limits.capacity is not None else min((own, *(o.capacity for o in others)))
+
+
+def _up_to_last(waiters: Sequence[Waiter], standing: Sequence[Waiter]) -> Sequence[Waiter]:
+    """Those for whom room is kept: who is in the way, and who may still come before them."""
+    last = max((place for place, waiter in enumerate(waiters) if waiter in standing), default=-1)
+    return waiters[: last + 1]
 
 
 def _is_in_the_way(waiter: Waiter, overtake_before: float) -> bool:

@@ -8,7 +8,7 @@ from roost.journal.claims import OVERTAKEN_MAX, Acquired, Ask, Owner, Refused, R
 from roost.storage.ports import Backend, ResourceClaims
 from roost.testing.contract.harness import AT, BackendHarness, Contract
 
-A, B, C = Owner("a", 1), Owner("b", 1), Owner("c", 1)
+A, B, C, D = Owner("a", 1), Owner("b", 1), Owner("c", 1), Owner("d", 1)
 _RIVALS = 10
 
 
@@ -169,6 +169,21 @@ class ClaimsContract(Contract):
         assert early == Refused([], ["b"])  # called at, not before
         assert await take(backend.claims, C, "r", at=AT + 20, overtake_before=AT + 10.5) == Acquired()
         assert await views(backend.claims) == {"r": ([C], ["b"])}
+
+    async def test_overtaking_one_who_is_late_takes_no_room_from_one_who_was_called_after_it(
+        self, backend: Backend
+    ) -> None:
+        """B is late and C is on its way; with room for two, D may not take what B may come back for."""
+        pair = Want("r", 2)
+        for owner in (A, D):
+            assert await take(backend.claims, owner, pair) == Acquired()
+        for owner in (B, C):
+            assert await take(backend.claims, owner, pair) == Refused([A, D], [])
+        assert await release(backend.claims, A, at=AT + 1) == ["b"]
+        assert await release(backend.claims, D, at=AT + 20) == ["c"]
+        late = await take(backend.claims, D, pair, at=AT + 30, overtake_before=AT + 10)
+        assert late == Refused([], ["c"])
+        assert await take(backend.claims, C, pair, at=AT + 30, overtake_before=AT + 10) == Acquired()
 
     async def test_a_waiter_that_was_never_called_is_not_overtaken(self, backend: Backend) -> None:
         await take(backend.claims, A, "r2")
