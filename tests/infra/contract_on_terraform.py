@@ -20,15 +20,27 @@ from roost.storage.aws.clients import Clients
 from roost.storage.aws.names import Names, definition, roles
 from roost.storage.ports import Backend, Finding
 from roost.testing.contract import (
+    AccountsContract,
+    ApprovalsContract,
     ArtifactsContract,
+    AttemptsContract,
     BackendContract,
     BackendHarness,
+    ChildrenContract,
     ClaimsContract,
+    ConformanceContract,
+    ControlContract,
+    DirectivesContract,
     EndsContract,
+    FlowsContract,
     IndexContract,
     JournalContract,
+    LimitsContract,
     ModelContract,
+    OperationsContract,
+    ParkingContract,
     QueueContract,
+    SignalsContract,
 )
 from roost.testing.standins import StandIn
 from tests.infra.actions import Recorder, record
@@ -167,6 +179,14 @@ class TestClaims(ClaimsContract):
     pass
 
 
+class TestAccounts(AccountsContract):
+    pass
+
+
+class TestLimits(LimitsContract):
+    pass
+
+
 class TestQueue(QueueContract):
     pass
 
@@ -179,7 +199,47 @@ class TestBackend(BackendContract):
     pass
 
 
+class TestAttempts(AttemptsContract):
+    pass
+
+
+class TestDirectives(DirectivesContract):
+    pass
+
+
+class TestSignals(SignalsContract):
+    pass
+
+
+class TestApprovals(ApprovalsContract):
+    pass
+
+
+class TestChildren(ChildrenContract):
+    pass
+
+
 class TestEnds(EndsContract):
+    pass
+
+
+class TestFlows(FlowsContract):
+    pass
+
+
+class TestControl(ControlContract):
+    pass
+
+
+class TestParking(ParkingContract):
+    pass
+
+
+class TestOperations(OperationsContract):
+    pass
+
+
+class TestConformance(ConformanceContract):
     pass
 
 
