@@ -85,11 +85,13 @@ async def serve(
         address = f"http://{host}:{socket.getsockname()[1]}{root_path}/"
         if console.auth == "token":
             address += f"login?once={authenticator.make_once()}"
-        say(address)
-        await drivers.take_up_all()
         try:
+            await drivers.take_up_all()
+            socket.listen(config.backlog)  # who is told the address may come at once
+            say(address)
             await server.serve(sockets=[socket])
         finally:
+            socket.close()
             await drivers.close()
 
 
