@@ -333,6 +333,7 @@ async def idle(aws: OnAws, workers: int) -> dict[str, int]:
     return aws.meter.taken()
 
 
+@pytest.mark.soak
 async def test_an_idle_fleet_asks_as_often_however_much_sleeps(aws: OnAws) -> None:
     """No query of a sweep finds a row, and nothing else is asked, save the long polls.
 

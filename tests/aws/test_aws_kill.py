@@ -105,6 +105,7 @@ async def test_items_survive_workers_that_are_killed_and_deliveries_that_come_tw
         assert not any("Traceback" in fleet.log(pid) for pid in fleet.pids)
 
 
+@pytest.mark.soak
 async def test_a_frozen_worker_has_its_commit_refused(
     ministack: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ async def test_a_frozen_worker_has_its_commit_refused(
         await check_done(runtime, work_id, 2)
 
 
+@pytest.mark.soak
 async def test_a_worker_that_is_told_to_stop_hands_over_at_once(
     ministack: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -128,7 +128,8 @@ async def processes(ministack: StandIn, monkeypatch: pytest.MonkeyPatch) -> Asyn
         await backend.close()
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_all_work_is_done_in_any_weather(
     processes: list[Parts], seed: int, caplog: pytest.LogCaptureFixture
 ) -> None:

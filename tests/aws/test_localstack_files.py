@@ -71,6 +71,7 @@ def test_the_hook_is_sound_shell() -> None:
     subprocess.run(["bash", "-n", str(HOOK)], check=True)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_the_hook_makes_the_stack(ministack: StandIn, tmp_path: Path) -> None:
     """As in the container, but with a Roost that is installed already and another stand-in."""

@@ -11,6 +11,7 @@ import pytest
 from tests.cli.conftest import Roost, read_until
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_demo_survives_the_kill(roost: Roost) -> None:
     result = roost.process("demo", "--keep", "kept").ok()

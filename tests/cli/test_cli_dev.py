@@ -53,7 +53,7 @@ def shell_environment(text: str) -> dict[str, str]:
     ("standin", "number"),
     [
         pytest.param("moto", signal.SIGINT, id="moto", marks=pytest.mark.soak),
-        pytest.param("ministack", signal.SIGTERM, id="ministack"),
+        pytest.param("ministack", signal.SIGTERM, id="ministack", marks=pytest.mark.soak),
     ],
 )
 def test_what_is_enqueued_is_done_and_the_end_leaves_nothing(

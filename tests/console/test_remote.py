@@ -50,6 +50,7 @@ def roost(place: tuple[str, dict[str, str]], tmp_path: Path) -> Roost:
     return run
 
 
+@pytest.mark.soak
 def test_work_is_enqueued_looked_at_and_cancelled_from_afar(
     roost: Roost, place: tuple[str, dict[str, str]], tmp_path: Path
 ) -> None:

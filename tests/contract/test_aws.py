@@ -149,6 +149,6 @@ class TestEnds(EndsContract):
 class TestModel(ModelContract):
     """Fewer programs than on the other backends: each makes a stack of its own."""
 
-    examples = 4
-    calls = 20
+    examples = 3
+    calls = 15
     shrinks = False

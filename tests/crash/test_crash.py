@@ -147,7 +147,9 @@ POINTS = [
 ] + ["after-committed:3", "before-committed:2", "before-send:2", "after-acknowledge:2"]
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize(
+    "point", [pytest.param(p, marks=pytest.mark.soak) if p == "after-release" else p for p in POINTS]
+)
 async def test_a_crash_at_this_point_loses_and_doubles_nothing(tmp_path: Path, point: str) -> None:
     """A worker dies at a named crash point; a second one finishes the work."""
     with Fleet(tmp_path, ROOST_LEASE_SECONDS="0.4", ROOST_WORKER__SWEEP_SECONDS="0.1") as fleet:
@@ -171,7 +173,9 @@ async def test_a_crash_at_this_point_loses_and_doubles_nothing(tmp_path: Path, p
             assert 6 <= begun <= 8, "one crash repeats at most the steps in hand"
 
 
-@pytest.mark.parametrize("point", ["after-committed:1", "before-leave", "after-leave"])
+@pytest.mark.parametrize(
+    "point", ["after-committed:1", "before-leave", pytest.param("after-leave", marks=pytest.mark.soak)]
+)
 async def test_a_claim_for_life_outlives_its_worker_and_ends_with_its_work(
     tmp_path: Path, point: str
 ) -> None:

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.crash, pytest.mark.slow]
 COUNT = 130  # more than a page
 
 
+@pytest.mark.soak
 def test_an_operation_goes_on_after_kill_9(tmp_path: Path) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
     env = {**kept, "ROOST_HOME": str(tmp_path), "ROOST_LEASE_SECONDS": "1", "NO_COLOR": "1"}

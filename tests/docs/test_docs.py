@@ -27,7 +27,7 @@ GUIDES = [
     *("resources", "signals", "steps", "testing", "tutorial"),
 ]
 SHELLS = [
-    "README.md",
+    pytest.param("README.md", marks=pytest.mark.soak, id="readme"),
     pytest.param("examples/aws.md", marks=pytest.mark.soak, id="aws"),
     *(pytest.param(f"examples/guides/{name}.md", marks=pytest.mark.soak, id=name) for name in GUIDES),
 ]
@@ -258,6 +258,7 @@ def test_the_settings_of_the_readme_are_valid(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.soak
 def test_the_watchlist_example_runs_end_to_end(tmp_path: Path, environ: dict[str, str]) -> None:
     done = subprocess.run(
         ["bash", str(ROOT / "examples/e2e_watchlist.sh")],

@@ -110,6 +110,7 @@ def sites() -> Iterator[list[Site]]:
         site.server_close()
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_real_worker_fetches_no_two_pages_of_a_site_at_a_time(sites: list[Site], tmp_path: Path) -> None:
     roost = str(Path(sys.executable).parent / "roost")

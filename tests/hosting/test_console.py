@@ -28,6 +28,8 @@ from tests.hosting.api import ApiGateway
 from tests.hosting.shapes import Context, http_event
 from tests.standins.harness import SHARDS, make_stack, point_sdk_at
 
+pytestmark = pytest.mark.soak  # what they test runs by itself, too
+
 
 @pytest.fixture
 def front() -> Front:

@@ -96,6 +96,7 @@ async def test_a_warm_function_runs_batch_after_batch(world: World) -> None:
     assert await world.runtime.backend.queue.backlog() == 0
 
 
+@pytest.mark.soak
 async def test_after_a_function_was_killed_in_a_step_another_goes_on(world: World) -> None:
     """After a lease, although the queue would hide the message for ten minutes."""
     work_id = await world.enqueue(steps=3, seconds=1.0)
@@ -115,6 +116,7 @@ async def test_after_a_function_was_killed_in_a_step_another_goes_on(world: Worl
     await check_done(world.runtime, work_id, 3)
 
 
+@pytest.mark.soak
 async def test_a_function_ends_before_its_time_is_over_and_the_next_goes_on(world: World) -> None:
     """Eight steps of 0.7 s; an invocation of 12 s has time for some of them."""
     work_id = await world.enqueue(steps=8, seconds=0.7)
@@ -127,6 +129,7 @@ async def test_a_function_ends_before_its_time_is_over_and_the_next_goes_on(worl
     await check_done(world.runtime, work_id, 8)
 
 
+@pytest.mark.soak
 async def test_the_sweeper_sends_a_lost_delivery_again(world: World) -> None:
     work_id = await world.enqueue(steps=1, seconds=0.0)
     lost = await world.source.batch()
@@ -145,6 +148,7 @@ async def test_the_sweeper_sends_a_lost_delivery_again(world: World) -> None:
     await check_done(world.runtime, work_id, 1)
 
 
+@pytest.mark.soak
 async def test_the_sweeper_deletes_what_has_expired_and_keeps_schedules(world: World) -> None:
     work_id = await world.enqueue(steps=1, seconds=0.0)
     async with container("lambda_worker", world.environ) as function:

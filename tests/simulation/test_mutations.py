@@ -232,7 +232,7 @@ def _paced(seed: int) -> Plan:
     return replace(draw(seed), skew_seconds=0.0, drift=0.0, limits=limits)
 
 
-RARE = (without_waiting_again,)  # takes many seeds to be found
+RARE = (without_waiting_again, without_claim_tokens)  # takes many seeds to be found
 
 
 @pytest.mark.slow
