@@ -578,10 +578,12 @@ class FolderQueue:
 
     async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
         with self._folder.transaction() as files:
-            name = f"dead/{int(letter.receipt):012d}"
-            stored = files.get(name, Stored)
-            files.put(name, None)
-            if stored is not None and is_sent_again:
+            dead = files.all("dead", Stored)
+            stored = next((one for one in dead if str(one.number) == letter.receipt), None)
+            if stored is None:
+                return
+            files.put(f"dead/{stored.number:012d}", None)
+            if is_sent_again:
                 message = replace(stored.message, delay_seconds=0.0)
                 _put_message(files, Stored(files.number(), message, self._clock.now()))
 

@@ -350,11 +350,11 @@ def journal_page() -> str:
 
 
 def _event(kind: Any) -> type:
-    from roost.journal import entries
+    from roost.journal import events
 
     [found] = [
         value
-        for value in vars(entries).values()
+        for value in vars(events).values()
         if isinstance(value, type) and getattr(value, "kind", None) == kind
     ]
     return found
