@@ -38,6 +38,7 @@ STATES = Path(__file__).with_name("states.json")
 CHECKOV = "checkov>=3.3"
 _SECONDS = 600.0
 _NO_TERRAFORM = ("scan", "image")
+_PARTS = ("all", "static", "apply", "states", *_NO_TERRAFORM)
 _SANDBOX = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}
 
 
@@ -205,6 +206,9 @@ def _try_zip(home: Path, folder: Path) -> None:
 
 def main(what: str) -> int:
     """Run a part, or all; the exit code."""
+    if what not in _PARTS:
+        say(f"there is no part {what!r} of these checks; there are {', '.join(_PARTS)}")
+        return 2
     wrong: list[str] = []
     with tempfile.TemporaryDirectory(prefix="roost-infra-") as place, ThreadPoolExecutor(1) as beside:
         folder = Path(place)
