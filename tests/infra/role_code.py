@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -112,7 +113,8 @@ async def _work(snapshot: Snapshot, item: WorkItem) -> Snapshot:
     await context.artifacts.put("small", f"{item.work_id} {n}")
     if item.payload.get("is_large") and n == 1:
         await context.artifacts.put("large", noise(MULTIPART_BYTES + 1))
-    return snapshot.next(data={"n": n, "noise": LARGE["text"]}, delay=0.1 * (n == 2))
+    other = os.urandom(len(LARGE["text"]) // 2).hex()  # so that no snapshot needs an earlier one
+    return snapshot.next(data={"n": n, "noise": other}, delay=0.1 * (n == 2))
 
 
 def worker_of(runtime: Runtime) -> Worker:
