@@ -142,10 +142,3 @@ def test_celery_loses_a_task_whose_worker_is_killed_by_default(celery: Tried) ->
     assert celery.run("celery", "worker") == KILLED
     assert not second_worker(celery, 3 * VISIBILITY_SECONDS)
     assert celery.done == {"one": 1, "two": 1}
-
-
-def test_celery_with_late_acknowledgement_begins_the_task_anew(celery: Tried) -> None:
-    assert celery.run("celery", "send", "late") == 0
-    assert celery.run("celery", "worker") == KILLED
-    assert second_worker(celery, 20 * VISIBILITY_SECONDS)
-    assert celery.done == {"one": 2, "two": 2, "end": 1}

@@ -1,7 +1,7 @@
 """A Celery task of two parts; its worker dies in the second, after its effect.
 
 python on_celery.py broker           # a Redis server of Python, which tells its port
-python on_celery.py send early|late
+python on_celery.py send early
 python on_celery.py worker           # twice
 """
 
@@ -30,11 +30,6 @@ def both() -> None:
 
 @app.task(name="early")
 def early() -> None:
-    both()
-
-
-@app.task(name="late", acks_late=True)
-def late() -> None:
     both()
 
 
