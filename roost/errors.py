@@ -14,6 +14,7 @@
     │   └── LeaseLost              this worker no longer holds the work item
     ├── StorageError               the backend failed
     │   ├── StorageUnavailable     try again later: locked, throttled, unreachable
+    │   ├── StorageMissing         no such table, queue or bucket
     │   ├── StorageFull            no room on the disk
     │   ├── StorageReadOnly        the place can't be written
     │   ├── SchemaTooNew           written by a newer Roost
@@ -134,6 +135,10 @@ class StorageError(RoostError):
 
 class StorageUnavailable(StorageError):
     """The backend can't answer now; the same call may succeed later."""
+
+
+class StorageMissing(StorageError):
+    """A part of the backend is not there: it was never made, has another name, or is gone."""
 
 
 class StorageFull(StorageError):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,7 +24,8 @@ app.command("doctor")(checks.doctor)
 app.command("cost")(cost.cost)
 
 Stack = Annotated[
-    str | None, typer.Option("--stack", metavar="NAME", help="Which stack; by default that of the settings.")
+    str | None,
+    typer.Option("--stack", metavar="NAME", help="Which stack; by default that of the storage or settings."),
 ]
 
 
@@ -152,8 +154,12 @@ def _ask(stack: str) -> None:
         raise InputError("that is not its name; nothing was deleted")
 
 
-def _settings(stack: str | None, config: Any) -> AwsSettings:
-    return options.settings_of(None, None, config, aws={"stack": stack}).aws
+def _settings(stack: str | None, config: Path | None) -> AwsSettings:
+    """The stack that is named here, or else by the storage, or else by the settings of AWS."""
+    from roost.storage.aws import of_storage
+
+    settings = options.settings_of(None, None, config, aws={"stack": stack})
+    return settings.aws if stack is not None else of_storage(settings.storage, settings.aws)
 
 
 def run(settings: AwsSettings, use: Callable[[Clients, Names], Awaitable[int]]) -> None:

@@ -10,11 +10,12 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from roost.core import schedules
-from roost.errors import StorageError
+from roost.core.switches import JOURNAL_ID
+from roost.errors import StorageError, StorageUnavailable
 from roost.names import State
 from roost.rules import SCHEDULE_ENGINE
 
@@ -33,7 +34,12 @@ _COLLECT_AFTER = 20_000  # new containers; Python itself begins at 700
 
 
 async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int:
-    """Run a worker until it is told to stop; with `until_idle`, until all has ended, waits or is on hold."""
+    """Run a worker until it is told to stop; with `until_idle`, until all has ended, waits or is on hold.
+
+    Raises:
+        StorageError: when it begins, a part of the storage is not there or may not be used.
+    """
+    await _look(runtime)
     _calm_the_collector()
     executor = ThreadPoolExecutor(settings.worker.concurrency, thread_name_prefix=_THREADS)
     worker = runtime.worker(executor=executor)
@@ -64,6 +70,15 @@ async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int
             watch.cancel()
         executor.shutdown(wait=False, cancel_futures=True)
     return 0
+
+
+async def _look(runtime: Runtime) -> None:
+    """See whether there is something to serve. A worker goes on when storage fails, for ever if it
+    must; so a name that is wrong or a right that lacks would be seen in its log alone."""
+    with suppress(StorageUnavailable):  # that passes, and is the worker's to wait for
+        await runtime.backend.journal.tail(JOURNAL_ID)
+        await runtime.backend.index.get(JOURNAL_ID)
+        await runtime.backend.queue.backlog()
 
 
 @asynccontextmanager

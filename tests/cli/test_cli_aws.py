@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from roost.config import AwsSettings
+from roost.models import Lane
 from roost.storage.aws.admin import opened_stack
 from roost.testing.standins import StandIn
 from tests.cli.conftest import Roost
@@ -182,3 +183,46 @@ def test_status_says_what_work_cost(aws: StandIn, roost: Roost) -> None:
     assert cost["aws"]["write_units"] >= 4
     assert 0 < cost["aws"]["usd"] < 1e-4
     assert "write units" in roost("status", work_id, "--storage", "aws").ok().out
+
+
+def test_the_storage_says_which_stack(aws: StandIn, roost: Roost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOST_STORAGE", "aws:elsewhere")
+    assert parts_of(roost("aws", "create", "--json").ok().document) == {
+        (kind, name.replace("t-", "elsewhere-", 1)) for kind, name in PARTS
+    }
+    roost("aws", "describe").ok()
+    assert roost("aws", "describe", "--stack", "t").code == 1
+    monkeypatch.setenv("ROOST_STORAGE", "local")
+    assert roost("aws", "describe").code == 1  # t again
+    monkeypatch.setenv("ROOST_STORAGE", "aws:elsewhere")
+    assert len(roost("aws", "destroy", "--yes", "--json").ok().document) == 8
+
+
+def test_a_name_that_no_stack_can_have_is_refused(roost: Roost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROOST_STORAGE", "aws:Not_A_Stack")
+    for command in (("list",), ("aws", "create")):
+        refused = roost(*command)
+        assert refused.code == 2
+        assert "no stack can be called 'Not_A_Stack'" in refused.err
+
+
+@pytest.mark.parametrize("left", [(), ("tables",)])
+def test_a_worker_on_a_stack_that_is_not_there_ends_at_once(
+    aws: StandIn, roost: Roost, left: tuple[str, ...]
+) -> None:
+    """Also where the tables are there and the queues are not, as in the midst of a restore."""
+    if left:
+        roost("aws", "create").ok()
+        asyncio.run(_delete_queues())
+    refused = roost("worker", "--engines", "demo", "--until-idle", "--storage", "aws")
+    assert refused.code == 1
+    assert ("t-high" if left else "t-journal") in refused.err
+    assert "`roost aws create` makes what is missing" in refused.err
+
+
+async def _delete_queues() -> None:
+    async with opened_stack(AwsSettings(stack="t")) as (clients, names):
+        sqs = await clients.get("sqs")
+        for lane in Lane:
+            found = await sqs.get_queue_url(QueueName=names.queue(lane))
+            await sqs.delete_queue(QueueUrl=found["QueueUrl"])

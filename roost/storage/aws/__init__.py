@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from pydantic import ValidationError
+
 from roost.clock import Clock
 from roost.config import AwsSettings, WorkerSettings
 from roost.errors import SettingsError
 from roost.storage.ports import Backend
 
-__all__ = ["open_aws", "open_url"]
+__all__ = ["of_storage", "open_aws", "open_url"]
 
 _SPARE_CONNECTIONS = 16  # for the heartbeat, the sweeper and the polls, beside one for each lane
 
@@ -35,10 +37,25 @@ async def open_aws(settings: AwsSettings, *, clock: Clock | None = None, connect
     return await open_it(settings, clock=clock, connections=connections)
 
 
+def of_storage(url: str, settings: AwsSettings) -> AwsSettings:
+    """The settings of the stack that a storage's URL names: `aws` is theirs, `aws:NAME` another one.
+
+    Raises:
+        SettingsError: no stack can have that name.
+    """
+    scheme, _, stack = url.partition(":")
+    if scheme != "aws" or not stack:
+        return settings
+    try:
+        return AwsSettings.model_validate({**settings.model_dump(), "stack": stack})
+    except ValidationError:
+        raise SettingsError(
+            f"no stack can be called {stack!r} (from {url!r})",
+            hint="A stack's name has 1 to 40 of the characters a-z 0-9 -, and does not begin with -.",
+        ) from None
+
+
 async def open_url(url: str, settings: HasAws, clock: Clock) -> Backend:
-    """The entry point of scheme `aws`: `aws` is the stack of the settings, `aws:NAME` another one."""
-    stack = url.partition(":")[2]
-    chosen = settings.aws
-    if stack:
-        chosen = AwsSettings.model_validate({**chosen.model_dump(), "stack": stack})
-    return await open_aws(chosen, clock=clock, connections=settings.worker.concurrency + _SPARE_CONNECTIONS)
+    """The entry point of scheme `aws`."""
+    connections = settings.worker.concurrency + _SPARE_CONNECTIONS
+    return await open_aws(of_storage(url, settings.aws), clock=clock, connections=connections)

@@ -21,7 +21,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from roost.clock import Clock, Ids
-from roost.errors import StorageError, StorageUnavailable
+from roost.errors import StorageError, StorageMissing, StorageUnavailable
 
 T = TypeVar("T")
 
@@ -117,6 +117,7 @@ def storage_errors(what: str) -> Iterator[None]:
 
     Raises:
         StorageUnavailable: the fault may pass; the same call may succeed later.
+        StorageMissing: there is no such table, queue or bucket.
         StorageError: it won't pass by itself; the hint says what to do.
     """
     try:
@@ -145,7 +146,11 @@ def _explain(error: ClientError, what: str) -> StorageError:
     if code in _BAD_CREDENTIALS:
         return StorageError(text, hint="The credentials are wrong or have expired; get new ones.")
     if code in _MISSING:
-        return StorageError(text, hint="`roost aws create` makes a stack; check the stack's name and region.")
+        return StorageMissing(
+            text,
+            hint="Is it the right stack, account and region? `roost aws describe` shows what is there, "
+            "`roost aws create` makes what is missing.",
+        )
     return StorageError(text)
 
 

@@ -31,6 +31,7 @@ async def ask(aws: Aws, service: Service, operation: str, has: str, **arguments:
             raise ResponseParserError(f"the reply has no {has}")
         return reply
 
-    what = f"{operation} of {service}"
+    about = arguments.get("TableName") or arguments.get("QueueName") or service
+    what = f"{operation} of {about}"
     with storage_errors(what):
         return await aws.patience.call(what, call)
