@@ -1,4 +1,4 @@
-"""Settings, and the one order in which they count.
+"""Settings: what there is, what each may be, and the one order in which they count.
 
 Highest first: command line, environment (`ROOST_*`, nested with `__`), the project's
 `roost.toml` (or `[tool.roost]` in `pyproject.toml`), the user's `roost/config.toml`,
@@ -8,12 +8,9 @@ defaults. Every error names the option, variable or file that it is about.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,12 +19,9 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, SecretStr, 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from roost.errors import SettingsError
+from roost.layers import Layer, layers_of, merge, shown, sources
 from roost.rules import RuleName, Schedule, Trigger
 
-FILE_NAME = "roost.toml"
-_EXTRA_VARIABLES = frozenset(
-    {"ROOST_CONFIG", "ROOST_DEBUG", "ROOST_URL", "ROOST_TOKEN"}
-)  # read elsewhere, or not a setting
 _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
 )
@@ -271,27 +265,11 @@ class Settings(BaseSettings):
 
 
 _TABLES: dict[str, type[BaseModel]] = {
-    "worker": WorkerSettings,
-    "aws": AwsSettings,
-    "approvals": ApprovalSettings,
-    "console": ConsoleSettings,
-    "workspace": WorkspaceSettings,
-    "observe": ObserveSettings,
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
 }
 _RULES: dict[str, type[BaseModel]] = {"triggers": Trigger, "schedules": Schedule}
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Settings from one place.
-
-    Attributes:
-        name: the place, for people.
-        values: nested, as in the file.
-    """
-
-    name: str
-    values: Mapping[str, Any]
 
 
 def load_settings(
@@ -312,140 +290,21 @@ def load_settings(
     Raises:
         SettingsError: a setting is unknown or wrong; names where it stands.
     """
-    environ = os.environ if environ is None else environ
-    layers = [
-        *_files(config_file or _named(environ), directory or _here()),
-        Layer("environment", _from_environment(environ)),
-        Layer("command line", _without_none(overrides or {})),
-    ]
+    layers = layers_of(
+        overrides or {}, os.environ if environ is None else environ, named=config_file, directory=directory
+    )
     for layer in layers:
         _check_keys(layer)
     merged: dict[str, Any] = {}
     for layer in layers:
-        merged = _merge(merged, layer.values)
+        merged = merge(merged, layer.values)
     try:
         settings = Settings(**merged)
     except ValidationError as error:
         raise _explain(error, layers) from None
     _check_seams(settings)
-    settings._sources = _sources(layers)
+    settings._sources = sources(layers)
     return settings
-
-
-def _named(environ: Mapping[str, str]) -> Path | None:
-    return Path(environ["ROOST_CONFIG"]) if environ.get("ROOST_CONFIG") else None
-
-
-def _here() -> Path:
-    """The current directory; the root where it was removed."""
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        return Path("/")
-
-
-def _files(named: Path | None, directory: Path) -> list[Layer]:
-    """The user's file and the project's, the one that counts less first."""
-    if named is not None:
-        if not named.is_file():
-            raise SettingsError(f"there is no settings file {named}", hint="Check --config or ROOST_CONFIG.")
-        return [Layer(str(named), _read(named))]
-    layers = []
-    user_file = Path(platformdirs.user_config_dir("roost")) / "config.toml"
-    if user_file.is_file():
-        layers.append(Layer(str(user_file), _read(user_file)))
-    for parent in (directory, *directory.parents):
-        found = _project(parent)
-        if found is not None:
-            return [*layers, found]
-        if (parent / ".git").exists():
-            break
-    return layers
-
-
-def _project(directory: Path) -> Layer | None:
-    own, shared = directory / FILE_NAME, directory / "pyproject.toml"
-    table = _table(_table(_read(shared), "tool", shared) or {}, "roost", shared) if shared.is_file() else None
-    if own.is_file():
-        if table is not None:
-            raise SettingsError(
-                f"both {own} and [tool.roost] in {shared} hold settings", hint="Keep one of them."
-            )
-        return Layer(str(own), _read(own))
-    return None if table is None else Layer(f"{shared} [tool.roost]", table)
-
-
-def _table(values: Mapping[str, Any], name: str, path: Path) -> dict[str, Any] | None:
-    found = values.get(name)
-    if found is not None and not isinstance(found, dict):
-        raise SettingsError(f"{path}: `{name}` is {found!r:.80}, not a table", hint="Write [tool.roost].")
-    return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} can't be read: {error}") from None
-
-
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    """`ROOST_WORKER__CONCURRENCY=4` as {"worker": {"concurrency": "4"}}; empty is not set."""
-    values: dict[str, Any] = {}
-    for name, text in environ.items():
-        if not name.startswith("ROOST_") or name in _EXTRA_VARIABLES or not text:
-            continue
-        path = name.removeprefix("ROOST_").lower().split("__")
-        value: Any = _leaf(text) if path[0] == "engines" else text
-        for part in reversed(path):
-            value = {part: value}
-        values = _merge(values, value)
-    return values
-
-
-def _leaf(text: str) -> Any:
-    """An engine's option: JSON where it is JSON, else text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _sources(layers: Iterable[Layer]) -> dict[str, str]:
-    """The place that each setting comes from; later layers count more."""
-    found: dict[str, str] = {}
-    for layer in layers:
-        for path in _paths(layer.values):
-            is_file = layer.name not in ("environment", "command line")
-            found[path] = layer.name if is_file else f"{layer.name}: {_shown(layer, path)}"
-    return found
-
-
-def _paths(values: Mapping[str, Any], under: str = "") -> Iterator[str]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _paths(value, f"{under}{key}.")
-        else:
-            yield f"{under}{key}"
-
-
-def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: _without_none(value) if isinstance(value, Mapping) else value
-        for key, value in values.items()
-        if value is not None
-    }
-
-
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(under)
-    for key, value in over.items():
-        standing = merged.get(key)
-        is_deeper = isinstance(standing, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merge(standing, value) if is_deeper else value  # type: ignore[arg-type]  # checked above
-    return merged
 
 
 def _check_keys(layer: Layer) -> None:
@@ -469,16 +328,8 @@ def _check_table(layer: Layer, path: str, value: object, model: type[BaseModel])
 def _unknown(layer: Layer, key: str, valid: Iterable[str]) -> SettingsError:
     names = list(valid)
     near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
-    hint = f"Did you mean {_shown(layer, near[0])}?" if near else f"Valid: {', '.join(sorted(names))}."
-    return SettingsError(f"{layer.name}: there is no setting {_shown(layer, key)}", hint=hint)
-
-
-def _shown(layer: Layer, key: str) -> str:
-    if layer.name == "environment":
-        return "ROOST_" + key.upper().replace(".", "__")
-    if layer.name == "command line":
-        return "--" + key.rpartition(".")[2].replace("_", "-")
-    return f"`{key}`"
+    hint = f"Did you mean {shown(layer, near[0])}?" if near else f"Valid: {', '.join(sorted(names))}."
+    return SettingsError(f"{layer.name}: there is no setting {shown(layer, key)}", hint=hint)
 
 
 def _explain(error: ValidationError, layers: list[Layer]) -> SettingsError:
@@ -491,10 +342,10 @@ def _explain(error: ValidationError, layers: list[Layer]) -> SettingsError:
             for part in known:
                 value = value.get(part) if isinstance(value, Mapping) else None
             if value is not None and known:
-                shown, text = _shown(layer, ".".join(path)), f": {fault['msg']}"
+                name = shown(layer, ".".join(path))
                 told = "not shown" if path[-1].endswith(("_token", "_secret")) else repr(value)
                 told = told if known is path else "missing"
-                return SettingsError(f"{layer.name}: {shown} is {told}{text}")
+                return SettingsError(f"{layer.name}: {name} is {told}: {fault['msg']}")
     return SettingsError(f"setting {'.'.join(path)}: {fault['msg']}")
 
 

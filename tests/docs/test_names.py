@@ -149,10 +149,11 @@ def test_what_is_misspelt_is_found(line: str) -> None:
 
 
 def test_every_variable_that_is_named_is_a_setting() -> None:
-    from roost.config import _EXTRA_VARIABLES, Settings
+    from roost.config import Settings
+    from roost.layers import EXTRA_VARIABLES
     from tests.docs.site.reference import settings_page
 
-    known = set(re.findall(r"`(ROOST_\w+)`", settings_page())) | _EXTRA_VARIABLES
+    known = set(re.findall(r"`(ROOST_\w+)`", settings_page())) | EXTRA_VARIABLES
     known |= {f"ROOST_{name.upper()}" for name in Settings.model_fields}
     others = {"ROOST_SIM_SEED", "ROOST_SIM_SEEDS", "ROOST_TF_REGISTRY", "ROOST_HOME", "ROOST_ENGINES__"}
     named = {name for page in PROSE for name in re.findall(r"ROOST_[A-Z_]*[A-Z]", TEXTS[page])}

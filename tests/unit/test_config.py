@@ -243,6 +243,7 @@ def test_a_key_like_no_other_lists_the_valid_ones(folder: Path) -> None:
         ("ROOST_WORKER__CONCURENCY", "ROOST_WORKER__CONCURRENCY"),
         ("ROOST_LEASE_SECOND", "ROOST_LEASE_SECONDS"),
         ("ROOST_HOM", "ROOST_HOME"),
+        ("ROOST_BUDGETS__DAYLY", "ROOST_BUDGETS__DAILY"),
     ],
 )
 def test_an_unknown_variable_is_named_with_the_nearest(folder: Path, name: str, nearest: str) -> None:
