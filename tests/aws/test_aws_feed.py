@@ -35,7 +35,7 @@ from roost.storage.aws.journal import AwsJournal
 from roost.storage.aws.stream import Position
 from roost.testing.clock import ManualClock
 from roost.testing.contract.harness import first, follow
-from roost.testing.contract.journal import chain
+from roost.testing.contract.samples import chain
 from roost.testing.standins import StandIn
 from tests.aws.test_group import QuickClock
 from tests.aws.wire import Stack, Wire, new_stack

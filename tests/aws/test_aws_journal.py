@@ -24,7 +24,7 @@ from roost.storage.aws.journal import AwsJournal
 from roost.storage.aws.shrink import shrink, unshrink
 from roost.storage.codec import encode_entry
 from roost.testing.contract.harness import AT, first, follow
-from roost.testing.contract.journal import chain, every_kind
+from roost.testing.contract.samples import chain, every_kind
 from roost.testing.standins import StandIn
 from tests.aws.test_group import QuickClock
 from tests.aws.wire import Answer, Fail, LoseReply, Stack, Wire, new_stack

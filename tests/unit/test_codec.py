@@ -33,7 +33,7 @@ from roost.storage.codec import (
     pack,
     unpack,
 )
-from roost.testing.contract.journal import every_kind, of_lines
+from roost.testing.contract.samples import every_kind, of_lines
 
 AT = 1_700_000_000.0
 FIXTURES = Path(__file__).parent / "fixtures"

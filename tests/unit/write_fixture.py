@@ -12,7 +12,7 @@ from msgspec.structs import asdict
 from pydantic_core import to_jsonable_python
 
 from roost.storage.codec import FORMAT, encode_entry
-from roost.testing.contract.journal import every_kind, of_lines
+from roost.testing.contract.samples import every_kind, of_lines
 
 from .test_codec import FIXTURES, _shown
 

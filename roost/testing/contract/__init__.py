@@ -53,6 +53,7 @@ _MODULES = (
     "operations",
     "parking",
     "process",
+    "samples",
 )
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in _MODULES))
 
