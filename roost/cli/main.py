@@ -41,7 +41,8 @@ app = typer.Typer(
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
+    rich_markup_mode=None,  # to import rich, and draw frames with it, takes longer than all the rest
+    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 120},
 )
 app.command()(demo.demo)
 app.command()(worker.worker)

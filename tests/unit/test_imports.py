@@ -23,6 +23,7 @@ HEAVY = {
     "botocore",
     "starlette",
     "opentelemetry",
+    "rich",
 }
 
 
