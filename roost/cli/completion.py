@@ -29,7 +29,7 @@ def work_ids(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     logging.disable()  # a prompt is no place for warnings
     try:
         rows = _rows(context, incomplete)
-    except Exception:  # noqa: BLE001  there is nobody to tell: this is the end of a program
+    except Exception:  # noqa: BLE001  the entry point of a program that may only answer
         return []
     finally:
         logging.disable(before)

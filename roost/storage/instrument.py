@@ -82,7 +82,7 @@ class _Calls:
             return await self._watched(name, call, detail, subject)
         try:
             await self._hook("before", name, detail)
-        except BaseException:
+        except BaseException:  # a crash, a cancellation, a fault: whatever it is, it goes on
             getattr(call, "close", lambda: None)()  # a call that never starts must not warn
             raise
         result = await self._watched(name, call, detail, subject)

@@ -22,7 +22,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import util
 from pathlib import Path
 from types import TracebackType
@@ -194,11 +194,10 @@ def _start(
         command = [*python, "-P", str(_PROGRAM), name, str(chosen)]
         process = _spawn(command, log, {**_clean_environ(), **(environ or {})})
         url = f"http://{HOST}:{chosen}"
-        try:
+        with ExitStack() as unless_it_answers:
+            unless_it_answers.callback(_end, process)
             _wait_until_it_answers(process, url + paths[0], log)
-        except BaseException:
-            _end(process)
-            raise
+            unless_it_answers.pop_all()
     return StandIn(name, url, process, log, reset_path=paths[1])
 
 

@@ -64,7 +64,7 @@ class Batcher(Generic[T]):
     async def _send(self, url: str, batch: Sequence[tuple[dict[str, Any], asyncio.Future[T]]]) -> None:
         try:
             results = await self._call(url, [entry for entry, _ in batch])
-        except Exception as error:  # noqa: BLE001  it goes to those who asked
+        except Exception as error:  # noqa: BLE001  a bug, too, goes to those who asked: else they wait for ever
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

@@ -68,7 +68,7 @@ class Doorbell:
             listener.setblocking(False)
             listener.bind(str(self._path))
             loop.add_reader(listener.fileno(), self._heard)
-        except BaseException:
+        except (OSError, NotImplementedError):  # the loop has no readers, or the path is too long
             listener.close()
             raise
         self._listener = listener
