@@ -341,7 +341,10 @@ class StepContext(Protocol):
         """For a step that is a plain function: `wait(context.once(…))` from its thread."""
 
     def progress(self, fraction: float, text: str = "") -> None:
-        """Say how far the step is (0 to 1); shown by `roost status` within about two seconds."""
+        """Say how far the step is (0 to 1); shown by `roost status` within about two seconds.
+
+        A step that never calls it shows the last line that it logged, with the next heartbeat.
+        """
 
 
 _current: ContextVar[StepContext] = ContextVar("roost_step")

@@ -24,6 +24,7 @@ from roost.journal.events import (
     Failed,
     KeyBound,
     Kind,
+    Logged,
     Noted,
     Operated,
     Paused,
@@ -36,7 +37,7 @@ from roost.journal.events import (
     TurnGiven,
     TurnTaken,
 )
-from roost.journal.values import Amounts, ErrorInfo, Wait
+from roost.journal.values import Amounts, ErrorInfo, LogLine, Wait
 from roost.models import State
 from roost.names import APPROVAL_MARK
 
@@ -65,6 +66,7 @@ class Told:
         head, code, detail: what happened, in parts.
         error: with its traceback, where a step failed.
         gap: how long after the entry before, in words.
+        log: what the attempt that ended here logged last.
     """
 
     entry: Entry
@@ -75,6 +77,7 @@ class Told:
     detail: str = ""
     error: ErrorInfo | None = None
     gap: str = ""
+    log: Sequence[LogLine] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,8 @@ def tell(entry: Entry, before: Entry | None = None) -> Told:
     """One entry in words; `before` is the one that it follows."""
     gap = "" if before is None else times.span(max(entry.at - before.at, 0.0))
     sign, shade, head, code, detail, error = _parts(entry.event, entry, before)
-    return Told(entry, sign, shade, head, code, detail, error, gap)
+    log = entry.event.log if isinstance(entry.event, Logged) else ()
+    return Told(entry, sign, shade, head, code, detail, error, gap, log)
 
 
 _Parts = tuple[str, str, str, str, str, ErrorInfo | None]

@@ -17,6 +17,7 @@ from roost.clock import Clock
 from roost.core import asking
 from roost.core.contract import DELAY_MAX_SECONDS
 from roost.core.inbox import Given
+from roost.core.step_log import StepLines, StepLogger
 from roost.core.tokens import Signer
 from roost.core.workspaces import StepWorkspace
 from roost.errors import InputError
@@ -127,6 +128,7 @@ class Context:
         interruption: Interruption,
         is_cancelled: Callable[[], bool],
         report: Callable[[float, str], None],
+        lines: StepLines,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.work_id = snapshot.work_id
@@ -147,9 +149,10 @@ class Context:
         self._interruption = interruption
         self._is_cancelled = is_cancelled
         self._report = report
+        self._lines = lines
 
     @property
-    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+    def log(self) -> StepLogger:
         fields = {
             "work_id": self.work_id,
             "engine": self._engine,
@@ -157,7 +160,7 @@ class Context:
             "token": self.token,
             "attempt": self.attempt,
         }
-        return logging.LoggerAdapter(logging.getLogger(f"roost.engine.{self._engine}"), fields)
+        return StepLogger(logging.getLogger(f"roost.engine.{self._engine}"), fields, self._lines)
 
     @property
     def cancel_requested(self) -> bool:

@@ -11,6 +11,7 @@ from roost.core import outside
 from roost.core.context import Interruption
 from roost.core.observe import STORAGE_FAILED
 from roost.core.parts import Parts
+from roost.core.step_log import StepLines
 from roost.errors import LeaseLost, StorageCorrupt, StorageError
 from roost.journal import decide
 from roost.journal.entries import Body, Control, Entry
@@ -32,6 +33,7 @@ class Holder:
         held_until: monotonic instant up to which the last heartbeat holds; moved on by each.
         interruption: stops the step that runs.
         has_progress: the step said something of its progress that no heartbeat has shown.
+        lines: what the running attempt logged.
         is_row_written: the index row is that of this lease.
     """
 
@@ -44,7 +46,9 @@ class Holder:
         self.is_row_written = parts.backend.projects_on_append
         self.held_until = 0.0
         self._parts = parts
+        self.lines = StepLines(parts.clock, self._said)
         self._progress: tuple[float, str] | None = None
+        self._has_told = False  # the step tells of its progress itself
         self._last: Entry  # what was appended last; its control state is what is true
 
     def close(self) -> None:
@@ -69,6 +73,21 @@ class Holder:
         """What the running step last said of its progress, for a heartbeat to show."""
         self.has_progress = False
         return self._progress
+
+    def _report(self, fraction: float, text: str) -> None:
+        """The running step says how far it is; a heartbeat shows it soon."""
+        self._progress = (fraction, text)
+        self.has_progress = self._has_told = True
+
+    def _said(self, line: str) -> None:
+        """The running step logged a line, which the next heartbeat shows if it tells of no progress."""
+        if not self._has_told:
+            self._progress = (0.0, line)
+
+    def _forget_progress(self) -> None:
+        """The attempt is over."""
+        self.lines.clear()
+        self._progress, self.has_progress, self._has_told = None, False, False
 
     def heard(self, tail: Entry) -> None:
         """What a heartbeat read of the journal: somebody outside appended while a step runs."""

@@ -336,6 +336,7 @@ class Session(Recording):
             interruption=self.interruption,
             is_cancelled=lambda: self._control.cancel_requested or self._is_draining(),
             report=self._report,
+            lines=self.lines,
             loop=self._loop,
         )
         if self._told is not None:
@@ -354,10 +355,6 @@ class Session(Recording):
         self.step_ends_at = None if timeout is None else self._parts.clock.monotonic() + timeout
         return Limits(self.interruption, timeout, is_deadline, self._executor)
 
-    def _report(self, fraction: float, text: str) -> None:
-        self._progress = (fraction, text)
-        self.has_progress = True
-
     async def _conclude(
         self, spec: EngineSpec, outcome: Outcome, seconds: float, goes_on: bool
     ) -> Conclusion:
@@ -369,15 +366,15 @@ class Session(Recording):
             case Raised(error):
                 return self._failure(spec, error, now, seconds), None
             case Refused(error):
-                return Failed(error, self._spending()), None
+                return Failed(error, self._spending(), log=self.lines.kept()), None
             case Later(after_seconds, reason):
-                return Deferred(now + after_seconds, reason, self._spending()), None
+                return Deferred(now + after_seconds, reason, self._spending(), self.lines.kept()), None
             case Interrupted(why):
                 return self._interrupted(why), None
 
     def _interrupted(self, why: str) -> Event:
         if why == CANCELLED:
-            return Cancelled(self._control.reason, self._spending())
+            return Cancelled(self._control.reason, self._spending(), log=self.lines.kept())
         if why == ABANDONED:
             return Released(why, self._spending())
         assert self.token is not None
@@ -391,12 +388,12 @@ class Session(Recording):
         deadline_at = self._control.deadline_at
         if deadline_at is not None and deadline_at <= now:
             text = f"not done by its deadline; the last error: {error.message}"
-            return Failed(ErrorInfo(DEADLINE, text), self._spending())
+            return Failed(ErrorInfo(DEADLINE, text), self._spending(), log=self.lines.kept())
         failures = self._control.failures + 1
         retry_at: float | None = None
         if failures < spec.retry.max_attempts:
             retry_at = now + spec.retry.delay_seconds(failures, self._parts.ids.uniform(0.0, 1.0))
-        return AttemptFailed(error, retry_at, round(seconds, 6), self._spending())
+        return AttemptFailed(error, retry_at, round(seconds, 6), self._spending(), log=self.lines.kept())
 
     async def _committed(
         self, spec: EngineSpec, snapshot: Snapshot, seconds: float, goes_on: bool
@@ -409,7 +406,7 @@ class Session(Recording):
             await self._check_artifacts(snapshot)
             follows = directives.read(snapshot, control, self._given.consumed, self._engines, now)
         except (InputError, EngineContractError, ArtifactNotFound) as error:
-            return Failed(describe_contract(error), self._spending()), None
+            return Failed(describe_contract(error), self._spending(), log=self.lines.kept()), None
         event = Committed(
             version=control.version + 1,
             step=snapshot.step,
@@ -425,6 +422,7 @@ class Session(Recording):
             has_spawned=bool(snapshot.spawn),
             spent=self._spending(),
             warning=self._purse.warning(control, self.work_id),
+            log=self.lines.kept(step_log.KEPT_COMMITTED_MAX_CHARS),
         )
         return event, dumped
 
@@ -440,7 +438,7 @@ class Session(Recording):
         self._warn(before, entry.control)
         self._snapshot = dumped
         self._base = Base(entry.position, dumped.raw, body.depth)
-        self._progress, self.has_progress = None, False
+        self._forget_progress()
         return entry
 
     async def _prune(self) -> None:

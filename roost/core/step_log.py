@@ -1,18 +1,95 @@
-"""Log lines of steps, and what makes like errors alike."""
+"""Log lines of steps: those that are written, those that stay with an attempt; and what makes
+like errors alike."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import re
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from roost.clock import Clock
+from roost.core.redact import clean
 from roost.journal.entries import Entry
 from roost.journal.events import AttemptFailed, Blocked, Committed, Failed
+from roost.journal.values import LogLine
 
 log = logging.getLogger("roost.session")
 
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\b[0-9a-fA-F]{8,}\b|\d+")
 _QUOTED = re.compile(r"'[^']{0,200}'|\"[^\"]{0,200}\"")
+
+
+LINES_MAX = 50
+LINE_MAX_CHARS = 500
+KEPT_MAX_CHARS = 4000
+KEPT_COMMITTED_MAX_CHARS = 1000  # of a step that went well; DynamoDB charges a write by the kilobyte
+
+
+class StepLines:
+    """The last lines that the running attempt logged, for the entry that ends it.
+
+    Args:
+        said: is told each line as it comes.
+    """
+
+    def __init__(self, clock: Clock, said: Callable[[str], None]) -> None:
+        self._clock = clock
+        self._said = said
+        self._lines: deque[LogLine] = deque(maxlen=LINES_MAX)
+
+    def clear(self) -> None:
+        """Another attempt begins."""
+        self._lines.clear()
+
+    def add(self, level: str, text: str) -> None:
+        """One more line, without what looks like a secret; from any thread."""
+        line = LogLine(round(self._clock.now(), 3), level, clean(text, LINE_MAX_CHARS))
+        self._lines.append(line)
+        self._said(line.text)
+
+    def kept(self, max_chars: int = KEPT_MAX_CHARS) -> tuple[LogLine, ...]:
+        """The newest of them that fit, oldest first."""
+        kept: list[LogLine] = []
+        for line in reversed(tuple(self._lines)):
+            max_chars -= len(line.text)
+            if max_chars < 0:
+                break
+            kept.append(line)
+        return tuple(reversed(kept))
+
+
+class StepLogger(logging.LoggerAdapter[logging.Logger]):
+    """The logger of a step: it writes as any other does, and what it writes stays with the attempt.
+
+    Lines from `INFO` on stay whether or not somebody listens to the logger; others, if somebody does.
+    """
+
+    def __init__(self, logger: logging.Logger, extra: Mapping[str, object], lines: StepLines) -> None:
+        super().__init__(logger, extra)
+        self._lines = lines
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Write a line; see `logging.Logger.log`."""
+        if level >= logging.INFO or self.isEnabledFor(level):
+            self._lines.add(logging.getLevelName(level).lower(), _text(msg, args))
+        kwargs["stacklevel"] = kwargs.get("stacklevel", 1) + 1
+        super().log(level, msg, *args, **kwargs)
+
+
+def _text(msg: object, args: tuple[object, ...]) -> str:
+    """A message with its arguments; logging never fails a step, so where they don't fit, as it is."""
+    try:
+        return str(msg) % _mapped(args) if args else str(msg)
+    except Exception:  # noqa: BLE001  an engine's __str__ may do anything; `logging` swallows it as well
+        return msg if isinstance(msg, str) else type(msg).__name__
+
+
+def _mapped(args: tuple[object, ...]) -> object:
+    """One mapping stands for named arguments, as for `logging`."""
+    return args[0] if len(args) == 1 and isinstance(args[0], Mapping) and args[0] else args
 
 
 def fingerprint(engine: str, step: str, reason: str) -> str:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from roost.journal.values import Amounts, Cause, ErrorInfo, Fire, Fork, Parent, Turn, Wait
+from roost.journal.values import Amounts, Cause, ErrorInfo, Fire, Fork, LogLine, Parent, Turn, Wait
 from roost.names import Lane, Scope, State
 
 
@@ -99,7 +99,8 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     children of the family the snapshot asks for, `has_spawned` whether it asks for any,
     detached ones too. `spent` is what the engine says that the step has used up. `fires`
     are triggers of the end of the work, here and in the other entries that end it.
-    `warning` says that a budget of its family or of the day is nearly used up.
+    `warning` says that a budget of its family or of the day is nearly used up. `log` has the
+    last lines that the attempt logged (`core/step_log.py`), here and in the other ends of one.
     """
 
     kind: ClassVar = Kind.COMMITTED
@@ -118,6 +119,7 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     spent: Amounts = ()
     fires: tuple[Fire, ...] = ()
     warning: str = ""
+    log: tuple[LogLine, ...] = ()
 
 
 class Recorded(Struct, frozen=True, omit_defaults=True):
@@ -140,6 +142,7 @@ class AttemptFailed(Struct, frozen=True, omit_defaults=True):
     duration_seconds: float = 0.0
     spent: Amounts = ()
     fires: tuple[Fire, ...] = ()
+    log: tuple[LogLine, ...] = ()
 
 
 class Deferred(Struct, frozen=True, omit_defaults=True):
@@ -149,6 +152,7 @@ class Deferred(Struct, frozen=True, omit_defaults=True):
     wake_at: float
     reason: str
     spent: Amounts = ()
+    log: tuple[LogLine, ...] = ()
 
 
 class Blocked(Struct, frozen=True, omit_defaults=True):
@@ -193,6 +197,7 @@ class Failed(Struct, frozen=True, omit_defaults=True):
     error: ErrorInfo
     spent: Amounts = ()
     fires: tuple[Fire, ...] = ()
+    log: tuple[LogLine, ...] = ()
 
 
 class Cancelled(Struct, frozen=True, omit_defaults=True):
@@ -202,6 +207,7 @@ class Cancelled(Struct, frozen=True, omit_defaults=True):
     reason: str
     spent: Amounts = ()
     fires: tuple[Fire, ...] = ()
+    log: tuple[LogLine, ...] = ()
 
 
 class Signaled(Struct, frozen=True, omit_defaults=True):
@@ -406,6 +412,9 @@ Event = (
 
 Ending = Committed | AttemptFailed | Failed | Cancelled
 """The events that may end work."""
+
+Logged = Ending | Deferred
+"""The events that end an attempt, and keep what it logged."""
 
 RECENT_MAX = 50  # signals that an entry remembers by id
 

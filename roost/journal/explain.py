@@ -178,6 +178,8 @@ def _progress(row: IndexRow | None) -> str:
     if row is None or row.progress is None:
         return ""
     fraction, text = row.progress
+    if not fraction:
+        return f'; it says "{text}"' if text else ""
     return f", {fraction:.0%} done{f' ({text})' if text else ''}"
 
 

@@ -13,6 +13,14 @@ class ErrorInfo(Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
 
 
+class LogLine(Struct, frozen=True, array_like=True):
+    """What a step logged: when, how grave (`info`, `warning`, …), and the text, cut and redacted."""
+
+    at: float
+    level: str
+    text: str
+
+
 class Join(Struct, frozen=True, omit_defaults=True):
     """When work that waits for its children goes on: at the latest when all have ended.
 

@@ -26,6 +26,7 @@ from roost.core.attempt import (
 from roost.core.context import Artifacts, Context, Interruption
 from roost.core.contract import ARTIFACTS_MAX, DELAY_MAX_SECONDS, HISTORY_MAX
 from roost.core.inbox import Given
+from roost.core.step_log import StepLines
 from roost.core.tokens import Signer
 from roost.core.workspaces import StepWorkspace
 from roost.engine import EngineSpec, current_step
@@ -81,6 +82,7 @@ class Fixture:
             interruption=self.interruption,
             is_cancelled=lambda: self.is_cancelled,
             report=lambda fraction, text: self.reports.append((fraction, text)),
+            lines=StepLines(ManualClock(), lambda line: None),
             loop=asyncio.get_running_loop(),
         )
 
