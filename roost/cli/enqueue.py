@@ -12,7 +12,7 @@ import typer
 
 from roost import times
 from roost.cli import completion, options
-from roost.cli.control import amounts
+from roost.cli.budget import amounts
 from roost.cli.output import print_json
 from roost.errors import EngineNotFound, InputError, RoostError
 from roost.names import IfBusy, Scope

@@ -1,10 +1,9 @@
-"""`roost status`, `list`, `events`, `history` and `wait`: looking at work."""
+"""`roost status`, `list` and `wait`: looking at work."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,13 +25,12 @@ from roost.cli.output import (
     say,
     styled,
 )
-from roost.errors import InputError
 from roost.names import State
 
 if TYPE_CHECKING:
     from roost.core.client import WorkView
     from roost.core.where import Where
-    from roost.journal.entries import Control, Entry, IndexRow
+    from roost.journal.entries import Control, IndexRow
     from roost.wiring import Runtime
 
 
@@ -160,7 +158,8 @@ def _print_status(view: WorkView, now: float, cost: dict[str, Any] | None) -> No
         document = status_document(view)["children"]
         lines.append(("children", f"{document['total']}, {document['open']} open (roost tree)"))
     if view.row is not None and view.row.progress is not None:
-        lines.append(("progress", f"{view.row.progress[0]:.0%} {view.row.progress[1]}"))
+        fraction, text = view.row.progress
+        lines.append(("progress", f"{fraction:.0%} {text}" if fraction else text))
     lines.append(("payload", _short_json(item.payload)))
     if view.snapshot is not None:
         lines.append(("data", _short_json(view.snapshot.data)))
@@ -294,170 +293,6 @@ def _row(row: IndexRow, now: float) -> tuple[object, ...]:
         why = f"held by {row.worker_id}"
     updated = times.relative(row.updated_at, now) if is_terminal() else times.clock(row.updated_at)
     return row.work_id, row.state.value, row.engine, row.version, row.step, updated, why[:80]
-
-
-def events(
-    work_id: options.OptionalWorkIdArgument = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as events happen.")] = False,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="The newest so many.")] = 50,
-    as_json: options.Json = False,
-    storage: options.Storage = None,
-    home: options.Home = None,
-    config: options.Config = None,
-) -> None:
-    """Show what happened: the journal of one work item, or of all.
-
-    With --json: one object a line with work_id, position, kind, version, time, actor and detail.
-
-    Examples:
-
-      roost events "$WORK_ID"
-
-      roost events --follow --json
-    """
-
-    async def use(runtime: Runtime) -> int:
-        if as_json:
-            async for entry in _entries(runtime, work_id, limit, follow):
-                print_json_line(event_document(entry))
-        elif follow:
-            async for entry in _entries(runtime, work_id, limit, follow):
-                print("\t".join(safe(cell) for cell in _event_row(entry)), flush=True)
-        else:
-            rows = [_event_row(entry) async for entry in _entries(runtime, work_id, limit, follow)]
-            columns = ("TIME", "WORK ID", "POSITION", "KIND", "VERSION", "ACTOR", "DETAIL")
-            print_table(columns, rows, empty="nothing has happened yet")
-        return OK
-
-    options.run(options.settings_of(storage, home, config), use)
-
-
-def event_document(entry: Entry) -> dict[str, Any]:
-    """A line of `events --json`; a stable format."""
-    return {
-        "work_id": entry.work_id,
-        "position": entry.position,
-        "kind": entry.event.kind.value,
-        "version": entry.control.version,
-        "time": times.clock(entry.at),
-        "at": entry.at,
-        "actor": entry.actor,
-        "state": entry.control.state.value,
-        "detail": plain(entry.event),
-    }
-
-
-async def _entries(runtime: Runtime, work_id: str | None, limit: int, follow: bool) -> AsyncIterator[Entry]:
-    """The newest entries, then what comes."""
-    if work_id is not None:
-        after = (await runtime.client.control(work_id)).position - limit
-        after = max(-1, after)
-        while True:
-            async for entry in runtime.client.events(work_id, after=after):
-                after = entry.position
-                yield entry
-            if not follow:
-                return
-            await runtime.parts.clock.sleep(FOLLOW_SECONDS)
-    page = await runtime.client.feed(None, limit=limit, newest=True)
-    while True:
-        for entry in page.entries:
-            yield entry
-        if not follow:
-            return
-        if not page.entries:
-            await runtime.parts.clock.sleep(FOLLOW_SECONDS)
-        page = await runtime.client.feed(page.cursor, limit=500)
-
-
-def _event_row(entry: Entry) -> tuple[str, ...]:
-    from msgspec.structs import asdict
-
-    detail = {key: value for key, value in asdict(entry.event).items() if value not in (None, "", (), False)}
-    detail.pop("version", None)
-    text = " ".join(f"{key}={_brief(value)}" for key, value in detail.items())
-    return (
-        times.clock(entry.at),
-        entry.work_id,
-        str(entry.position),
-        entry.event.kind.value,
-        str(entry.control.version),
-        entry.actor,
-        text[:200],
-    )
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, dict):  # an error
-        return f"{value.get('type')}: {value.get('message')}"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def history(
-    work_id: options.WorkIdArgument,
-    first: Annotated[
-        int | None, typer.Argument(metavar="[A]", help="With B: what changed from version A …")
-    ] = None,
-    second: Annotated[int | None, typer.Argument(metavar="[B]", help="… to version B.")] = None,
-    as_json: options.Json = False,
-    storage: options.Storage = None,
-    home: options.Home = None,
-    config: options.Config = None,
-) -> None:
-    """List the committed versions of a work item, or show what changed between two.
-
-    Examples:
-
-      roost history "$WORK_ID"
-
-      roost history "$WORK_ID" 1 3
-    """
-    if (first is None) is not (second is None):
-        raise InputError("one version alone can't be compared", hint="Give two: roost history WORK_ID 1 3")
-
-    async def use(runtime: Runtime) -> int:
-        if first is None or second is None:
-            await _print_versions(runtime, work_id, as_json)
-        else:
-            await print_changes(runtime, work_id, first, second, as_json)
-        return OK
-
-    options.run(options.settings_of(storage, home, config), use)
-
-
-async def _print_versions(runtime: Runtime, work_id: str, as_json: bool) -> None:
-    versions = await runtime.client.history(work_id)
-    if as_json:
-        print_json([asdict(version) for version in versions])
-        return
-    print_table(
-        ("VERSION", "STEP", "COMMITTED", "TOOK", "BY", "POSITION"),
-        [
-            (v.version, v.step, times.clock(v.at), times.span(v.duration_seconds), v.actor, v.position)
-            for v in versions
-        ],
-        empty="no step is committed yet",
-    )
-
-
-async def print_changes(runtime: Runtime, work_id: str, first: int, second: int, as_json: bool) -> None:
-    """What changed between two versions, as a table or as JSON."""
-    from roost.diff import changes
-
-    left, right = [
-        (await runtime.client.snapshot(work_id, number)).model_dump(mode="json") for number in (first, second)
-    ]
-    found = changes(left, right)
-    if as_json:
-        print_json(found)
-        return
-    rows = [(c["op"], c["path"], _short(c.get("old")), _short(c.get("value"))) for c in found]
-    print_table(("CHANGE", "PATH", "BEFORE", "AFTER"), rows, empty="nothing changed")
-
-
-def _short(value: Any) -> str:
-    text = "" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:59] + "…"
 
 
 def wait(

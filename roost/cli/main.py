@@ -12,6 +12,7 @@ from roost.cli import (
     artifacts,
     audit,
     aws,
+    budget,
     checks,
     control,
     demo,
@@ -20,6 +21,7 @@ from roost.cli import (
     enqueue,
     explain,
     export,
+    journal,
     lab,
     look,
     move,
@@ -50,17 +52,18 @@ app.command()(enqueue.enqueue)
 app.command()(look.status)
 app.command()(explain.explain)
 app.command("list")(look.list_work)
-app.command()(look.events)
-app.command()(look.history)
+app.command()(journal.events)
+app.command()(journal.logs)
+app.command()(journal.history)
 app.command()(look.wait)
-app.command()(control.diff)
+app.command()(journal.diff)
 app.command()(control.cancel)
 app.command()(control.pause)
 app.command()(control.resume)
 app.command()(control.switches)
 app.command()(control.retry)
 app.command()(control.fork)
-app.command()(control.budget)
+app.command()(budget.budget)
 app.command()(control.purge)
 app.command()(move.move)
 app.command()(audit.audit)
@@ -93,9 +96,9 @@ def _print_version(value: bool) -> None:
 
 
 _OVER_URL = frozenset(
-    {"status", "explain", "list", "events", "history", "diff", "wait", "enqueue", "artifacts", "resources"}
-    | {"cancel", "pause", "resume", "retry", "fork", "budget", "purge", "operations", "dlq", "schedules"}
-    | {"signal", "signals", "approvals", "approve", "tree", "switches"}
+    {"status", "explain", "list", "events", "logs", "history", "diff", "wait", "enqueue", "artifacts"}
+    | {"resources", "cancel", "pause", "resume", "retry", "fork", "budget", "purge", "operations", "dlq"}
+    | {"schedules", "signal", "signals", "approvals", "approve", "tree", "switches"}
 )
 """Commands that a console's address is enough for."""
 

@@ -1,4 +1,4 @@
-"""`roost status`, `list`, `events`, `history` and `wait`, for people and for programs."""
+"""`roost status`, `list`, `events`, `logs`, `history` and `wait`, for people and for programs."""
 
 from __future__ import annotations
 
@@ -192,6 +192,42 @@ def test_follow_tells_what_happens_next(roost: Roost) -> None:
     read_until(process.stdout, first)
     second = roost.enqueue({"count": 1})
     assert json.loads(read_until(process.stdout, second))["kind"] == "enqueued"
+
+
+# --- logs ----------------------------------------------------------------------------
+
+TELLS = """
+from roost import RetryPolicy, Snapshot, current_step
+
+class Tells:
+    engine_id = "tells"
+    retry = RetryPolicy(max_attempts=1)
+
+    async def init_snapshot(self, item):
+        return Snapshot.of(item)
+
+    async def step(self, snapshot, item):
+        current_step().log.warning("page %d\x1b[2J", snapshot.version + 1)
+        if snapshot.version:
+            raise TimeoutError("no answer")
+        return snapshot.next()
+"""
+
+
+def test_logs_are_those_of_each_attempt(roost: Roost, monkeypatch: pytest.MonkeyPatch) -> None:
+    (roost.folder / "tells_engine.py").write_text(TELLS, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(roost.folder))
+    work_id = roost("enqueue", "--any-engine", "--engine", "tells").ok().out.strip()
+    assert "no attempt that ended has logged anything" in roost("logs", work_id).ok().err
+    assert roost("logs", work_id, "--json").ok().documents == []
+    roost("worker", "--engines", "tells_engine:Tells", "--until-idle").ok()
+    found = roost("logs", work_id, "--json").ok().documents
+    assert [(line["kind"], line["version"], line["level"], line["text"]) for line in found] == [
+        ("committed", 1, "warning", "page 1\N{REPLACEMENT CHARACTER}[2J"),
+        ("attempt_failed", 1, "warning", "page 2\N{REPLACEMENT CHARACTER}[2J"),
+    ]
+    assert "page 2" in roost("logs", work_id, "-n", "1").ok().out
+    assert roost("logs", "nobody").code == 3
 
 
 # --- history -------------------------------------------------------------------------
