@@ -33,7 +33,7 @@ from roost.journal.events import (
     TurnGiven,
     TurnTaken,
 )
-from roost.journal.values import Cause, ErrorInfo, Fire, Fork, Join, Parent, Turn, Wait
+from roost.journal.values import Cause, ErrorInfo, Fire, Fork, Join, LogLine, Parent, Turn, Wait
 from roost.models import Lane, State
 from roost.testing.contract.harness import AT, first, follow
 
@@ -54,6 +54,7 @@ def chain(work_id: str, length: int) -> list[Entry]:
 def every_kind() -> list[Entry]:
     """One journal with an entry of each kind, each with all its fields set."""
     error = ErrorInfo("ValueError", "bad \N{SNOWMAN}", "Traceback …")
+    said = (LogLine(AT + 1, "info", "page 1"), LogLine(AT + 2.5, "warning", "bad \N{SNOWMAN}"))
     fire = Fire("report", "reporter", "snapshot.data.n", (("n", "snapshot.data.n"),), 1, ("r",))
     entries = [
         first(
@@ -86,13 +87,26 @@ def every_kind() -> list[Entry]:
     add(Signaled("s1", "go", (("s0", 1),)), Body(Encoding.JSON, b"null"))
     add(
         Committed(
-            1, "next", AT + 60, None, None, False, 0.25, "v7", (3,), ("d1", "d2"), 2, True, (("usd", 0.5),)
+            1,
+            "next",
+            AT + 60,
+            None,
+            None,
+            False,
+            0.25,
+            "v7",
+            (3,),
+            ("d1", "d2"),
+            2,
+            True,
+            (("usd", 0.5),),
+            log=said,
         ),
         Body(Encoding.DELTA, b"\x00\xff", base=0, depth=1),
     )
-    add(AttemptFailed(error, AT + 90, 1.5))
+    add(AttemptFailed(error, AT + 90, 1.5, log=said))
     add(Claimed("worker-2", AT + 120, is_daily=True))
-    add(Deferred(AT + 130, "not yet"))
+    add(Deferred(AT + 130, "not yet", log=said))
     add(Claimed("worker-3", AT + 150))
     add(Blocked(("other", "third"), AT + 99, ("gpu",), "budget used up"))
     add(Claimed("worker-4", AT + 180))
@@ -112,10 +126,10 @@ def every_kind() -> list[Entry]:
     add(BudgetSet((("usd", 5.0),), "more"))
     add(BudgetSet((("usd", 5.0),), "for all", is_family=True))
     add(CancelRequested("enough", AT + 600))
-    add(Cancelled("enough", fires=(fire,)))
+    add(Cancelled("enough", fires=(fire,), log=said))
     add(Retried("again", 5, engine_version="v7"))
     add(TurnGiven())
-    add(Failed(error, fires=(fire,)))
+    add(Failed(error, fires=(fire,), log=said))
     return entries
 
 
