@@ -96,7 +96,11 @@ class Assistant:
                 before, node = node, await run.next(node)
                 if Agent.is_model_request_node(before):
                     usage = run.usage
-                    current_step().spend(tokens=usage.total_tokens)
+                    current_step().spend(
+                        tokens=usage.total_tokens,
+                        input_tokens=usage.input_tokens,
+                        output_tokens=usage.output_tokens,
+                    )
                     if Agent.is_call_tools_node(node) and node.model_response.tool_calls:
                         return run.all_messages(), None
                 elif Agent.is_call_tools_node(before) and Agent.is_model_request_node(node):

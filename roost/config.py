@@ -80,12 +80,14 @@ class ObserveSettings(BaseModel, extra="forbid"):
 
     Attributes:
         otel: traces and metrics go to OpenTelemetry, whose own variables (`OTEL_*`) say where.
+        gen_ai: the spans of steps have attributes of OpenTelemetry's conventions for generative AI.
         emf: functions on Lambda write metrics into their logs, for CloudWatch.
         count_seconds: how often a worker that has metrics counts the work items of each state;
             0: never. None: every 30 s, but never on `aws`, where it reads an index.
     """
 
     otel: bool = False
+    gen_ai: bool = False
     emf: bool = False
     count_seconds: Annotated[Seconds, Field(ge=0, le=86400)] | None = None
 

@@ -25,7 +25,7 @@ from roost.journal.events import (
     Event,
     Failed,
 )
-from roost.journal.values import ErrorInfo
+from roost.journal.values import Amounts, ErrorInfo
 from roost.names import Lane, State
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ class StepEnd:
         seconds: that the engine took.
         error_type: of the error, if it is one.
         snapshot_bytes, stored_bytes: the committed snapshot's, as JSON and as stored.
+        spent: what the engine reported with `spend`.
     """
 
     at: float
@@ -96,6 +97,7 @@ class StepEnd:
     error_type: str = ""
     snapshot_bytes: int | None = None
     stored_bytes: int | None = None
+    spent: Amounts = ()
 
 
 STEP_OUTCOMES = ("committed", "failed", "timeout", "deferred", "released", "cancelled", "lost")
@@ -213,8 +215,11 @@ class Told:
         """An entry says how the attempt ended."""
         sizes = self._sizes or (None, None)
         outcome, error = outcome_of(entry.event)
+        spent: Amounts = getattr(entry.event, "spent", ())
         self._end_step(
-            StepEnd(entry.at, outcome, self._version, entry.position, seconds, error, sizes[0], sizes[1])
+            StepEnd(
+                entry.at, outcome, self._version, entry.position, seconds, error, sizes[0], sizes[1], spent
+            )
         )
 
     def once_began(self, key: str) -> None:

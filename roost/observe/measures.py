@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -11,17 +11,20 @@ from roost.core.observe import Began, Held, StepEnd
 from roost.errors import StorageUnavailable
 from roost.journal.claims import Acquired
 from roost.journal.entries import Entry, IndexRow
-from roost.journal.events import Cancelled, Committed, Failed
+from roost.journal.events import Ending
 from roost.names import Lane, State
 from roost.observe import names
 from roost.observe.names import Metric
-from roost.storage.ports import IndexQuery, WorkIndex
+from roost.storage.ports import Delivery, IndexQuery, Message, WorkIndex
 
 Labels = Mapping[str, str]
+_FAILED = frozenset({"failed", "retry", "lost", "error"})
+"""Ends of sessions that are failures of what was delivered."""
 
 
 class Sink(Protocol):
-    """Where numbers go. Each metric is one of `names.METRICS`, with exactly its labels."""
+    """Where numbers go. Each metric is one of `names.METRICS`, with exactly its labels; the value of
+    one that does not apply is an empty text."""
 
     def add(self, metric: Metric, amount: float, labels: Labels) -> None:
         """To a counter."""
@@ -44,6 +47,8 @@ class Measures:
         self._sinks = sinks
         self._clock = clock
         self._backend = backend
+        self._system = {names.MESSAGING_SYSTEM: names.messaging_system(backend)}
+        self._sessions: dict[tuple[str, int], float] = {}  # when they began
         self._known: dict[str, set[str]] = defaultdict(set)
         self._claims_held = 0
         self._set(names.BUILD_INFO, 1, **build)
@@ -61,6 +66,7 @@ class Measures:
 
     def session_began(self, held: Held, began: Began) -> None:
         """See `Observer`."""
+        self._sessions[held.work_id, held.token] = began.at
         if began.ready_at is not None:
             self._record(names.SCHEDULE_DELAY, max(0.0, began.at - began.ready_at), lane=held.lane.value)
         if began.blocked_seconds is not None:
@@ -68,6 +74,10 @@ class Measures:
 
     def session_ended(self, held: Held, end: str, at: float) -> None:
         """See `Observer`."""
+        seconds = max(0.0, at - self._sessions.pop((held.work_id, held.token)))
+        how = {names.MESSAGING_NAME: names.SESSION, names.MESSAGING_DESTINATION: held.lane.value}
+        error = end if end in _FAILED else ""
+        self._record(names.MESSAGING_PROCESS, seconds, **self._system, **how, **{names.ERROR_TYPE: error})
 
     def step_began(self, held: Held, version: int, attempt: int, at: float) -> None:
         """See `Observer`."""
@@ -83,6 +93,8 @@ class Measures:
         if end.snapshot_bytes is not None and end.stored_bytes is not None:
             self._record(names.SNAPSHOT_SIZE, end.snapshot_bytes, engine=engine)
             self._record(names.SNAPSHOT_STORED, end.stored_bytes, engine=engine)
+        for name, amount in end.spent:
+            self._add(names.WORK_SPENT, amount, engine=engine, amount=name)
 
     def recorded(self, held: Held, key: str, position: int, began_at: float, at: float) -> None:
         """See `Observer`."""
@@ -147,6 +159,8 @@ class Measures:
         self._add(names.STORAGE_CALLS, 1, backend=self._backend, op=call)
         if isinstance(error, StorageUnavailable):
             self._add(names.STORAGE_THROTTLES, 1, backend=self._backend, op=call)
+        if call in names.QUEUE_OPERATIONS:
+            self._messaged(call, self._clock.monotonic() - began, subject, result, error)
         if error is not None:
             return
         if stored := _bytes_of(subject, result):
@@ -157,6 +171,18 @@ class Measures:
             lag_seconds = max(0.0, self._clock.now() - subject.updated_at)
             self._record(names.INDEX_LAG, lag_seconds, backend=self._backend)
 
+    def _messaged(
+        self, call: str, seconds: float, subject: object, result: object, error: Exception | None
+    ) -> None:
+        how = {**self._system, names.MESSAGING_NAME: call}
+        kind = {names.MESSAGING_OPERATION: names.QUEUE_OPERATIONS[call]}
+        failed = {names.ERROR_TYPE: type(error).__name__ if error is not None else ""}
+        self._record(names.MESSAGING_DURATION, seconds, **how, **kind, **failed)
+        for lane, count in _by_lane(subject if call == "send" else None).items():
+            self._add(names.MESSAGING_SENT, count, **how, **{names.MESSAGING_DESTINATION: lane}, **failed)
+        for lane, count in _by_lane(result if call == "receive" else None).items():
+            self._add(names.MESSAGING_CONSUMED, count, **how, **{names.MESSAGING_DESTINATION: lane})
+
     def met(self, fault: str) -> None:
         """See `Watch`."""
         self._add(names.STORAGE_FAULTS, 1, backend=self._backend, code=fault)
@@ -166,16 +192,17 @@ class Measures:
         self._record(names.APPEND_DURATION, seconds, backend=self._backend, kind=kind)
         if stands.entry_id != entry.entry_id:
             self._add(names.CONFLICTS, 1, backend=self._backend, kind=kind)
-        elif isinstance(event, Failed | Cancelled) or (isinstance(event, Committed) and event.is_finished):
-            state = entry.control.state.value
-            self._add(names.WORK_FINISHED, 1, engine=entry.control.engine, outcome=state)
+        elif isinstance(event, Ending) and entry.control.state.is_terminal:
+            of = {"engine": entry.control.engine, "outcome": entry.control.state.value}
+            self._add(names.WORK_FINISHED, 1, **of)
+            self._record(names.WORK_DURATION, max(0.0, entry.at - entry.control.created_at), **of)
 
     # --- to the sinks ---
 
-    def _add(self, metric: Metric, amount: float, **labels: str) -> None:
+    def _add(self, metric: Metric, value: float, **labels: str) -> None:
         checked = self._checked(metric, labels)
         for sink in self._sinks:
-            sink.add(metric, amount, checked)
+            sink.add(metric, value, checked)
 
     def _record(self, metric: Metric, value: float, **labels: str) -> None:
         checked = self._checked(metric, labels)
@@ -200,6 +227,12 @@ class Measures:
                 return names.OTHER
             known.add(value)
         return value
+
+
+def _by_lane(messages: object) -> Counter[str]:
+    """How many messages, or deliveries, there are for each lane."""
+    found = messages if isinstance(messages, list | tuple) else ()
+    return Counter(one.lane.value for one in found if isinstance(one, Message | Delivery))
 
 
 def _bytes_of(subject: object, result: object) -> int:

@@ -1,8 +1,9 @@
 """Every name that traces, metrics and logs of Roost have; a test holds that there are no others.
 
-The names under `roost.` are a stable contract. Beside them stand a few attributes of
-OpenTelemetry's semantic conventions for messaging, which are still in development there;
-should they change, they change here.
+The names under `roost.` are a stable contract. Beside them stand those of OpenTelemetry's
+semantic conventions for messaging and, if asked for, for generative AI (repositories
+`semantic-conventions`, docs/messaging, and `semantic-conventions-genai`, docs/gen-ai, as of
+2026-08). Both are in development there; should they change, they change here.
 """
 
 from __future__ import annotations
@@ -45,6 +46,14 @@ ERROR_TYPE = "error.type"
 MESSAGING_SYSTEM = "messaging.system"
 MESSAGING_OPERATION = "messaging.operation.type"
 MESSAGING_DESTINATION = "messaging.destination.name"
+MESSAGING_NAME = "messaging.operation.name"
+GEN_AI_OPERATION = "gen_ai.operation.name"
+GEN_AI_AGENT = "gen_ai.agent.name"
+GEN_AI_USAGE = {
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+}
+"""Amounts that an engine reports with `spend`, and what they are called there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,10 @@ SPANS: dict[str, Span] = {
             STEP,
             "internal",
             "one attempt at a step, with its commit",
-            (WORK_ID, ENGINE, TOKEN, STEP_NAME, VERSION, ATTEMPT, OUTCOME, POSITION, ERROR_TYPE),
+            (
+                *(WORK_ID, ENGINE, TOKEN, STEP_NAME, VERSION, ATTEMPT, OUTCOME, POSITION, ERROR_TYPE),
+                *(GEN_AI_OPERATION, GEN_AI_AGENT, *GEN_AI_USAGE.values()),
+            ),
         ),
         Span(
             APPEND,
@@ -137,7 +149,7 @@ class Metric:
 
     @property
     def prometheus_name(self) -> str:
-        """With underscores and the unit; the client adds `_total` to counters."""
+        """With underscores and the unit, as are its labels; the client adds `_total` to counters."""
         name = self.name.replace(".", "_")
         unit = {"s": "_seconds", "By": "_bytes"}.get(self.unit, "")
         return name if name.endswith(unit) else name + unit
@@ -168,6 +180,21 @@ WORK_FINISHED = _counter(
     "Work items that ended: `done`, `failed`, `cancelled`.",
     "engine",
     "outcome",
+)
+WORK_DURATION = _histogram(
+    "roost.work.duration",
+    "s",
+    LONG_SECONDS,
+    "From enqueued to ended, all waits included.",
+    "engine",
+    "outcome",
+)
+WORK_SPENT = _counter(
+    "roost.work.spent",
+    "1",
+    "What engines report with `spend`, by the name of the amount: `tokens`, `usd` …",
+    "engine",
+    "amount",
 )
 WORK_COUNT = _gauge("roost.work.count", "{item}", "Work items by state, counted now and then.", "state")
 WORK_OLDEST = _gauge(
@@ -239,13 +266,65 @@ STORAGE_FAULTS = _counter(
 )
 SNAPSHOT_SIZE = _histogram("roost.snapshot.size", "By", SIZES, "A committed snapshot, as JSON.", "engine")
 SNAPSHOT_STORED = _histogram("roost.snapshot.stored", "By", SIZES, "The same, as stored.", "engine")
+MESSAGING_DURATION = _histogram(
+    "messaging.client.operation.duration",
+    "s",
+    SECONDS,
+    "A call of the queue: `send`, `receive` (waiting included), `acknowledge`, `put_back`, `reject`.",
+    MESSAGING_SYSTEM,
+    MESSAGING_NAME,
+    MESSAGING_OPERATION,
+    ERROR_TYPE,
+)
+MESSAGING_SENT = _counter(
+    "messaging.client.sent.messages",
+    "{message}",
+    "Deliveries that were sent, or tried to.",
+    MESSAGING_SYSTEM,
+    MESSAGING_NAME,
+    MESSAGING_DESTINATION,
+    ERROR_TYPE,
+)
+MESSAGING_CONSUMED = _counter(
+    "messaging.client.consumed.messages",
+    "{message}",
+    "Deliveries that were received from a queue that is asked for them; not those that Lambda is handed.",
+    MESSAGING_SYSTEM,
+    MESSAGING_NAME,
+    MESSAGING_DESTINATION,
+)
+MESSAGING_PROCESS = _histogram(
+    "messaging.process.duration",
+    "s",
+    SECONDS,
+    "A session, from claim to settling; failed if it ended as `failed`, `retry`, `lost` or `error`.",
+    MESSAGING_SYSTEM,
+    MESSAGING_NAME,
+    MESSAGING_DESTINATION,
+    ERROR_TYPE,
+)
 BUILD_INFO = _gauge("roost.build.info", "1", "1; the labels say which Roost and Python.", "version", "python")
 
 METRICS: dict[str, Metric] = {
     metric.name: metric for metric in list(globals().values()) if isinstance(metric, Metric)
 }
-CAPPED_LABELS = frozenset({"engine", "step", "code"})
+CAPPED_LABELS = frozenset({"engine", "step", "code", "amount"})
 """Labels whose values engines choose, or a service."""
+QUEUE_OPERATIONS = {
+    "send": "send",
+    "receive": "receive",
+    "acknowledge": "settle",
+    "put_back": "settle",
+    "reject": "settle",
+}
+"""Calls of the queue, and the type of operation that each is. (To extend one is none of them.)"""
+
+
+def messaging_system(scheme: str) -> str:
+    """`messaging.system` of the queue of a storage."""
+    return "aws_sqs" if scheme == "aws" else f"roost_{scheme}"
+
+
 EMF_NAMESPACE = "Roost"
 EMF_METRICS = (
     WORK_ENQUEUED,

@@ -21,7 +21,7 @@ SERVICE_NAME = "roost"
 
 
 class OtelSink:
-    """A `Sink` of OpenTelemetry's instruments."""
+    """A `Sink` of OpenTelemetry's instruments. A label that is empty is no attribute."""
 
     def __init__(self, meter: Meter) -> None:
         self._counters: dict[str, Counter] = {}
@@ -44,15 +44,19 @@ class OtelSink:
 
     def add(self, metric: Metric, amount: float, labels: Labels) -> None:
         """See `Sink`."""
-        self._counters[metric.name].add(amount, labels)
+        self._counters[metric.name].add(amount, _given(labels))
 
     def record(self, metric: Metric, value: float, labels: Labels) -> None:
         """See `Sink`."""
-        self._histograms[metric.name].record(value, labels)
+        self._histograms[metric.name].record(value, _given(labels))
 
     def set(self, metric: Metric, value: float, labels: Labels) -> None:
         """See `Sink`."""
-        self._gauges[metric.name].set(value, labels)
+        self._gauges[metric.name].set(value, _given(labels))
+
+
+def _given(labels: Labels) -> Labels:
+    return labels if all(labels.values()) else {name: value for name, value in labels.items() if value}
 
 
 def set_up(environ: Mapping[str, str] | None = None) -> Own:

@@ -26,7 +26,8 @@ class PrometheusSink:
             self._create(metric)
 
     def _create(self, metric: Metric) -> None:
-        name, about, labels = metric.prometheus_name, metric.about, metric.labels
+        name, about = metric.prometheus_name, metric.about
+        labels = [label.replace(".", "_") for label in metric.labels]
         match metric.instrument:
             case "counter":
                 self._counters[metric.name] = Counter(name, about, labels, registry=self.registry)

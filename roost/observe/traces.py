@@ -42,11 +42,13 @@ class Traces:
 
     Args:
         system: `messaging.system` of the queue.
+        is_gen_ai: steps have the attributes of the conventions for generative AI, too.
     """
 
-    def __init__(self, tracer: Tracer, clock: Clock, system: str) -> None:
+    def __init__(self, tracer: Tracer, clock: Clock, system: str, *, is_gen_ai: bool = False) -> None:
         self._tracer = tracer
         self._clock = clock
+        self._is_gen_ai = is_gen_ai
         self._messaging = {names.MESSAGING_SYSTEM: system}
         self._enqueuing: OrderedDict[str, Span] = OrderedDict()
         self._sessions: dict[Key, tuple[Span, Token[Context]]] = {}
@@ -140,6 +142,10 @@ class Traces:
             span.set_attribute(names.ERROR_TYPE, end.error_type)
         if end.outcome in _FAILED:
             span.set_status(StatusCode.ERROR, end.error_type)
+        if self._is_gen_ai:
+            span.set_attributes({names.GEN_AI_OPERATION: "invoke_workflow", names.GEN_AI_AGENT: held.engine})
+            usage = ((names.GEN_AI_USAGE.get(name), amount) for name, amount in end.spent)
+            span.set_attributes({name: round(amount) for name, amount in usage if name})
         span.end(_nanos(end.at))
 
     def recorded(self, held: Held, key: str, position: int, began_at: float, at: float) -> None:

@@ -15,6 +15,7 @@ from roost.core.observe import Began, Held, StepEnd
 from roost.errors import SettingsError
 from roost.journal.entries import Entry
 from roost.names import Lane
+from roost.observe import names
 from roost.observe.measures import Measures, Sink
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def watch(
             return
         yield Watching(_measures(sinks, clock, scheme), prometheus=prometheus, emf=emf)
         return
-    otel_sink, traces, own = _otel(clock, scheme)
+    otel_sink, traces, own = _otel(clock, scheme, is_gen_ai=settings.observe.gen_ai)
     try:
         measures = _measures([*sinks, otel_sink], clock, scheme)
         yield Watching(measures, traces, prometheus=prometheus, emf=emf, own=own)
@@ -203,7 +204,7 @@ def _emf(settings: Settings, clock: Clock) -> EmfSink:
     return EmfSink(settings.storage.partition(":")[2] or settings.aws.stack, clock)
 
 
-def _otel(clock: Clock, scheme: str) -> tuple[Sink, Traces, Own]:
+def _otel(clock: Clock, scheme: str, *, is_gen_ai: bool) -> tuple[Sink, Traces, Own]:
     """The sink and the traces, and what sends and ends them."""
     try:
         from opentelemetry import metrics, trace
@@ -213,8 +214,8 @@ def _otel(clock: Clock, scheme: str) -> tuple[Sink, Traces, Own]:
     except ModuleNotFoundError as error:
         raise _missing(error, "opentelemetry", "otel") from None
     own = otel.set_up()
-    system = "aws_sqs" if scheme == "aws" else f"roost_{scheme}"
-    traces = Traces(trace.get_tracer(SCOPE, version("roost-runtime")), clock, system)
+    tracer = trace.get_tracer(SCOPE, version("roost-runtime"))
+    traces = Traces(tracer, clock, names.messaging_system(scheme), is_gen_ai=is_gen_ai)
     return otel.OtelSink(metrics.get_meter(SCOPE, version("roost-runtime"))), traces, own
 
 

@@ -63,7 +63,7 @@ class Watch(Protocol):
             call: its name.
             detail: the kind of an appended entry, or "".
             began: what `began` gave.
-            subject: what was stored (entries, a row, an ask); None for other calls.
+            subject: what was stored or sent (entries, a row, an ask, messages); None for other calls.
             result: what it gave; the bytes of one chunk, for a read of an artifact.
             error: what it raised, if it did.
         """
@@ -230,7 +230,7 @@ class InstrumentedQueue(_Calls):
         self._inner = inner
 
     async def send(self, messages: Sequence[Message]) -> None:
-        await self._call("send", self._inner.send(messages))
+        await self._call("send", self._inner.send(messages), subject=messages)
 
     async def receive(
         self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]

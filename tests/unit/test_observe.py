@@ -24,7 +24,7 @@ from prometheus_client import generate_latest
 from roost import FailWork, current_step
 from roost.cli.logs import JsonFormatter
 from roost.core.client import Client
-from roost.core.observe import SESSION_ENDS, STEP_OUTCOMES
+from roost.core.observe import SESSION_ENDS, STEP_OUTCOMES, Held, StepEnd
 from roost.core.parts import CoreSettings, Parts
 from roost.core.step_log import fingerprint
 from roost.core.worker import Worker
@@ -32,7 +32,7 @@ from roost.engine import EngineRegistry
 from roost.errors import StorageUnavailable
 from roost.journal.limits import Close
 from roost.models import Child, Join, Snapshot, WaitFor, WorkItem
-from roost.names import State
+from roost.names import Lane, State
 from roost.observe import names, traces
 from roost.observe.emf import VALUES_MAX, EmfSink
 from roost.observe.measures import Measures
@@ -41,7 +41,7 @@ from roost.observe.prometheus import PrometheusSink
 from roost.observe.watching import Watching
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.memory import MemoryBackend
-from roost.storage.ports import IndexQuery
+from roost.storage.ports import IndexQuery, Message
 from roost.testing.contract.process import Scripted
 from roost.testing.virtual_time import SeededIds, VirtualClock, run
 
@@ -77,7 +77,8 @@ class World:
             build={"version": "1", "python": "3"},
         )
         self.watching = Watching(
-            measures, traces.Traces(tracing.get_tracer("roost"), self.clock, "roost_memory")
+            measures,
+            traces.Traces(tracing.get_tracer("roost"), self.clock, "roost_memory", is_gen_ai=True),
         )
         self.memory = Telling(self.clock)
         self.failing: tuple[str, ...] = ()
@@ -153,6 +154,10 @@ class Life:
                 return snapshot.next(
                     spawn=[Child(engine="demo", payload={})], wait_for=WaitFor(children=Join())
                 )
+            case "spend":
+                step.spend(tokens=30, input_tokens=20, output_tokens=10, usd=0.5)
+            case "break":
+                raise ValueError("no")
         return snapshot.finish()
 
 
@@ -161,7 +166,7 @@ async def _everything() -> World:
     life = Life()
     world = World(life)
     life.client = world.client
-    for do in ("", "fail", "parent", "meet a signal"):
+    for do in ("spend", "fail", "parent", "meet a signal"):
         await world.client.enqueue("demo", {"do": do})
     for _ in range(2):
         await world.client.enqueue("demo", {}, idempotency_key="k")
@@ -173,6 +178,9 @@ async def _everything() -> World:
     await asyncio.sleep(5)
     world.failing = ("renew", "index_put")  # no heartbeat goes through
     await asyncio.sleep(15)
+    world.failing = ("send",)
+    with pytest.raises(StorageUnavailable):
+        await world.parts.backend.queue.send([Message("x", 0), Message("y", 0, Lane.HIGH)])
     world.failing = ()
     await asyncio.sleep(15)  # taken over
     await world.client.cancel(hung, "enough", by_seconds=0.0)
@@ -285,6 +293,66 @@ def test_outcomes_are_counted(everything: World) -> None:
     assert {s.attributes[names.SESSION_END] for s in world.found("session") if s.attributes} <= set(
         SESSION_ENDS
     )
+
+
+def test_what_engines_report_as_spent_is_counted_by_its_name(everything: World) -> None:
+    assert everything.value("roost.work.spent", engine="demo", amount="tokens") == 30
+    assert everything.value("roost.work.spent", engine="demo", amount="usd") == 0.5
+
+
+def test_steps_have_the_attributes_of_generative_ai_if_asked_for(everything: World) -> None:
+    steps = everything.found("step")
+    assert {_attribute(step, "gen_ai.operation.name") for step in steps} == {"invoke_workflow"}
+    assert {_attribute(step, "gen_ai.agent.name") for step in steps} == {"demo"}
+    told = [step for step in steps if _attribute(step, "gen_ai.usage.input_tokens") is not None]
+    assert [_attribute(step, "gen_ai.usage.output_tokens") for step in told] == [10]
+
+
+def test_the_queue_is_measured_by_the_conventions_for_messaging(everything: World) -> None:
+    """Nothing is said of errors where there is none; a call that fails counts what it tried to send."""
+    points = {name: found for name, _, found in everything.metrics()}
+    sent = {
+        (point.attributes["messaging.destination.name"], point.attributes.get("error.type")): point.value
+        for point in points["messaging.client.sent.messages"]
+    }
+    assert (sent["high", "StorageUnavailable"], sent["normal", "StorageUnavailable"]) == (1, 1)
+    received = everything.value("messaging.client.consumed.messages")
+    calls = {
+        point.attributes["messaging.operation.name"]
+        for point in points["messaging.client.operation.duration"]
+    }
+    assert calls == set(names.QUEUE_OPERATIONS) - {"reject"}
+    sessions = points["messaging.process.duration"]
+    assert 0 < sum(point.count for point in sessions) <= received
+    assert {point.attributes.get("error.type") for point in sessions} == {None, "failed", "lost"}
+    [longest] = [point for point in sessions if point.attributes.get("error.type") == "lost"]
+    assert longest.max < 60  # of its own lease, not of what came after
+
+
+@in_virtual_time
+async def test_work_whose_attempts_are_used_up_is_counted_as_failed() -> None:
+    """Its last entry is an attempt that failed, not a `failed`."""
+    world = World(Life())
+    await world.client.enqueue("demo", {"do": "break"}, delay_seconds=60.0)
+    await world.works(3600)
+    assert world.value("roost.work.finished", outcome="failed") == 1
+    [ended] = [found for name, _, found in world.metrics() if name == "roost.work.duration"]
+    assert ended[0].sum == pytest.approx(60, abs=2)
+
+
+@in_virtual_time
+async def test_steps_have_no_other_attributes_unless_asked_for() -> None:
+    spans = InMemorySpanExporter()
+    tracing = TracerProvider(shutdown_on_exit=False)
+    tracing.add_span_processor(SimpleSpanProcessor(spans))
+    plain = traces.Traces(
+        tracing.get_tracer("roost"), VirtualClock(asyncio.get_running_loop()), "roost_memory"
+    )
+    held = Held("w", "demo", None, Lane.NORMAL, "me", 1)
+    plain.step_began(held, 1, 1, 0.0)
+    plain.step_ended(held, "go", StepEnd(1.0, "committed", 1, 2, 1.0, spent=(("input_tokens", 5.0),)))
+    [step] = spans.get_finished_spans()
+    assert not [name for name in step.attributes or () if name.startswith("gen_ai.")]
 
 
 @in_virtual_time
