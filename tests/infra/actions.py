@@ -24,7 +24,16 @@ _TRANSACTED = {
     "Delete": "DeleteItem",
     "ConditionCheck": "ConditionCheckItem",
 }
-_ITEM_CALLS = ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Scan", "DescribeTable")
+_ITEM_CALLS = (
+    "GetItem",
+    "PutItem",
+    "UpdateItem",
+    "DeleteItem",
+    "Query",
+    "Scan",
+    "DescribeTable",
+    "DescribeTimeToLive",
+)
 _STREAM_CALLS = ("DescribeStream", "GetShardIterator", "GetRecords")
 _SQS_CALLS = {
     "SendMessage": "SendMessage",
@@ -46,6 +55,13 @@ _S3_CALLS = {
     "GetObject": ["GetObject"],
     "HeadObject": ["GetObject"],
     "CopyObject": ["GetObject", "PutObject"],
+}
+_BUCKET_CALLS = {
+    "HeadBucket": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "GetBucketPolicy": "GetBucketPolicy",
+    "GetBucketLifecycleConfiguration": "GetLifecycleConfiguration",
+    "GetPublicAccessBlock": "GetBucketPublicAccessBlock",
 }
 _PARTIQL = {"INSERT": "PartiQLInsert", "SELECT": "PartiQLSelect"}
 _EQUALS = re.compile(r"\S+ = (:\w+)")
@@ -77,13 +93,15 @@ class Recorder:
         service, call = model.service_model.service_name, model.name
         if self.is_paused:
             return
-        self.used.update(self._uses(service, call, params))
+        self.used.update(self.uses(params, model))
         if service == "dynamodb":
             for table, action, key in _leading_keys(call, params):
                 index = f"/{params['IndexName']}" if "IndexName" in params else ""
                 self.keys.add((self._tables[table] + index, f"dynamodb:{action}", key))
 
-    def _uses(self, service: str, call: str, params: Mapping[str, Any]) -> Iterator[Use]:
+    def uses(self, params: Mapping[str, Any], model: Any) -> Iterator[Use]:
+        """What one call needs."""
+        service, call = model.service_model.service_name, model.name
         match service, call:
             case "sts", "GetCallerIdentity":
                 return  # needs no permission
@@ -105,6 +123,8 @@ class Recorder:
             case "sqs", _ if call in _SQS_CALLS:
                 queue = params.get("QueueName") or params["QueueUrl"].rpartition("/")[2]
                 yield self._queues[queue], f"sqs:{_SQS_CALLS[call]}"
+            case "s3", _ if call in _BUCKET_CALLS:
+                yield "bucket", f"s3:{_BUCKET_CALLS[call]}"
             case "s3", _ if call in _S3_CALLS:
                 assert params["Key"].startswith(definition()["bucket"]["blob_prefix"])
                 for action in _S3_CALLS[call]:

@@ -30,6 +30,9 @@ _GONE = frozenset(
     }
 )
 _STANDS = frozenset({"ResourceInUseException", "BucketAlreadyOwnedByYou"})
+PUBLIC_ACCESS_BLOCK = dict.fromkeys(
+    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+)
 _CONNECTIONS = 16
 _DELETE_BATCH = 1000  # S3 API reference, "DeleteObjects": up to 1,000 keys a call
 
@@ -199,9 +202,7 @@ async def _create_bucket(clients: Clients, names: Names) -> Sequence[Resource]:
                 raise
         await s3.put_public_access_block(
             Bucket=names.bucket,
-            PublicAccessBlockConfiguration=dict.fromkeys(
-                ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
-            ),
+            PublicAccessBlockConfiguration=PUBLIC_ACCESS_BLOCK,
         )
         await s3.put_bucket_lifecycle_configuration(
             Bucket=names.bucket, LifecycleConfiguration={"Rules": [_abort_rule()]}

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from roost.errors import ArtifactNotFound, StorageCorrupt
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.faults import code_of, is_passing, storage_errors
-from roost.storage.aws.names import definition
+from roost.storage.aws.names import blob_key
 from roost.storage.ports import Blob
 
 CHUNK_BYTES = 1 << 18
@@ -50,7 +50,6 @@ class AwsArtifacts:
         self._aws = aws
         self._find_bucket = find_bucket
         self._bucket = aws.names.bucket
-        self._prefix = definition()["bucket"]["blob_prefix"]
 
     async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
         with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as spool:
@@ -60,7 +59,7 @@ class AwsArtifacts:
                 spool.write(chunk)
             size = spool.tell()
             spool.seek(0)
-            key = self._key(digest.hexdigest())
+            key = blob_key(digest.hexdigest())
             if size <= MULTIPART_BYTES:
                 await self._put_whole(key, spool.read(), digest.digest())
             else:
@@ -122,7 +121,7 @@ class AwsArtifacts:
         safe = re.sub(r"[^A-Za-z0-9._-]", "_", file_name)[:200] or digest
         parameters = {
             "Bucket": self._bucket,
-            "Key": self._key(digest),
+            "Key": blob_key(digest),
             "ResponseContentDisposition": f'attachment; filename="{safe}"',
             "ResponseContentType": content_type,
         }
@@ -138,7 +137,7 @@ class AwsArtifacts:
         with storage_errors(what):
             try:
                 answer = await self._aws.patience.call(
-                    what, lambda: s3.head_object(Bucket=self._bucket, Key=self._key(digest))
+                    what, lambda: s3.head_object(Bucket=self._bucket, Key=blob_key(digest))
                 )
             except ClientError as error:
                 if code_of(error) in _MISSING:
@@ -161,9 +160,6 @@ class AwsArtifacts:
         await self.bucket()
         return await self._aws.clients.get("s3")
 
-    def _key(self, digest: str) -> str:
-        return f"{self._prefix}{digest[:2]}/{digest}"
-
     async def _get(self, digest: str, **arguments: Any) -> dict[str, Any]:
         """The reply to `GetObject`.
 
@@ -177,7 +173,7 @@ class AwsArtifacts:
         with storage_errors(what):
             try:
                 answer: dict[str, Any] = await self._aws.patience.call(
-                    what, lambda: s3.get_object(Bucket=self._bucket, Key=self._key(digest), **arguments)
+                    what, lambda: s3.get_object(Bucket=self._bucket, Key=blob_key(digest), **arguments)
                 )
             except ClientError as error:
                 if code_of(error) in _MISSING:

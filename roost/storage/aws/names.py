@@ -20,6 +20,7 @@ from roost.models import NAMESPACE_MARK, Lane, State, namespace_of
 __all__ = [
     "NAMESPACE_MARK",
     "Names",
+    "blob_key",
     "definition",
     "due_key",
     "namespace_of",
@@ -100,3 +101,8 @@ def state_key(namespace: str, state: State, shard: int) -> str:
 def due_key(shard: int) -> str:
     """Partition key of the index `due`: all namespaces, since any worker sweeps for all."""
     return f"due{_SHARD_MARK}{shard}"
+
+
+def blob_key(digest: str) -> str:
+    """Key of a blob in the bucket."""
+    return f"{definition()['bucket']['blob_prefix']}{digest[:2]}/{digest}"
