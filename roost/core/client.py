@@ -123,6 +123,8 @@ class Client(Talking):
             InputError: something in one of them can't be taken; nothing was stored.
             EnqueueConflict: an id or key stands for other work; the others were stored.
         """
+        if self._namespace in (conversations.NAMESPACE, keys.NAMESPACE):
+            raise IdentifierError(f"namespace {self._namespace!r} is Roost's own")
         raws = [self._check(work) for work in works]
         pairs = list(zip(works, raws, strict=True))
         stored = iter(
@@ -178,8 +180,6 @@ class Client(Talking):
     def _check(self, work: NewWork) -> bytes:
         """Check all that can be checked before anything is stored; gives the payload as stored."""
         raw = new_work.check_new_work(work, self._parts.clock.now())
-        if self._namespace in (conversations.NAMESPACE, keys.NAMESPACE):
-            raise IdentifierError(f"namespace {self._namespace!r} is Roost's own")
         if work.work_id is not None and namespace_of(self._whole(work.work_id)) != self._namespace:
             raise IdentifierError(
                 f"work id {work.work_id!r} is not of namespace {self._namespace!r}",

@@ -54,11 +54,13 @@ def _next_at(control: Control, now: float) -> float:
         return now  # whoever gets the delivery ends it, due or not
     if hold_of(control):
         return inf
+    if control.state is State.QUEUED:
+        return now
     if control.state in (State.SCHEDULED, State.BLOCKED) and control.wake_at is not None:
         return control.wake_at
     if control.state is State.WAITING and control.waits is not None and control.waits.until is not None:
         return control.waits.until
-    return now if control.state is State.QUEUED else inf
+    return inf
 
 
 async def send_next(parts: Parts, entry: Entry) -> None:

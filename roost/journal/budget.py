@@ -69,7 +69,14 @@ def breach(control: Control) -> str:
 
 def hold_of(control: Control) -> str:
     """Why work is on hold: paused, over its budget, or not its turn; empty if it is not."""
+    if not _may_be_on_hold(control):
+        return ""
     return control.paused or breach(control) or _not_its_turn(control)
+
+
+def _may_be_on_hold(control: Control) -> bool:
+    """Whether there is anything that could hold it; most work has none of it, and is asked often."""
+    return bool(control.paused or control.budget or control.turn is not None)
 
 
 def _not_its_turn(control: Control) -> str:
@@ -78,6 +85,8 @@ def _not_its_turn(control: Control) -> str:
 
 def hold_until(control: Control) -> float | None:
     """Until when work is on hold: infinity if somebody must act, None if it is not on hold."""
+    if not _may_be_on_hold(control):
+        return None
     if breach(control) or _not_its_turn(control):
         return inf
     if not control.paused:

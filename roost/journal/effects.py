@@ -17,6 +17,7 @@ from roost.journal.events import (
     Cancelled,
     ChildEnded,
     Committed,
+    Enqueued,
     Event,
     Failed,
     KeyBound,
@@ -106,6 +107,8 @@ def effects_of(entry: Entry) -> tuple[Effect, ...]:
 
 def effects(event: Event, after: Control, position: int) -> tuple[Effect, ...]:
     """What follows from `event` at `position`, with `after` as the state after it."""
+    if event.kind is Enqueued.kind:
+        return ()
     if event.kind in _OF_LINES:
         return _of_line(event)
     found: list[Effect] = []

@@ -45,6 +45,8 @@ def due_at(control: Control, at: float) -> float | None:
 
 def _due_in_state(control: Control, at: float) -> float | None:
     match control.state:
+        case State.QUEUED:
+            return at + LOST_DELIVERY_SECONDS
         case State.RUNNING:
             assert control.lease is not None
             return control.lease.until + LEASE_GRACE_SECONDS

@@ -27,6 +27,7 @@ from roost.core.new_work import NewWork
 from roost.models import Lane, State
 from roost.storage.ports import IndexQuery
 from roost.wiring import Runtime, open_runtime
+from tests.bench.clients import BATCH, enqueued_per_second
 from tests.bench.raw import commits_per_second
 
 ENGINE = "tests.bench.engines:Counter"
@@ -95,7 +96,7 @@ async def step_rates(root: Path, quick: bool) -> None:
     for size in (500, 20_000):
         print(f"{size:>7} bytes")
         for concurrency, processes in ((1, 1), (32, 1), (256, 1), (32, 2), (256, 2)):
-            items = (40 if concurrency == 1 else 1000) // (5 if quick else 1) // (4 if size > 500 else 1) + 4
+            items = (40 if concurrency == 1 else 1000) // (5 if quick else 1) + 4
             before = raw_rate(root, size, quick)
             used = await steps(
                 root, size=size, items=items, count=10, concurrency=concurrency, processes=processes
@@ -186,6 +187,9 @@ async def backlog(root: Path, quick: bool) -> None:
             rate = (waiting - before) / (time.perf_counter() - began)
             print(f"{waiting:>10,}{rate:>14,.0f}{await claims(runtime):>14,.0f}", end="")
             print(f"{await listing(runtime, None):>12.2f}{await listing(runtime, State.FAILED):>16.2f}")
+    for clients in (1, 2):
+        rate = enqueued_per_second(root / f"clients-{clients}", clients, 5 if quick else 30)
+        print(f"{rate:,.0f}/s enqueued by {clients} at a time, in batches of {BATCH:,}")
 
 
 async def claims(runtime: Runtime) -> float:

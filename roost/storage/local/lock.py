@@ -18,7 +18,7 @@ except ImportError:  # not on Windows; there SQLite's own busy handler waits
 
 TURN_SECONDS = 30.0  # a process that is frozen in its turn must not freeze all others with it
 _FIRST_PAUSE_SECONDS = 0.0001  # a turn is mostly one sync to the disk, 0.3 to 3 ms
-_LONGEST_PAUSE_SECONDS = 0.002
+_LONGEST_PAUSE_SECONDS = 0.0005
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)  # Windows has no such flag
 
 
