@@ -15,6 +15,7 @@
     ├── StorageError               the backend failed
     │   ├── StorageUnavailable     try again later: locked, throttled, unreachable
     │   ├── StorageMissing         no such table, queue or bucket
+    │   ├── StorageDenied          no right to it
     │   ├── StorageFull            no room on the disk
     │   ├── StorageReadOnly        the place can't be written
     │   ├── SchemaTooNew           written by a newer Roost
@@ -139,6 +140,10 @@ class StorageUnavailable(StorageError):
 
 class StorageMissing(StorageError):
     """A part of the backend is not there: it was never made, has another name, or is gone."""
+
+
+class StorageDenied(StorageError):
+    """The rights of this program do not reach what it asked for."""
 
 
 class StorageFull(StorageError):

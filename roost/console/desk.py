@@ -154,6 +154,7 @@ class Desk:
             "has_login": self.authenticator.has_login,
             "flash": FLASHES.get(request.query_params.get("did", "")),
             "failed_count": 0,
+            "is_blind": self.pulse.is_denied,
             "states": State,
             **context,
         }

@@ -14,6 +14,7 @@ from roost.errors import (
     EngineNotFound,
     InputError,
     RoostError,
+    StorageDenied,
     StorageFull,
     StorageReadOnly,
     StorageUnavailable,
@@ -29,6 +30,7 @@ _STATUS: tuple[tuple[type[RoostError], HTTPStatus], ...] = (
     (InputError, HTTPStatus.BAD_REQUEST),
     (ConflictError, HTTPStatus.CONFLICT),
     (StorageUnavailable, HTTPStatus.SERVICE_UNAVAILABLE),
+    (StorageDenied, HTTPStatus.FORBIDDEN),
     (StorageFull, HTTPStatus.INSUFFICIENT_STORAGE),
     (StorageReadOnly, HTTPStatus.SERVICE_UNAVAILABLE),
 )

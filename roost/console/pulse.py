@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from roost.clock import Clock
 from roost.console.shared import Shared
 from roost.core.client import Client
+from roost.errors import StorageDenied
 from roost.journal.entries import Entry
 from roost.journal.events import Claimed, Committed, Enqueued, Kind
 
 REFRESH_SECONDS = 1.0
 REFRESH_COST_FACTOR = 10.0
+DENIED_SECONDS = 60.0  # until a feed that was denied is asked for again
 FIRST_ENTRIES = 2000  # how far back the first look goes
 PAGE = 500
 PAGES_MAX = 8  # that one refresh reads
@@ -67,6 +69,9 @@ class Pulse:
 
     Args:
         client: reads the feed of the console's namespace.
+
+    Attributes:
+        is_denied: the console's rights do not reach the feed, as those of a team's; nothing is known.
     """
 
     def __init__(self, client: Client, clock: Clock, shared: Shared) -> None:
@@ -82,12 +87,21 @@ class Pulse:
         self.artifacts: OrderedDict[str, list[Use]] = OrderedDict()
         self._versions: dict[int, Counter[tuple[str, str]]] = {}
         self.covers_from = 0.0
+        self.is_denied = False
+        self._again_at = 0.0
 
     async def refresh(self) -> None:
         """Take in what was appended since."""
-        await self._shared.get(
-            "pulse", self._read, for_seconds=REFRESH_SECONDS, cost_factor=REFRESH_COST_FACTOR
-        )
+        now = self._clock.now()
+        if now < self._again_at:
+            return
+        try:
+            await self._shared.get(
+                "pulse", self._read, for_seconds=REFRESH_SECONDS, cost_factor=REFRESH_COST_FACTOR
+            )
+            self.is_denied = False
+        except StorageDenied:
+            self.is_denied, self.covers_from, self._again_at = True, now, now + DENIED_SECONDS
 
     async def _read(self) -> bool:
         is_first = self._cursor is None

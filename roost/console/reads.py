@@ -13,7 +13,7 @@ from roost.core import bodies
 from roost.core.client import Client, WorkView
 from roost.core.step_log import fingerprint
 from roost.core.where import Where
-from roost.errors import InputError, WorkNotFound
+from roost.errors import InputError, StorageDenied, WorkNotFound
 from roost.journal.claims import ResourceView
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Committed
@@ -180,11 +180,14 @@ class Reads:
             for name, rows in sorted(workers.items())
         ]
 
-    async def resources(self) -> Sequence[ResourceView]:
-        """Resources that are held or waited for."""
+    async def resources(self) -> Sequence[ResourceView] | None:
+        """Resources that are held or waited for; None: the console's rights do not reach the list."""
 
-        async def ask() -> Sequence[ResourceView]:
-            return await self._backend.claims.show(limit=RESOURCES_MAX, namespace=self._namespace)
+        async def ask() -> Sequence[ResourceView] | None:
+            try:
+                return await self._backend.claims.show(limit=RESOURCES_MAX, namespace=self._namespace)
+            except StorageDenied:
+                return None
 
         return await self._shared.get("resources", ask, for_seconds=COUNT_SECONDS)
 

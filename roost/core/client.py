@@ -21,6 +21,7 @@ from roost.engine import EngineRegistry
 from roost.errors import (
     EnqueueConflict,
     IdentifierError,
+    StorageDenied,
 )
 from roost.journal.claims import ResourceView
 from roost.journal.entries import Control, Entry, IndexRow
@@ -278,8 +279,12 @@ class Client(Talking):
         return explain(facts)
 
     async def _engines_seen(self, now: float) -> Collection[str] | None:
-        """The engines whose work was claimed lately, by the newest entries; None: nothing was."""
-        page = await self._parts.backend.journal.feed(None, limit=_SEEN_ENTRIES, newest=True)
+        """The engines whose work was claimed lately, by the newest entries; None: nothing was, or
+        the caller may not read them."""
+        try:
+            page = await self._parts.backend.journal.feed(None, limit=_SEEN_ENTRIES, newest=True)
+        except StorageDenied:
+            return None
         seen = {
             entry.control.engine
             for entry in page.entries

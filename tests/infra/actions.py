@@ -8,12 +8,15 @@ action of its own, and the steps of a multipart upload that of the whole.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 from roost.models import Lane
 from roost.storage.aws.clients import Clients
-from roost.storage.aws.names import Names, definition
+from roost.storage.aws.names import Names, definition, roles
 
 Use = tuple[str, str]
 """A part of a stack, as `roles.json` calls it, and an IAM action on it."""
@@ -72,19 +75,50 @@ class UnknownCall(AssertionError):
     """A call of which nothing is known here: look it up in the Service Authorization Reference."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What the policy of a role lets through that is fenced in to a namespace, as the module `iam`
+    writes it: no parts that can't be fenced, and elsewhere keys of the namespace only."""
+
+    role: str
+    namespace: str
+
+    def lets(self, part: str, action: str, keys: Iterable[str]) -> bool:
+        """Whether a call may be made."""
+        file = roles()
+        if action not in file["roles"][self.role].get(part, ()) or part in file["never_fenced_parts"]:
+            return False
+        if part not in file["fenced"]:
+            return True
+        return action not in file["never_fenced"] and all(self.has(part, action, key) for key in keys)
+
+    def has(self, part: str, action: str, key: str) -> bool:
+        """Whether a key is within."""
+        file = roles()
+        own = (f"{self.namespace}/", *file["shared"][self.role])
+        is_read = (part, action) == ("journal", "dynamodb:Query")
+        return key.startswith(own) or (is_read and key.startswith(tuple(file["shared_reads"][self.role])))
+
+
 class Recorder:
     """Takes note of what the calls of this process need.
+
+    Args:
+        fence: refuses what is not within it, as AWS would.
 
     Attributes:
         used: what was needed so far.
         keys: the leading keys of tables and indexes that were named: part, action, key.
+        refused: what was needed and refused.
         is_paused: whether calls go unnoticed.
     """
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, fence: Fence | None = None) -> None:
         self.used: set[Use] = set()
         self.keys: set[tuple[str, str, str]] = set()
+        self.refused: set[Use] = set()
         self.is_paused = False
+        self._fence = fence
         self._tables = {names.journal: "journal", names.index: "index", names.claims: "claims"}
         self._queues = {names.queue(lane): "lanes" for lane in Lane} | {names.dead_letters: "dead_letters"}
 
@@ -93,11 +127,28 @@ class Recorder:
         service, call = model.service_model.service_name, model.name
         if self.is_paused:
             return
-        self.used.update(self.uses(params, model))
+        try:
+            used = set(self.uses(params, model))
+        except UnknownCall as error:
+            if self._fence is None:
+                raise
+            raise _denied(str(error), call) from None
+        keys = set[tuple[str, str, str]]()
         if service == "dynamodb":
             for table, action, key in _leading_keys(call, params):
                 index = f"/{params['IndexName']}" if "IndexName" in params else ""
-                self.keys.add((self._tables[table] + index, f"dynamodb:{action}", key))
+                keys.add((self._tables[table] + index, f"dynamodb:{action}", key))
+        if self._fence is not None:
+            self._refuse(self._fence, call, used, keys)
+        self.used |= used
+        self.keys |= keys
+
+    def _refuse(self, fence: Fence, call: str, used: set[Use], keys: set[tuple[str, str, str]]) -> None:
+        for part, action in used:
+            named = [key for at, by, key in keys if (at, by) == (part, action)]
+            if not fence.lets(part, action, named):
+                self.refused.add((part, action))
+                raise _denied(f"{fence.role} is not authorized to perform: {action} on {part} {named}", call)
 
     def uses(self, params: Mapping[str, Any], model: Any) -> Iterator[Use]:
         """What one call needs."""
@@ -137,6 +188,10 @@ class Recorder:
         assert found is not None, statement
         kind, table = found[1] or found[3], found[2] or found[4]
         return self._tables[table], f"dynamodb:{_PARTIQL[kind]}"
+
+
+def _denied(text: str, call: str) -> ClientError:
+    return ClientError({"Error": {"Code": "AccessDeniedException", "Message": text}}, call)
 
 
 def _leading_keys(call: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -117,9 +117,10 @@ def wanted_grants(role: str, *, is_fenced: bool) -> set[tuple[str, str]]:
     parts = {(part, action) for part, actions in file["roles"][role].items() for action in actions}
     if not is_fenced:
         return parts
-    outside = {"journal/marks", "journal/stream", "index/due"}
     return {
-        (part, action) for part, action in parts if part not in outside and action not in file["never_fenced"]
+        (part, action)
+        for part, action in parts
+        if part not in file["never_fenced_parts"] and action not in file["never_fenced"]
     }
 
 

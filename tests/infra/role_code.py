@@ -390,6 +390,21 @@ async def prepare_approval(runtime: Runtime) -> str:
     return found[0].token
 
 
+async def prepare_places(runtime: Runtime, work_id: str) -> dict[str, str | int]:
+    """What the addresses of the console's pages name."""
+    operation = Operation(action=Action.PAUSE, ids=(work_id,), at=runtime.parts.clock.now())
+    asked = await operating.start(runtime.client, operation)
+    view = await runtime.client.status(work_id)
+    return {
+        "work_id": view.item.work_id,
+        "operation": (await runtime.client.status(asked)).item.work_id,
+        "digest": view.artifacts[0].digest,
+        "place": 0,
+        "version": 1,
+        "token": await prepare_approval(runtime),
+    }
+
+
 async def prepare_done(runtime: Runtime) -> str:
     """The id of a work item that ended, with versions and artifacts; and dead letters."""
     work_id = await runtime.client.enqueue("demo", {}, resources=("printer",))

@@ -12,24 +12,28 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import wraps
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from roost.config import ApprovalSettings, AwsSettings, Settings
+from roost.core import bundles
 from roost.core.client import Client
 from roost.models import State
 from roost.storage.aws.backend import AwsBackend
 from roost.storage.aws.names import Names, roles
 from roost.testing.standins import StandIn
 from roost.wiring import Runtime, open_runtime
-from tests.infra import role_code
-from tests.infra.actions import Recorder, record
+from tests.infra import console_code, role_code
+from tests.infra.actions import Fence, Recorder, record
 from tests.infra.role_code import act, enqueue, look
 from tests.standins.harness import SHARDS, make_stack, point_sdk_at
 
 pytestmark = pytest.mark.slow
 LEASE_SECONDS = 4.0
+OK, FOUND, FORBIDDEN = 200, 302, 403
+SHUT_TO = {"console_viewer": {"/conversations", "/api/v1/conversations"}}  # they are named by digests
 TEAM = "team"
 STAYS = {State.QUEUED, State.SCHEDULED, State.PAUSED}  # of what no worker has an engine for, and schedules
 _numbers = count(1)
@@ -44,14 +48,17 @@ class World:
         self._settings = settings
         self._names = names
 
+    def settings(self, namespace: str = "") -> Settings:
+        return self._settings.model_copy(update={"namespace": namespace})
+
     @asynccontextmanager
     async def runtime(self, namespace: str = "") -> AsyncIterator[Runtime]:
-        async with open_runtime(self._settings.model_copy(update={"namespace": namespace})) as runtime:
+        async with open_runtime(self.settings(namespace)) as runtime:
             yield runtime
 
-    async def record(self, code: Code, namespace: str = "") -> Recorder:
-        """What some code needs."""
-        recorder = Recorder(self._names)
+    async def record(self, code: Code, namespace: str = "", fence: Fence | None = None) -> Recorder:
+        """What some code needs, which the fence may refuse."""
+        recorder = Recorder(self._names, fence)
         async with self.runtime(namespace) as runtime:
             assert isinstance(runtime.backend, AwsBackend)
             record(runtime.backend.aws.clients, recorder)
@@ -89,12 +96,11 @@ def check(role: str, recorder: Recorder) -> None:
 
 def check_fence(role: str, recorder: Recorder) -> None:
     """Compare the keys that a role uses with its fence."""
-    file = roles()
-    own, read_only = (f"{TEAM}/", *file["shared"][role]), tuple(file["shared_reads"][role])
+    file, fence = roles(), Fence(role, TEAM)
     for part, action, key in sorted(recorder.keys):
         if part in file["fenced"] and action not in file["never_fenced"]:
-            is_read = (part, action) == ("journal", "dynamodb:Query") and key.startswith(read_only)
-            assert key.startswith(own) or is_read, f"{role}: {action} on {part} with the key {key}"
+            assert fence.has(part, action, key), f"{role}: {action} on {part} with the key {key}"
+    own = (f"{TEAM}/", *file["shared"][role])
     wholly = {prefix for prefix in own if not any(key.startswith(prefix) for _, _, key in recorder.keys)}
     assert not wholly, f"{role} is let in at {wholly} in vain"
 
@@ -144,10 +150,46 @@ async def test_a_sweeper_has_what_it_needs(world: World) -> None:
         assert (await outside.client.status(lost)).control.state is State.QUEUED
 
 
-async def test_a_console_that_only_looks_has_what_it_needs(world: World) -> None:
+@pytest.mark.soak
+async def test_a_console_that_only_looks_has_what_it_needs(world: World, tmp_path: Path) -> None:
+    """The command line, `roost export`, and each page of the console and read of its API."""
     async with world.runtime() as outside:
         work_id = await role_code.prepare_done(outside)
-    check("console_viewer", await world.record(lambda runtime: look(runtime, work_id)))
+        places = await role_code.prepare_places(outside, work_id)
+    answers: dict[str, int] = {}
+
+    async def code(runtime: Runtime) -> None:
+        await look(runtime, work_id)
+        await bundles.save(runtime.client, runtime.backend, [work_id], tmp_path / "bundle")
+        answers.update(await console_code.visit(runtime, world.settings(), places, but=console_code.DOCTOR))
+
+    check("console_viewer", await world.record(code))
+    assert {*answers.values()} == {OK, FOUND}, answers
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("role", ["console_viewer", "console_operator"])
+async def test_the_console_of_a_team_works_within_its_fence(world: World, role: str) -> None:
+    """What it may not read is refused here as AWS would; its pages show what they can, or say so."""
+    async with world.runtime(TEAM) as outside:
+        work_id = await role_code.prepare_done(outside)
+        places = await role_code.prepare_places(outside, work_id)
+    answers: dict[str, int] = {}
+
+    async def code(runtime: Runtime) -> None:
+        answers.update(
+            await console_code.visit(runtime, world.settings(TEAM), places, but=console_code.DOCTOR)
+        )
+
+    recorder = await world.record(code, TEAM, Fence(role, TEAM))
+    assert recorder.refused == {
+        ("journal", "dynamodb:DescribeTable"),  # of the feed, where it begins
+        ("claims", "dynamodb:Scan"),
+        *({("index/state", "dynamodb:Query")} if role in SHUT_TO else ()),
+    }
+    told = {path for path, status in answers.items() if status == FORBIDDEN}
+    assert told == ({"/api/v1/resources"} | SHUT_TO.get(role, set()))
+    assert {*answers.values()} == {OK, FOUND, FORBIDDEN}, answers
 
 
 @pytest.mark.soak

@@ -31,7 +31,7 @@ locals {
         actions = local.is_fenced[role] ? setsubtract(actions, local.file.never_fenced) : toset(actions)
         fence   = local.is_fenced[role] && contains(local.file.fenced, part)
       }
-      if !(local.is_fenced[role] && contains(["journal/marks", "journal/stream", "index/due"], part))
+      if !(local.is_fenced[role] && contains(local.file.never_fenced_parts, part))
     ]
   }
 

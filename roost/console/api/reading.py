@@ -19,6 +19,7 @@ from roost.core import operating
 from roost.core import where as filters
 from roost.core.client import WorkView
 from roost.diff import changes
+from roost.errors import StorageDenied
 from roost.journal.entries import Entry, IndexRow
 from roost.models import Snapshot, State
 
@@ -177,6 +178,8 @@ async def list_failed(call: Call) -> Answer:
 async def list_resources(call: Call) -> Answer:
     name, reads = call.query(asked.ResourcesQuery).resource, call.desk.reads
     found = await reads.resources() if name is None else await reads.resource(name)
+    if found is None:
+        raise StorageDenied("the rights of this console reach no list of resources", hint="Name one.")
     return Answer(given.Resources(resources=[given.resource_out(view) for view in found]))
 
 
@@ -237,7 +240,7 @@ async def get_overview(call: Call) -> Answer:
     desk = call.desk
     workers = await fleet.all_workers(desk)
     queued = await desk.reads.some(State.QUEUED, first_page.QUEUED_MAX)
-    found = first_page.attention(desk, workers, await desk.reads.resources(), queued)
+    found = first_page.attention(desk, workers, await desk.reads.resources() or (), queued)
     kinds = ("enqueued", "committed", "done", "attempt_failed", "failed", "cancelled")
     return Answer(
         given.Overview(

@@ -236,10 +236,8 @@ async def _relatives(desk: Desk, view: WorkView) -> Relatives:
 
 async def _resources(desk: Desk, view: WorkView) -> Sequence[ResourceView]:
     """Who holds, and who waits for, what this item needs."""
-    if not view.item.resources:
-        return []
-    wanted = set(view.item.resources)
-    return [found for found in await desk.reads.resources() if found.resource in wanted]
+    found = [await desk.reads.resource(name) for name in view.item.resources]
+    return [view for views in found for view in views]
 
 
 def actions(view: WorkView) -> dict[str, str]:

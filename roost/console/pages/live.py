@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from roost.console.desk import Desk, desk_of
 from roost.console.problems import Problem
-from roost.errors import StorageError
+from roost.errors import StorageDenied, StorageError
 
 LOOK_SECONDS = 1.0
 PING_SECONDS = 15
@@ -25,6 +25,9 @@ async def stream(request: Request) -> Response:
     All streams share one reader of the feed, so that their number costs nothing.
     """
     desk = desk_of(request)
+    await desk.pulse.refresh()
+    if desk.pulse.is_denied:
+        raise StorageDenied("the rights of this console do not reach the feed", hint="Pages poll.")
     if desk.streams.count >= STREAMS_MAX:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE, "too_many_streams", "Too many pages are open.", "They poll.", 60.0

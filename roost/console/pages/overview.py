@@ -55,7 +55,7 @@ async def overview(request: Request) -> Response:
     desk = desk_of(request)
     await desk.pulse.refresh()
     workers = await all_workers(desk)
-    resources = await desk.reads.resources()
+    resources = await desk.reads.resources() or ()
     queued = await desk.reads.some(State.QUEUED, QUEUED_MAX)
     pulse = desk.pulse
     switches = await desk.reads.switches()
@@ -105,7 +105,7 @@ def attention(
     return [
         *_silent(workers, now),
         *_failing(desk.pulse),
-        *_stuck(queued, workers, now),
+        *_stuck(queued, None if desk.pulse.is_denied else workers, now),
         *_crowded(resources, now),
     ]
 
@@ -142,18 +142,19 @@ def _failing(pulse: Pulse) -> list[Attention]:
     return found
 
 
-def _stuck(queued: Sequence[IndexRow], workers: Sequence[Worker], now: float) -> list[Attention]:
-    """Work that nobody takes, by engine."""
+def _stuck(queued: Sequence[IndexRow], workers: Sequence[Worker] | None, now: float) -> list[Attention]:
+    """Work that nobody takes, by engine; `workers` None: nobody knows which there are."""
     oldest: dict[str, float] = {}
     counts = Counter(row.engine for row in queued)
     for row in queued:
         oldest[row.engine] = min(oldest.get(row.engine, row.since), row.since)
-    known = {engine for worker in workers if worker.seen for engine in worker.seen.engines}
+    known = {engine for worker in workers or () if worker.seen for engine in worker.seen.engines}
     found = []
     for engine, since in oldest.items():
         if now - since < QUEUED_SECONDS:
             continue
         why = "Its workers are busy." if engine in known else "No worker was seen that runs it."
+        why = why if workers is not None else "Workers can't be seen from here."
         text = f"{counts[engine]} of {engine} wait, the oldest for {times.span(now - since)}"
         found.append(
             Attention(text, why, f"/work?q=state:queued+engine:{engine}", is_bad=engine not in known)

@@ -27,7 +27,8 @@ async def resources(request: Request) -> Response:
     return await desk.page(
         request,
         "resources.html",
-        resources=sorted(found, key=lambda view: (-len(view.waiters), view.resource)),
+        resources=sorted(found or (), key=lambda view: (-len(view.waiters), view.resource)),
+        is_denied=found is None,
         limit=RESOURCES_MAX,
         forever=FOREVER_AT,
     )

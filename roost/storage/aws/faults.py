@@ -21,7 +21,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from roost.clock import Clock, Ids
-from roost.errors import StorageError, StorageMissing, StorageUnavailable
+from roost.errors import StorageDenied, StorageError, StorageMissing, StorageUnavailable
 
 T = TypeVar("T")
 
@@ -118,6 +118,7 @@ def storage_errors(what: str) -> Iterator[None]:
     Raises:
         StorageUnavailable: the fault may pass; the same call may succeed later.
         StorageMissing: there is no such table, queue or bucket.
+        StorageDenied: the policy does not allow it.
         StorageError: it won't pass by itself; the hint says what to do.
     """
     try:
@@ -140,7 +141,7 @@ def _explain(error: ClientError, what: str) -> StorageError:
     if is_passing(error):
         return StorageUnavailable(text)
     if code in DENIED:
-        return StorageError(
+        return StorageDenied(
             text, hint="The role lacks a permission; `roost aws doctor` shows which are needed."
         )
     if code in _BAD_CREDENTIALS:
