@@ -105,6 +105,27 @@ class State(StrEnum):
 _TERMINAL = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 
+class Order(StrEnum):
+    """Which work a list begins with.
+
+    What the index keeps in order is so for all that matches: when work was enqueued, and when
+    somebody looks at it next. By the others the newest `SCAN_MAX` work items are sorted
+    (`core/finding.py`), and the answer says whether that was all.
+    """
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    DUE = "due"
+    """What is to be looked at soonest: what goes on, times out, or whose lease ends. Work that
+    waits for somebody outside without an end, and most that has ended, is not in it."""
+    UPDATED = "updated"
+    """What changed last."""
+    SINCE = "since"
+    """What has been longest in its state."""
+    FAILURES = "failures"
+    """Where the most attempts at the step failed."""
+
+
 class IfBusy(StrEnum):
     """What an enqueue does while earlier work of its conversation has not ended.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,20 +24,13 @@ from roost.cli.output import (
     say,
     styled,
 )
-from roost.names import State
+from roost.names import Order, State
 
 if TYPE_CHECKING:
     from roost.core.client import WorkView
     from roost.core.where import Where
     from roost.journal.entries import Control, IndexRow
     from roost.wiring import Runtime
-
-
-class Sort(StrEnum):
-    """Which work a list begins with."""
-
-    NEWEST = "newest"
-    OLDEST = "oldest"
 
 
 FOLLOW_SECONDS = 0.2
@@ -224,7 +216,10 @@ def list_work(
         str | None, typer.Option("--parent", metavar="WORK_ID", help="Only children of this one.")
     ] = None,
     where: acting.Where = None,
-    sort: Annotated[Sort, typer.Option("--sort", help="Which work first.")] = Sort.NEWEST,
+    sort: Annotated[
+        Order,
+        typer.Option("--sort", help="Which first; by updated, since, failures: of the newest 2,000."),
+    ] = Order.NEWEST,
     everything: Annotated[bool, typer.Option("--all", help="All that match, page after page.")] = False,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Go on where a page ended.")] = None,
     as_json: options.Json = False,
@@ -232,7 +227,8 @@ def list_work(
     home: options.Home = None,
     config: options.Config = None,
 ) -> None:
-    """List work items, newest first.
+    """List work items: newest or oldest first, what is due next, what changed last (updated), what
+    has been longest in its state (since), or where the most attempts failed (failures).
 
     A filter is one line of parts: state:failed engine:demo -lane:low label:tenant=acme id:01J
     parent:ID step:plan worker:w-1 created<3d updated>1h since>10m attempts>2 version:0
@@ -247,6 +243,8 @@ def list_work(
 
       roost list --engine watchlist --json
 
+      roost list --state failed --sort updated
+
       roost list --where 'state:failed attempts>2 -engine:demo'
     """
     from roost.core.where import parse
@@ -254,7 +252,7 @@ def list_work(
     text = acting.Filter(state, engine, prefix, label, where=where, parent=parent).text
 
     async def use(runtime: Runtime) -> int:
-        chosen = parse(text, runtime.parts.clock.now()).sorted(oldest_first=sort is Sort.OLDEST)
+        chosen = parse(text, runtime.parts.clock.now()).sorted(sort)
         rows, go_on = await _rows(runtime, chosen, cursor, limit, everything)
         if as_json:
             print_json({"rows": [plain(row) for row in rows], "cursor": go_on})

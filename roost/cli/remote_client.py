@@ -15,11 +15,12 @@ from roost.clock import SystemClock
 from roost.core.approvals import OpenApproval
 from roost.core.bulk import ONLY_STATE, Action, Part, applies, is_meant
 from roost.core.client import Version, WorkView
+from roost.core.finding import Found
 from roost.core.kin import Kin
 from roost.core.new_work import NewWork
 from roost.core.operating import Operation
 from roost.core.signals import Received, Sent
-from roost.core.where import Found, Where, parse
+from roost.core.where import Where, parse
 from roost.errors import InputError, RoostError, StorageUnavailable
 from roost.journal.claims import ResourceView
 from roost.journal.entries import Body, Control, Encoding, Entry, IndexRow
@@ -111,9 +112,9 @@ class RemoteClient:
         return IndexPage([_row(row) for row in found["rows"]], found["next"])
 
     async def find(self, where: Where, *, cursor: str | None = None, limit: int = 50) -> Found:
-        sort = "oldest" if where.query.oldest_first else "newest"
-        found = await self._get("/work", where=where.text, cursor=cursor, limit=min(limit, PAGE), sort=sort)
-        return Found([_row(row) for row in found["rows"]], found["next"], found["looked_at"])
+        limit = min(limit, PAGE)
+        found = await self._get("/work", where=where.text, cursor=cursor, limit=limit, sort=where.order)
+        return Found([_row(row) for row in found["rows"]], found["next"], found["looked_at"], found["is_cut"])
 
     async def events(self, work_id: str, *, after: int = -1) -> AsyncIterator[Entry]:
         before: int | None = None

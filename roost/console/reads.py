@@ -41,12 +41,14 @@ class Rows:
         cursor: goes on after it; None: nothing follows.
         looked_at: rows of the index that were looked at for it.
         as_of: when they were read.
+        is_cut: older work was not looked at, and so is not sorted in.
     """
 
     rows: Sequence[IndexRow]
     cursor: str | None
     looked_at: int
     as_of: float
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +130,13 @@ class Reads:
         return {state: found.get(state, 0) for state in State}
 
     async def rows(self, where: Where, *, cursor: str | None = None, limit: int = 50) -> Rows:
-        """A page of the work that a filter matches, in the order that its query says."""
+        """A page of the work that a filter matches, in its order."""
 
         async def ask() -> Rows:
             found = await self._client.find(where, cursor=cursor, limit=limit)
-            return Rows(found.rows, found.cursor, found.looked_at, self._clock.now())
+            return Rows(found.rows, found.cursor, found.looked_at, self._clock.now(), found.is_cut)
 
-        key = ("rows", where.text, where.query.oldest_first, cursor, limit)
+        key = ("rows", where.text, where.order, cursor, limit)
         return await self._shared.get(key, ask, for_seconds=LIST_SECONDS)
 
     async def some(self, state: State, limit: int) -> Sequence[IndexRow]:

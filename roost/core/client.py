@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from roost.core import bodies, claims, conversations, deeds, keys, new_work, outside, versions
+from roost.core.finding import Found, find, find_due
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.core.requests import Request
 from roost.core.switches import Switches
 from roost.core.talking import Talking
-from roost.core.where import Found, Where, find
+from roost.core.where import Where
 from roost.engine import EngineRegistry
 from roost.errors import (
     EnqueueConflict,
@@ -35,7 +36,7 @@ from roost.models import (
     check_name,
     namespace_of,
 )
-from roost.names import State
+from roost.names import Order, State
 from roost.storage.ports import FeedPage, IndexPage, IndexQuery
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
@@ -311,6 +312,9 @@ class Client(Talking):
         Raises:
             InputError: the cursor is none.
         """
+        if where.order is Order.DUE:
+            within = where.within(self._namespace, self._whole)
+            return await find_due(self._parts.backend.index.due, within, cursor=cursor, limit=limit)
         return await find(self.list, where, cursor=cursor, limit=limit)
 
     async def events(self, work_id: str, *, after: int = -1) -> AsyncIterator[Entry]:

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Protocol
 
 from roost import times
 from roost.core.step_log import fingerprint
 from roost.errors import InputError
 from roost.journal.entries import IndexRow
 from roost.models import Lane, State
-from roost.storage.ports import IndexPage, IndexQuery
+from roost.names import Order
+from roost.storage.ports import IndexQuery
 
 TOKENS_MAX = 20
 TEXT_MAX_CHARS = 1000
-SCAN_MAX = 2000  # rows that one page of a filter looks at, where the index can't do all of it
-SCAN_PAGE = 200
 _SPLIT = re.compile(r'(?:"[^"]*"|\S)+')
 _GLOB = re.compile(r"([*?\[])")
 _TOKEN = re.compile(r"(?P<not>-?)(?P<name>[a-z]+)(?P<how>[:<>])(?P<value>.+)")
@@ -64,12 +62,14 @@ class Where:
         tokens: its parts.
         query: what the index does.
         checks: what its rows must still pass.
+        order: in which its rows come.
     """
 
     text: str = ""
     tokens: tuple[str, ...] = ()
     query: IndexQuery = field(default_factory=IndexQuery)
     checks: tuple[Check, ...] = ()
+    order: Order = Order.NEWEST
 
     def matches(self, row: IndexRow) -> bool:
         """Whether a row that the index gave passes the rest."""
@@ -85,9 +85,10 @@ class Where:
         """The text with one token less."""
         return " ".join(t for t in self.tokens if t != token)
 
-    def sorted(self, *, oldest_first: bool) -> Where:
+    def sorted(self, order: Order) -> Where:
         """Itself, in an order."""
-        return replace(self, query=replace(self.query, oldest_first=oldest_first))
+        oldest_first = order is Order.OLDEST
+        return replace(self, order=order, query=replace(self.query, oldest_first=oldest_first))
 
     def within(self, namespace: str, whole: Callable[[str], str]) -> Where:
         """Itself in a namespace.
@@ -107,8 +108,8 @@ class Where:
         parts = ["roost", "list"]
         if self.text:
             parts += ["--where", shlex.quote(self.text)]
-        if self.query.oldest_first:
-            parts += ["--sort", "oldest"]
+        if self.order is not Order.NEWEST:
+            parts += ["--sort", self.order.value]
         return " ".join(parts)
 
 
@@ -242,65 +243,3 @@ def _check_closed(name: str, value: str) -> None:
 def _told(one: _Token) -> str:
     """What an error calls a token."""
     return f"filter {one.name}{one.how}"
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A page of what a filter matches.
-
-    Attributes:
-        cursor: goes on after it; None: nothing follows.
-        looked_at: rows of the index that were looked at for it.
-    """
-
-    rows: Sequence[IndexRow]
-    cursor: str | None
-    looked_at: int
-
-
-class ListRows(Protocol):
-    """Gives a page of the index, as `Client.list` does."""
-
-    def __call__(self, query: IndexQuery, *, cursor: str | None, limit: int) -> Awaitable[IndexPage]: ...
-
-
-_CUT = "!"  # in a cursor: the page goes on after this row, from that page's own cursor
-
-
-async def find(list_rows: ListRows, where: Where, *, cursor: str | None, limit: int) -> Found:
-    """A page of what matches: at most `limit` rows, or what `SCAN_MAX` rows of the index hold.
-
-    Raises:
-        InputError: the cursor is none.
-    """
-    found: list[IndexRow] = []
-    looked_at = 0
-    start, after = _begin(cursor)
-    page_limit = max(limit, SCAN_PAGE) if where.checks else limit
-    while True:
-        page = await list_rows(where.query, cursor=start, limit=page_limit)
-        rows = _past(page.rows, after)
-        looked_at += len(page.rows)
-        for row in rows:
-            if not where.matches(row):
-                continue
-            if len(found) == limit:
-                return Found(found, f"{_CUT}{found[-1].work_id}{_CUT}{start or ''}", looked_at)
-            found.append(row)
-        start, after = page.cursor, None
-        if start is None or len(found) == limit or looked_at >= SCAN_MAX or not where.checks:
-            return Found(found, start, looked_at)
-
-
-def _begin(cursor: str | None) -> tuple[str | None, str | None]:
-    """The index's cursor, and the row after which to go on there."""
-    if cursor is None or not cursor.startswith(_CUT):
-        return cursor, None
-    after, _, start = cursor.removeprefix(_CUT).partition(_CUT)
-    return start or None, after
-
-
-def _past(rows: Sequence[IndexRow], after: str | None) -> Sequence[IndexRow]:
-    """The rows after the one of an id; all, if that one is gone."""
-    place = next((n for n, row in enumerate(rows) if row.work_id == after), -1)
-    return rows[place + 1 :]

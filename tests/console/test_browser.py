@@ -463,6 +463,13 @@ def test_views_are_saved_and_commands_copied(site: Site, tab: Watched) -> None:
     page = tab.go("/work?q=state:failed+engine:research")
     page.get_by_role("button", name="Save view").click()
     expect(page.locator("#views .f")).to_have_text("state:failed engine:research")
+    page.get_by_label("Sort").select_option("changed last")
+    page.wait_for_url("**sort=updated**")
+    page.get_by_role("button", name="Save view").click()
+    expect(page.locator("#views .f").last).to_have_text("state:failed engine:research, by updated")
+    expect(page.locator("th[aria-sort]")).to_have_count(0)  # the column is not shown
+    page.locator("#views .f").first.click()
+    page.wait_for_url("**engine%3Aresearch")
     page.get_by_role("button", name="Copy as command").click()
     assert page.evaluate("navigator.clipboard.readText()") == (
         "roost list --where 'state:failed engine:research'"

@@ -14,6 +14,7 @@ from roost.core.client import Client
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.engine import EngineRegistry
+from roost.names import Order
 from roost.storage.instrument import InstrumentedBackend, When
 from roost.testing.standins import StandIn
 from roost.wiring import Runtime, open_runtime
@@ -60,6 +61,8 @@ async def test_every_page_on_aws_at_a_bounded_cost(
                 answer = await web.get(path)
                 assert answer.status_code == 200, (path, answer.text[:500])
             assert "3 in 1 groups" in (await web.get("/failed")).text
+            for order in Order:
+                assert await _listed(web, order) == set(ids), order
             await _act(web, ids[-1])
             calls.clear()
             pages = [web.get(path) for path in PATHS for _ in range(TABS)]
@@ -67,6 +70,24 @@ async def test_every_page_on_aws_at_a_bounded_cost(
         reads = sum(calls[name] for name in ("list", "counts", "show", "backlog", "index_get", "tail", "get"))
         assert reads <= READS_MAX, calls
         assert calls["feed"] <= 10, calls
+
+
+async def _listed(web: httpx2.AsyncClient, order: Order) -> set[str]:
+    """All work in an order, by pages of 8; of what is due, with what is not beside it."""
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        query = {"sort": order.value, "limit": 8, **({"cursor": cursor} if cursor else {})}
+        page = (await web.get("/api/v1/work", params=query)).json()
+        seen += [row["work_id"] for row in page["rows"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert len(seen) == len(set(seen))
+    if order is Order.DUE:
+        ended = (await web.get("/api/v1/work", params={"where": "-state:scheduled"})).json()["rows"]
+        seen += [row["work_id"] for row in ended]
+    return set(seen)
 
 
 async def _act(web: httpx2.AsyncClient, work_id: str) -> None:

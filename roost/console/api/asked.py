@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from roost.core.contract import DELAY_MAX_SECONDS
 from roost.models import Lane, Scope
-from roost.names import REASON_MAX_CHARS, RESOURCES_MAX, IfBusy
+from roost.names import REASON_MAX_CHARS, RESOURCES_MAX, IfBusy, Order
 
 LIMIT_MAX = 200
 WORK_ID = r"^([a-z0-9-]{1,63}/)?[A-Za-z0-9._:-]{1,128}$"
@@ -30,7 +30,13 @@ class ListQuery(In):
     where: Annotated[str, Field(max_length=1000, description="Such as `state:failed engine:demo`.")] = ""
     cursor: Annotated[str | None, Field(max_length=2000, description="The `next` of a page.")] = None
     limit: Limit = 50
-    sort: Annotated[str, Field(pattern="^(newest|oldest)$", description="Which work first.")] = "newest"
+    sort: Annotated[
+        Order,
+        Field(
+            description="Which work first: what was enqueued last or first, is due next, changed last "
+            "(`updated`), has been longest in its state (`since`), or failed most often."
+        ),
+    ] = Order.NEWEST
 
 
 class JournalQuery(In):

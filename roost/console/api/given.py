@@ -46,11 +46,15 @@ class Row(Out):
 
 
 class Page(Out):
-    """Rows, newest work first; `next` goes on after them, None: there is no more."""
+    """Rows in the order asked for; `next` goes on after them, None: there is no more.
+
+    `is_cut`: older work was not looked at, and so is not sorted in (`updated`, `since`, `failures`).
+    """
 
     rows: list[Row]
     next: str | None
     looked_at: int
+    is_cut: bool
     as_of: float
 
 

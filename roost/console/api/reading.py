@@ -30,10 +30,14 @@ GROUP_IDS_MAX = 50
 async def list_work(call: Call) -> Answer:
     query = call.query(asked.ListQuery)
     where = filters.parse(query.where, call.desk.now)
-    where = where.sorted(oldest_first=query.sort == "oldest")
+    where = where.sorted(query.sort)
     page = await call.desk.reads.rows(where, cursor=query.cursor, limit=query.limit)
     rows = [row_out(row) for row in page.rows]
-    return Answer(given.Page(rows=rows, next=page.cursor, looked_at=page.looked_at, as_of=page.as_of))
+    return Answer(
+        given.Page(
+            rows=rows, next=page.cursor, looked_at=page.looked_at, is_cut=page.is_cut, as_of=page.as_of
+        )
+    )
 
 
 async def count_work(call: Call) -> Answer:

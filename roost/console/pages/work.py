@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -13,10 +14,12 @@ from roost.console.desk import Desk, desk_of, int_of
 from roost.console.pulse import Pulse
 from roost.console.reads import Rows
 from roost.core import where as filters
-from roost.core.where import SCAN_MAX, Where, token
+from roost.core.finding import SCAN_MAX
+from roost.core.where import Where, token
 from roost.errors import InputError
 from roost.journal.entries import IndexRow
 from roost.models import State
+from roost.names import Order
 
 LIMIT, LIMIT_MAX = 50, 200
 SAMPLE = 500  # newest rows that the facets count
@@ -37,11 +40,37 @@ COLUMNS: Mapping[str, str] = {
     "position": "Journal",
 }
 """What a row can show beside its id, and what the column is called."""
+ORDERS: Mapping[Order, str] = {
+    Order.NEWEST: "newest first",
+    Order.OLDEST: "oldest first",
+    Order.DUE: "due next",
+    Order.UPDATED: "changed last",
+    Order.SINCE: "longest in its state",
+    Order.FAILURES: "most failures",
+}
+SORTS: Mapping[str, tuple[Order, str]] = {
+    "created": (Order.NEWEST, "↓"),
+    "updated": (Order.UPDATED, "↓"),
+    "state": (Order.SINCE, "↑"),
+    "failures": (Order.FAILURES, "↓"),
+    "next": (Order.DUE, "↑"),
+}
+"""By which order the head of a column sorts, and which way that goes."""
 AGED = (State.QUEUED, State.WAITING, State.BLOCKED)  # whose age says that something is wrong
 USUAL = ("state", "step", "failures", "next", "created")
 
 Tab = tuple[str, int, str, bool, list[int], str, float | None]
 """Name, count, address, whether it is here, curve, note, and since when the oldest is in that state."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a column: the address of its order, and which way it goes if that is this one."""
+
+    query: str
+    arrow: str
+
+
 Facet = tuple[str, Sequence[tuple[str, str, int]]]
 
 SERIES: Mapping[State, str] = {
@@ -63,11 +92,12 @@ async def work(request: Request) -> Response:
     desk = desk_of(request)
     text, cursor = request.query_params.get("q", ""), request.query_params.get("cursor") or None
     limit = int_of(request, "limit", LIMIT, low=1, high=LIMIT_MAX)
-    oldest_first = request.query_params.get("sort") == "oldest"
+    wanted = request.query_params.get("sort", "")
+    order = Order(wanted) if wanted in ORDERS else Order.NEWEST
     columns = _columns(request.query_params.getlist("cols"))
-    keep = {"cols": None if columns == USUAL else ",".join(columns)}
+    kept = _View(order, None if columns == USUAL else ",".join(columns), limit)
     try:
-        where, problem = filters.parse(text, desk.now).sorted(oldest_first=oldest_first), ""
+        where, problem = filters.parse(text, desk.now).sorted(order), ""
         page = await desk.reads.rows(where, cursor=cursor, limit=limit)
     except InputError as error:
         where, problem = Where(text[: filters.TEXT_MAX_CHARS]), f"{error}. {error.hint}"
@@ -83,17 +113,18 @@ async def work(request: Request) -> Response:
         cursor=cursor,
         limit=limit,
         scan_max=SCAN_MAX,
-        tabs=await tabs(desk, where, keep["cols"]),
+        tabs=await tabs(desk, where, kept.fields),
         columns=columns,
         all_columns=COLUMNS,
-        kept=f"&cols={keep['cols']}" if keep["cols"] else "",
+        kept=f"&{urlencode(kept.fields)}" if kept.fields else "",
         facets=facets(sample.rows),
         sampled=len(sample.rows),
         lease_seconds=desk.runtime.parts.settings.lease_seconds,
-        oldest_first=oldest_first,
-        sort_query=_query(where, limit, sort=None if oldest_first else "oldest", **keep),
-        first_query=_query(where, limit, sort="oldest" if oldest_first else None, **keep),
-        next_query=_query(where, limit, cursor=page.cursor, sort="oldest" if oldest_first else None, **keep),
+        order=order,
+        orders=ORDERS,
+        heads={name: _head(name, where, kept) for name in columns},
+        first_query=kept.query(where),
+        next_query=kept.query(where, page.cursor),
     )
 
 
@@ -103,37 +134,66 @@ def _columns(given: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names)) or USUAL
 
 
-def _query(where: Where, limit: int, **more: str | None) -> str:
-    fields: dict[str, str | int | None] = {"q": where.text, **more}
-    if limit != LIMIT:
-        fields["limit"] = limit
-    return urlencode({name: value for name, value in fields.items() if value})
+@dataclass(frozen=True, slots=True)
+class _View:
+    """How the list is shown, whatever its filter; what is usual stays out of the address."""
+
+    order: Order
+    cols: str | None
+    limit: int
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Of the address."""
+        sort = None if self.order is Order.NEWEST else self.order.value
+        limit = None if self.limit == LIMIT else str(self.limit)
+        return {
+            name: value
+            for name, value in (("cols", self.cols), ("sort", sort), ("limit", limit))
+            if value is not None
+        }
+
+    def query(self, where: Where, cursor: str | None = None) -> str:
+        """The address of a page, after the question mark."""
+        more = {name: value for name, value in (("q", where.text), ("cursor", cursor)) if value}
+        return urlencode({**more, **self.fields})
 
 
-async def tabs(desk: Desk, where: Where, cols: str | None = None) -> list[Tab]:
+def _head(name: str, where: Where, view: _View) -> Head | None:
+    """How the head of a column sorts; None: the list can't be sorted by it."""
+    if name not in SORTS:
+        return None
+    order, arrow = SORTS[name]
+    is_here = order is view.order
+    if name == "created" and view.order in (Order.NEWEST, Order.OLDEST):  # the one that goes both ways
+        order, arrow = (Order.OLDEST, "↓") if is_here else (Order.NEWEST, "↑")
+        is_here = True
+    return Head(replace(view, order=order).query(where), arrow if is_here else "")
+
+
+async def tabs(desk: Desk, where: Where, view: Mapping[str, str] | None = None) -> list[Tab]:
     """The states as navigation: count, and the last hour as a curve.
 
     Args:
-        cols: the columns that the lists behind them show.
+        view: how the lists behind them are shown.
     """
     counts = await desk.reads.counts()
     bare = " ".join(token for token in where.tokens if not token.startswith("state:"))
     made: list[Tab] = [
-        ("all", sum(counts.values()), _href(bare, cols), bare == where.text, steps(desk.pulse), "", None)
+        ("all", sum(counts.values()), _href(bare, view), bare == where.text, steps(desk.pulse), "", None)
     ]
     for state in State:
         token = f"state:{state}"
         series = desk.pulse.series(SERIES[state])
         note = _note(state, series)
         oldest = await desk.reads.oldest(state) if state in AGED and counts[state] else None
-        href, is_here = _href(f"{bare} {token}", cols), token in where.tokens
+        href, is_here = _href(f"{bare} {token}", view), token in where.tokens
         made.append((state, counts[state], href, is_here, series, note, oldest.since if oldest else None))
     return made
 
 
-def _href(text: str, cols: str | None) -> str:
-    fields = {"q": text.strip(), "cols": cols}
-    query = urlencode({name: value for name, value in fields.items() if value})
+def _href(text: str, view: Mapping[str, str] | None) -> str:
+    query = urlencode({**({"q": text.strip()} if text.strip() else {}), **(view or {})})
     return f"/work?{query}" if query else "/work"
 
 

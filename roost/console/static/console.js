@@ -188,6 +188,7 @@
     dress();
   });
   document.addEventListener("change", (event) => {
+    if (event.target.id === "sort") event.target.form.requestSubmit();
     if (event.target.id === "all") { for (const box of boxes()) box.checked = event.target.checked; dress(); }
     if (event.target.closest("#versions")) {
       const form = new FormData($("versions"));
@@ -202,21 +203,24 @@
     if (!section) return;
     section.hidden = !views.length;
     for (const old of all(".f", section)) old.remove();
-    for (const text of views) {
+    for (const view of views) {
       const link = document.createElement("a");
       link.className = "f";
-      link.href = root + "/work?q=" + encodeURIComponent(text);
+      link.href = root + "/work?" + view.query;
       const name = document.createElement("span");
       name.className = "nm";
-      name.textContent = text || "all work";
+      name.textContent = view.name;
       link.append(name);
       section.append(link);
     }
   };
   const saveView = () => {
-    const text = new URLSearchParams(location.search).get("q") || "";
-    const views = store.get("views") || [];
-    store.set("views", views.includes(text) ? views.filter((view) => view !== text) : [...views, text].slice(-12));
+    const fields = new URLSearchParams(location.search), kept = new URLSearchParams();
+    for (const key of ["q", "sort", "cols"]) if (fields.get(key)) kept.set(key, fields.getAll(key).join(","));
+    const how = [["sort", "by "], ["cols", "columns "]].filter(([key]) => kept.has(key)).map(([key, word]) => word + kept.get(key));
+    const view = { name: [kept.get("q") || "all work", ...how].join(", "), query: kept.toString() };
+    const views = store.get("views") || [], others = views.filter((one) => one.query !== view.query);
+    store.set("views", others.length < views.length ? others : [...others, view].slice(-12));
     tellViews();
   };
 

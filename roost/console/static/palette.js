@@ -27,7 +27,7 @@
     for (const [name, path] of OTHER) found.push({ name, kind: "place", run: follow(path) });
     let views = [];
     try { views = JSON.parse(localStorage.getItem("roost.views")) || []; } catch { /* none are kept */ }
-    for (const view of views) found.push({ name: view || "all work", kind: "view", run: follow("/work?q=" + encodeURIComponent(view)) });
+    for (const view of views) found.push({ name: view.name, kind: "view", run: follow("/work?" + view.query) });
     return found;
   };
   /* Letters in order, those at the beginnings of words first. */
