@@ -22,6 +22,7 @@ from roost.core.operating import Operation
 from roost.core.signals import Received, Sent
 from roost.core.where import Where, parse
 from roost.errors import InputError, RoostError, StorageUnavailable
+from roost.journal.accounts import Account, Balance
 from roost.journal.claims import ResourceView
 from roost.journal.entries import Body, Control, Encoding, Entry, IndexRow
 from roost.journal.events import Committed, Event, Switch
@@ -315,6 +316,15 @@ class RemoteClient:
         body = {"limits": dict(limits), "reason": reason, "is_family": True}
         await self._post(f"/work/{_segment(work_id)}/budget", body)
 
+    async def balances(self, work_id: str | None = None) -> Sequence[Balance]:
+        if work_id is None:
+            return [_balance(await self._get("/budget"))]
+        found = (await self._get(f"/work/{_segment(work_id)}/balances"))["balances"]
+        return [_balance(one) for one in found]
+
+    async def set_daily_budget(self, limits: Mapping[str, float], reason: str) -> None:
+        await self._post("/budget", {"limits": dict(limits), "reason": reason})
+
     async def evict(self, resource: str, work_id: str, reason: str = "") -> None:
         body = {"resource": resource, "work_id": work_id, "reason": reason}
         await self._post("/resources/evict", body)
@@ -360,6 +370,11 @@ def _entry(fields: dict[str, Any]) -> Entry:
     )
     body = Body(Encoding.JSON, b"") if fields["has_body"] else None  # a mark: the console keeps it
     return Entry(fields["work_id"], position, "", at, fields["actor"], event, control, body)
+
+
+def _balance(fields: dict[str, Any]) -> Balance:
+    account = Account("", fields["root"], fields["day"])
+    return Balance(account, tuple(fields["spent"].items()), tuple(fields["limits"].items()))
 
 
 def _sent(fields: dict[str, Any]) -> Sent:

@@ -170,6 +170,7 @@ FLASHES: Mapping[str, str] = {
     "pause": "Paused. A running step finishes first.",
     "resume": "Goes on.",
     "budget": "The budget is set; work that was over it goes on if it suffices now.",
+    "daily": "The budget of the day is set; work that was parked for it goes on if it suffices now.",
     "evict": "Taken away; whoever is first in line is next.",
     "fork": "Forked; this is the new work.",
     "messages": "Done with the messages that were there.",

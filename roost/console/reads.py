@@ -14,6 +14,7 @@ from roost.core.client import Client, WorkView
 from roost.core.step_log import fingerprint
 from roost.core.where import Where
 from roost.errors import InputError, StorageDenied, WorkNotFound
+from roost.journal.accounts import Balance
 from roost.journal.claims import ResourceView
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Committed
@@ -228,6 +229,14 @@ class Reads:
             return {one.target: one.reason or "paused" for one in await self._client.switches()}
 
         return await self._shared.get("switches", ask, for_seconds=COUNT_SECONDS)
+
+    async def today(self) -> Balance:
+        """What the namespace has used up today, and may."""
+
+        async def ask() -> Balance:
+            return (await self._client.balances())[0]
+
+        return await self._shared.get("today", ask, for_seconds=COUNT_SECONDS)
 
     async def backlog(self) -> int:
         """About how many deliveries nobody took yet."""

@@ -533,7 +533,8 @@ def test_a_resource_is_closed_opened_and_taken_away(desk: Desk) -> None:
     assert "5 starts in 1 m" in desk.web.get("/resources").text
     body = {"resource": "llm:gpt", "work_id": first}
     assert "Take llm:gpt away?" in desk.web.get("/resources/evict", params=body).text
-    assert desk.web.post("/resources/evict", data=body).status_code == 303
+    assert desk.web.post("/resources/evict", data={**body, "reason": "it hangs"}).status_code == 303
+    assert "it hangs" in desk.web.get("/events?by=people").text
     assert "does not hold" in html.unescape(desk.web.post("/resources/evict", data=body).text)
 
 
@@ -602,6 +603,43 @@ def test_an_engine_and_a_lane_are_paused_for_all_their_work(desk: Desk) -> None:
     desk.web.post("/switches", data={"kind": "lane", "name": "low", "to": "pause", "reason": "night"})
     assert 'title="night"' in desk.web.get("/").text
     assert desk.web.get("/switches?kind=lane&name=nowhere&to=pause").status_code == 400
+
+
+def test_the_budget_of_the_day_is_shown_and_set_with_a_reason(desk: Desk) -> None:
+    assert "No budget for the day" in main_of(desk.web.get("/").text)
+    ask = desk.web.get("/budget").text
+    assert "Set the budget of the day?" in ask
+    assert "which is no limit" in ask
+    assert 'name="reason"' in ask
+    body = {"limits": "steps=2\nusd=5", "reason": "a quiet day"}
+    assert desk.web.post("/budget", data=body).headers["location"] == "/?did=daily"
+    parked = desk.enqueue({}, {}, {})
+    desk.work()
+    page = html.unescape(main_of(desk.web.get("/").text))
+    assert "budget of steps is used up" in page
+    assert "2 of 2; work parks then" in page
+    assert desk.run(desk.runtime.client.control(parked)).state == "blocked"
+    assert desk.web.get("/api/v1/budget").json()["limits"] == {"steps": 2.0, "usd": 5.0}
+    assert "no amount" in desk.web.post("/budget", data={"limits": "steps"}).text
+    assert "no positive number" in desk.web.post("/budget", data={"limits": "steps=-1"}).text
+    desk.web.post("/budget", data={"limits": "", "reason": "enough of that"})
+    desk.work()
+    assert desk.run(desk.runtime.client.control(parked)).state == "done"
+    who = html.unescape(desk.web.get("/events?by=people").text)
+    assert "a quiet day" in who
+    assert "enough of that" in who
+
+
+def test_the_budget_of_a_family_is_set_from_the_page_of_a_member(desk: Desk) -> None:
+    work_id = desk.enqueue({}, {}, {}, family_budget={"steps": 1.0})
+    desk.work()
+    assert '<select name="of">' in desk.web.get(f"/work/{work_id}/budget").text
+    body = {"limits": "steps=9", "of": "its family", "reason": "go on"}
+    assert desk.web.post(f"/work/{work_id}/budget", data=body).status_code == 303
+    desk.work()
+    assert desk.run(desk.runtime.client.control(work_id)).state == "done"
+    [balance] = desk.web.get(f"/api/v1/work/{work_id}/balances").json()["balances"]
+    assert (balance["root"], balance["spent"]["steps"], balance["limits"]) == (work_id, 4.0, {"steps": 9.0})
 
 
 def test_a_version_that_is_not_kept_any_more_says_so_on_the_page(desk: Desk) -> None:

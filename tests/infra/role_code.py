@@ -30,7 +30,7 @@ from roost.journal.claims import Ask, Owner, Want
 from roost.journal.events import Cancelled, Claimed, Released
 from roost.journal.limits import SetCapacity
 from roost.models import Child, Join, Lane, Snapshot, State, WaitFor, WorkItem
-from roost.names import IfBusy
+from roost.names import IfBusy, Order
 from roost.rules import Schedule, Trigger
 from roost.storage.aws.artifacts import MULTIPART_BYTES
 from roost.storage.aws.backend import AwsBackend
@@ -298,10 +298,11 @@ async def look(runtime: Runtime, work_id: str, namespace: str = "") -> None:
         page = await client.feed(None, newest=True)
         await client.feed(page.cursor)
         await client.resources()
-        await backend.index.due(runtime.parts.clock.now())
+        await client.find(parse("", 0.0).sorted(Order.DUE))
     await client.resources("printer")
     await client.explain(work_id)
     await client.switches()
+    await client.balances()
     await client.dead_letters()
     await client.signals(work_id)
     await client.approvals(work_id)

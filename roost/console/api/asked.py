@@ -139,6 +139,12 @@ class BudgetIn(Act):
     is_family: Annotated[bool, Field(description="They are those of its whole family.")] = False
 
 
+class DailyIn(Act):
+    """What the namespace may use up each day, all of it; none: what the settings say."""
+
+    limits: Annotated[dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(max_length=20)]
+
+
 class ForkIn(Act):
     """From which version, and what to change: `data.NAME` or `payload.NAME` to JSON."""
 

@@ -34,6 +34,12 @@ def _thrown(is_new: bool, woken: int = 0) -> Answer:
     return Answer(given.Thrown(is_new=is_new, woken=woken))
 
 
+async def set_daily(call: Call) -> Answer:
+    body = call.body(asked.DailyIn)
+    await call.client.set_daily_budget(body.limits, body.reason)
+    return Answer(given.balance_out((await call.desk.runtime.client.balances())[0]))
+
+
 async def set_limit(call: Call) -> Answer:
     body = call.body(asked.LimitIn)
     await call.client.change_resource(body.resource, _change(body, call.principal.actor), body.reason)

@@ -8,6 +8,7 @@ from msgspec import to_builtins
 from pydantic import BaseModel, ConfigDict, Field
 
 from roost.console.api.asked import Message
+from roost.journal.accounts import Balance
 from roost.journal.claims import ResourceView
 from roost.models import Artifact, Child, Lane, State, WaitFor
 
@@ -386,6 +387,32 @@ class Resources(Out):
 def resource_out(view: ResourceView) -> ResourceOut:
     """A resource as the API gives it."""
     return ResourceOut.model_validate(to_builtins(view))
+
+
+class BalanceOut(Out):
+    """What a family (`root`, the work item that it is of) or a day has used up, and may, by name.
+
+    `day` counts from 1970-01-01, UTC.
+    """
+
+    root: str
+    day: int | None
+    spent: dict[str, float]
+    limits: dict[str, float]
+
+
+class Balances(Out):
+    """The accounts that a work item is charged to."""
+
+    balances: list[BalanceOut]
+
+
+def balance_out(balance: Balance) -> BalanceOut:
+    """An account as the API gives it."""
+    account = balance.account
+    return BalanceOut(
+        root=account.root, day=account.day, spent=dict(balance.spent), limits=dict(balance.allowed or ())
+    )
 
 
 class WorkerOut(Out):

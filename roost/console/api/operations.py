@@ -55,6 +55,9 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     _look_at("", "One work item", reading.get_work, given.Work),
     _look_at("/cost", "What it cost so far", reading.get_cost, given.Cost),
+    _look_at(
+        "/balances", "What it is charged to, and how that stands", reading.list_balances, given.Balances
+    ),
     _look_at("/payload", "Its payload", reading.get_payload, given.Payload),
     _look_at(
         "/journal",
@@ -177,6 +180,14 @@ OPERATIONS: tuple[Operation, ...] = (
         fleet_acts.throw_switch,
         given.Thrown,
         body=asked.SwitchIn,
+    ),
+    _look("/budget", "What the day has used up, and may", reading.get_daily, given.BalanceOut),
+    _act(
+        "/budget",
+        "Set what each day may use up",
+        fleet_acts.set_daily,
+        given.BalanceOut,
+        body=asked.DailyIn,
     ),
     _look("/workers", "Workers, and what they hold", reading.list_workers, given.Workers),
     _look("/schedules", "Schedules", reading.list_schedules, given.Schedules),

@@ -244,7 +244,9 @@ async def get_overview(call: Call) -> Answer:
     desk = call.desk
     workers = await fleet.all_workers(desk)
     queued = await desk.reads.some(State.QUEUED, first_page.QUEUED_MAX)
-    found = first_page.attention(desk, workers, await desk.reads.resources() or (), queued)
+    found = first_page.attention(
+        desk, workers, await desk.reads.resources() or (), queued, await desk.reads.today()
+    )
     kinds = ("enqueued", "committed", "done", "attempt_failed", "failed", "cancelled")
     return Answer(
         given.Overview(
@@ -254,6 +256,15 @@ async def get_overview(call: Call) -> Answer:
             backlog=await desk.reads.backlog(),
         )
     )
+
+
+async def get_daily(call: Call) -> Answer:
+    return Answer(given.balance_out(await call.desk.reads.today()))
+
+
+async def list_balances(call: Call) -> Answer:
+    found = await call.desk.runtime.client.balances(call.work_id)
+    return Answer(given.Balances(balances=[given.balance_out(one) for one in found]))
 
 
 async def list_operations(call: Call) -> Answer:

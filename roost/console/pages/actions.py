@@ -26,6 +26,8 @@ FIELDS_MAX = 1000
 VERSION_MAX_CHARS = 10
 
 
+OWN, FAMILY = "this work item", "its family"
+
 REASON = Field("reason", "Reason", hint="Kept in the journal with your name.")
 
 
@@ -63,8 +65,25 @@ def _says_retry(view: WorkView) -> str:
     return f"A worker takes it up again from {start}, with fresh attempts. It has the same id and journal."
 
 
-def _reason(form: Form) -> str:
+def reason_of(form: Form) -> str:
+    """Why, as the journal keeps it."""
     return form.get("reason") or "by an operator"
+
+
+def limits_of(form: Form) -> dict[str, float]:
+    """The field `limits`: a line for each, `name=amount`.
+
+    Raises:
+        InputError: a line is none.
+    """
+    limits: dict[str, float] = {}
+    for line in filter(None, map(str.strip, form.get("limits", "").splitlines())):
+        name, _, amount = line.partition("=")
+        try:
+            limits[name.strip()] = float(amount)
+        except ValueError:
+            raise InputError(f"the limit {line[:40]!r} is no amount", hint="Write name=amount.") from None
+    return limits
 
 
 def _seconds(form: Form, name: str) -> float | None:
@@ -73,7 +92,7 @@ def _seconds(form: Form, name: str) -> float | None:
 
 
 async def _cancel(client: Client, work_id: str, form: Form) -> str:
-    await client.cancel(work_id, _reason(form), by_seconds=_seconds(form, "within"))
+    await client.cancel(work_id, reason_of(form), by_seconds=_seconds(form, "within"))
     return work_id
 
 
@@ -81,7 +100,7 @@ async def _retry(client: Client, work_id: str, form: Form) -> str:
     text = form.get("version", "").strip()
     if text and not (text.isdecimal() and len(text) < VERSION_MAX_CHARS):
         raise InputError(f"the version is {text[:20]!r}, not a number")
-    await client.retry(work_id, _reason(form), version=int(text) if text else None)
+    await client.retry(work_id, reason_of(form), version=int(text) if text else None)
     return work_id
 
 
@@ -93,12 +112,12 @@ async def _signal(client: Client, work_id: str, form: Form) -> str:
 
 
 async def _pause(client: Client, work_id: str, form: Form) -> str:
-    await client.pause(work_id, _reason(form), for_seconds=_seconds(form, "for"))
+    await client.pause(work_id, reason_of(form), for_seconds=_seconds(form, "for"))
     return work_id
 
 
 async def _resume(client: Client, work_id: str, form: Form) -> str:
-    await client.resume(work_id, _reason(form))
+    await client.resume(work_id, reason_of(form))
     return work_id
 
 
@@ -135,19 +154,22 @@ def _says_budget(view: WorkView) -> str:
 
 
 def _budget_fields(view: WorkView) -> Sequence[Field]:
-    lines = "\n".join(f"{name}={limit:g}" for name, limit in view.control.budget)
-    return [Field("limits", "Limits", "area", lines, "One a line: name=amount.", required=True), REASON]
+    control = view.control
+    lines = "\n".join(f"{name}={limit:g}" for name, limit in control.budget or control.family_budget)
+    hint = "One a line: name=amount. Those that are not named stay."
+    limits = Field("limits", "Limits", "area", lines, hint, required=True)
+    if not control.account:
+        return [limits, REASON]
+    whose = [OWN, FAMILY] if control.budget else [FAMILY, OWN]
+    hint = "A family is all that comes of who began it; its limits are set as a whole."
+    return [Field("of", "Of", "choice", whose[0], hint, choices=whose), limits, REASON]
 
 
 async def _budget(client: Client, work_id: str, form: Form) -> str:
-    limits: dict[str, float] = {}
-    for line in filter(None, map(str.strip, form.get("limits", "").splitlines())):
-        name, _, amount = line.partition("=")
-        try:
-            limits[name.strip()] = float(amount)
-        except ValueError:
-            raise InputError(f"the limit {line[:40]!r} is no amount", hint="Write name=amount.") from None
-    await client.set_budget(work_id, limits, _reason(form))
+    is_family = form.get("of") == FAMILY
+    await (client.set_family_budget if is_family else client.set_budget)(
+        work_id, limits_of(form), reason_of(form)
+    )
     return work_id
 
 
@@ -171,7 +193,7 @@ async def _fork(client: Client, work_id: str, form: Form) -> str:
         if not mark:
             raise InputError(f"the change {line[:40]!r} has no value", hint="Write data.NAME=JSON.")
         changes[path.strip()] = jsonio.parse(value.encode(), what=f"the value of {path.strip()[:40]}")
-    return await client.fork(work_id, int(version), _reason(form), changes=changes)
+    return await client.fork(work_id, int(version), reason_of(form), changes=changes)
 
 
 def _fork_fields(view: WorkView) -> Sequence[Field]:

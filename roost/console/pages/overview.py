@@ -16,6 +16,7 @@ from roost.console.pages import work
 from roost.console.pages.fleet import Worker, all_workers
 from roost.console.pulse import Pulse
 from roost.core.where import Where
+from roost.journal.accounts import Balance
 from roost.journal.claims import ResourceView
 from roost.journal.entries import IndexRow
 from roost.journal.lines import lane_target
@@ -28,6 +29,7 @@ QUEUED_SECONDS = 120.0  # work that nobody took for so long
 WAITERS_MIN = 3
 QUEUED_MAX = 1000
 ATTENTION_MAX = 9
+NEARLY = 0.8  # of a limit of the day, as the workers' own warning
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ async def overview(request: Request) -> Response:
         request,
         "overview.html",
         tabs=await work.tabs(desk, Where("")),
-        attention=attention(desk, workers, resources, queued)[:ATTENTION_MAX],
+        attention=attention(desk, workers, resources, queued, await desk.reads.today())[:ATTENTION_MAX],
         charts=[
             ("Steps", steps, "done", "committed in the last hour"),
             ("Failed attempts", pulse.series("attempt_failed"), "failed", "in the last hour"),
@@ -72,6 +74,7 @@ async def overview(request: Request) -> Response:
         ],
         engines=_engines(pulse),
         lanes=depths(queued),
+        today=await desk.reads.today(),
         paused_lanes={lane: paused for lane in Lane if (paused := switches.get(lane_target(lane), ""))},
         queued_max=QUEUED_MAX,
         backlog=await desk.reads.backlog(),
@@ -98,12 +101,17 @@ def _engines(pulse: Pulse) -> list[tuple[str, int, int, int, int]]:
 
 
 def attention(
-    desk: Desk, workers: Sequence[Worker], resources: Sequence[ResourceView], queued: Sequence[IndexRow]
+    desk: Desk,
+    workers: Sequence[Worker],
+    resources: Sequence[ResourceView],
+    queued: Sequence[IndexRow],
+    today: Balance,
 ) -> list[Attention]:
     """What changed for the worse; the worst first."""
     now = desk.now
     return [
         *_silent(workers, now),
+        *_used_up(today),
         *_failing(desk.pulse),
         *_stuck(queued, None if desk.pulse.is_denied else workers, now),
         *_crowded(resources, now),
@@ -121,6 +129,19 @@ def _silent(workers: Sequence[Worker], now: float) -> list[Attention]:
         for worker in workers
         if worker.state == "silent"
     ]
+
+
+def _used_up(today: Balance) -> list[Attention]:
+    """Limits of the day that are used up, or nearly so."""
+    spent = dict(today.spent)
+    found = []
+    for name, limit in today.allowed or ():
+        share = spent.get(name, 0.0) / limit
+        if share >= NEARLY:
+            text = f"The day's budget of {name} is {'used up' if share >= 1 else 'nearly used up'}"
+            more = f"{spent[name]:g} of {limit:g}; work parks then, until midnight UTC or a higher limit."
+            found.append(Attention(text, more, "/work?q=state:blocked", is_bad=share >= 1, sign="paused"))
+    return found
 
 
 def _failing(pulse: Pulse) -> list[Attention]:

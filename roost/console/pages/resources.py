@@ -8,7 +8,7 @@ from starlette.responses import Response
 from roost import times
 from roost.console.desk import desk_of, operator_of
 from roost.console.forms import Field
-from roost.console.pages.actions import Form, form_of, refill, to
+from roost.console.pages.actions import REASON, Form, form_of, reason_of, refill, to
 from roost.console.reads import RESOURCES_MAX
 from roost.errors import ConflictError, InputError
 from roost.journal.limits import FOREVER_AT, Change, Close, Limits, Open, Rate, SetCapacity, SetRate
@@ -16,8 +16,6 @@ from roost.names import check_name, check_work_id
 
 NUMBER_MAX_CHARS = 9
 FOREVER = "for ever"
-
-_REASON = "on the console"
 
 
 async def resources(request: Request) -> Response:
@@ -47,7 +45,7 @@ async def set_limits(request: Request) -> Response:
     name = check_name(form.get("resource", ""), "resource")
     try:
         for change in _changes(form, desk.now, principal.actor):
-            await desk.client(principal).change_resource(name, change, _REASON)
+            await desk.client(principal).change_resource(name, change, reason_of(form))
     except InputError as error:
         return await _limits_form(request, name, form, f"{error}. {error.hint}")
     desk.shared.forget()
@@ -84,6 +82,7 @@ async def _limits_form(request: Request, name: str, form: Form | None = None, pr
         Field("count", "Starts", value=str(limits.rate.count) if limits.rate else "", hint="At most so many"),
         Field("period", "in", value=period, hint="this time: 10s, 1m."),
         Field("closed", "Closed", value=_closed(limits, desk.now), hint=closed_hint),
+        REASON,
     ]
     return await desk.page(
         request,
@@ -125,14 +124,16 @@ async def evict(request: Request) -> Response:
     name = check_name(form.get("resource", ""), "resource")
     work_id = check_work_id(form.get("work_id", ""))
     try:
-        await desk.client(principal).evict(name, work_id, _REASON)
+        await desk.client(principal).evict(name, work_id, reason_of(form))
     except ConflictError as error:
-        return await _evict_form(request, name, work_id, f"{error}. {error.hint}")
+        return await _evict_form(request, name, work_id, form, f"{error}. {error.hint}")
     desk.shared.forget()
     return to(request, "/resources?did=evict")
 
 
-async def _evict_form(request: Request, name: str, work_id: str, problem: str = "") -> Response:
+async def _evict_form(
+    request: Request, name: str, work_id: str, form: Form | None = None, problem: str = ""
+) -> Response:
     return await desk_of(request).page(
         request,
         "confirm.html",
@@ -140,7 +141,7 @@ async def _evict_form(request: Request, name: str, work_id: str, problem: str = 
         says=f"Work item {work_id} loses it, and with it all else that it holds. A worker that still runs "
         "it can commit nothing any more; the step is run again once it has them all anew.",
         action="/resources/evict",
-        fields=(),
+        fields=refill([REASON], form),
         hidden=[("resource", name), ("work_id", work_id)],
         sample=(),
         verb="Take it away",
