@@ -35,6 +35,20 @@ def test_pages_are_shown_without_the_feed_and_say_so(blind: Desk) -> None:
     assert blind.web.get("/api/v1/overview").status_code == HTTPStatus.OK
 
 
+def test_an_order_that_reads_all_namespaces_says_so_beside_the_list(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(*_: object, **__: object) -> Awaitable[None]:
+        raise StorageDenied("no right to read what is due")
+
+    monkeypatch.setattr(desk.runtime.backend.index, "due", deny)
+    desk.enqueue({})
+    page = desk.web.get("/work?sort=due")
+    assert page.status_code == HTTPStatus.OK
+    assert "no right to read what is due" in page.text
+    assert desk.web.get("/api/v1/work?sort=due").status_code == HTTPStatus.FORBIDDEN
+
+
 def test_nobody_is_told_that_no_worker_lives_who_cannot_see_any(
     blind: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

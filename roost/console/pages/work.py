@@ -16,7 +16,7 @@ from roost.console.reads import Rows
 from roost.core import where as filters
 from roost.core.finding import SCAN_MAX
 from roost.core.where import Where, token
-from roost.errors import InputError
+from roost.errors import InputError, StorageDenied
 from roost.journal.entries import IndexRow
 from roost.models import State
 from roost.names import Order
@@ -99,7 +99,7 @@ async def work(request: Request) -> Response:
     try:
         where, problem = filters.parse(text, desk.now).sorted(order), ""
         page = await desk.reads.rows(where, cursor=cursor, limit=limit)
-    except InputError as error:
+    except (InputError, StorageDenied) as error:  # what is due is of all namespaces
         where, problem = Where(text[: filters.TEXT_MAX_CHARS]), f"{error}. {error.hint}"
         page = Rows([], None, 0, desk.now)
     await desk.pulse.refresh()
