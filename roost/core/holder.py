@@ -15,7 +15,7 @@ from roost.core.step_log import StepLines
 from roost.errors import LeaseLost, StorageCorrupt, StorageError
 from roost.journal import decide
 from roost.journal.entries import Body, Control, Entry
-from roost.journal.events import Event
+from roost.journal.events import Committed, Event
 from roost.storage.ports import Delivery
 
 log = logging.getLogger("roost.session")
@@ -49,6 +49,7 @@ class Holder:
         self.lines = StepLines(parts.clock, self._said)
         self._progress: tuple[float, str] | None = None
         self._has_told = False  # the step tells of its progress itself
+        self._done_up_to = -1  # the effects of entries up to there were carried out
         self._last: Entry  # what was appended last; its control state is what is true
 
     def close(self) -> None:
@@ -117,6 +118,8 @@ class Holder:
         assert self.token is not None
         before = self._last
         for _ in range(_TAKE_IN_MAX):
+            if isinstance(event, Committed):
+                await self._do_what_came(before)
             entry = outside.follow(self._parts, before, event, actor=self.worker_id, body=body)
             standing = await self._patiently(partial(self._parts.backend.journal.append, entry))
             if standing.entry_id == entry.entry_id:
@@ -130,6 +133,12 @@ class Holder:
                 )
             before = standing
         raise LeaseLost(self.work_id, self.token, "too many signals at once")
+
+    async def _do_what_came(self, before: Entry) -> None:
+        """Do the effects of what outsiders appended meanwhile: a commit says of all that they are done."""
+        if any(position > self._done_up_to for position in before.control.outbox):
+            await self._patiently(lambda: outside.carry_out(self._parts, before))
+            self._done_up_to = before.position
 
     async def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Try again while the lease may still be ours; then it is lost."""

@@ -157,10 +157,7 @@ class Operations:
         root = await self._parts.backend.journal.tail(root_id)
         about = root_id if root is not None else member.work_id
         event = BudgetSet(merged, reason[:500], is_family=True)
-        entry = await outside.append_to(self._parts, about, lambda tail: event, actor=self._actor)
-        assert entry is not None
-        if entry.control.lease is not None:  # else it was done with the append
-            await accounts.allow(self._parts, entry)
+        await outside.append_to(self._parts, about, lambda tail: event, actor=self._actor)
 
     async def set_daily_budget(self, limits: Mapping[str, float], reason: str) -> bool:
         """Set what this namespace may use up in a day (UTC), from this one on.

@@ -102,8 +102,11 @@ async def append(
         return None
     if not is_held:
         await after(parts, entry, has_row=True)
-    elif event.kind in _TOLD_AT_ONCE:
+        return entry
+    if event.kind in _TOLD_AT_ONCE:
         await _tell_holder(parts, entry)
+    if entry.position in entry.control.outbox:  # its holder does it again, should we die here
+        await _do_all(parts, entry)
     return entry
 
 
@@ -206,11 +209,18 @@ async def carry_out(parts: Parts, entry: Entry) -> Sequence[Balance]:
         )
         if origin is None:
             continue  # expired meanwhile
-        for effect in effects_of(origin):
-            if isinstance(effect, ChargeAccounts):
-                balances = await accounts.charge(parts, origin)
-            else:
-                await _do(parts, origin, effect)
+        balances = await _do_all(parts, origin) or balances
+    return balances
+
+
+async def _do_all(parts: Parts, origin: Entry) -> Sequence[Balance]:
+    """Do the effects of one entry; gives how the accounts stand that it was charged to."""
+    balances: Sequence[Balance] = ()
+    for effect in effects_of(origin):
+        if isinstance(effect, ChargeAccounts):
+            balances = await accounts.charge(parts, origin)
+        else:
+            await _do(parts, origin, effect)
     return balances
 
 

@@ -241,7 +241,9 @@ class Session(Recording):
     async def _do_effects(self) -> None:
         """Do the effects of entries that may not have had them; the next commit says they are done."""
         if self._control.outbox:
-            self._purse.learn(await self._patiently(lambda: outside.carry_out(self._parts, self._last)))
+            last = self._last
+            self._purse.learn(await self._patiently(lambda: outside.carry_out(self._parts, last)))
+            self._done_up_to = last.position
 
     async def _take_claims(self) -> bool:
         """Acquire the resources for the next step; False if the work item is blocked, and says so now."""

@@ -73,7 +73,7 @@ def apply(control: Control | None, event: Event, *, position: int, at: float) ->
     if state not in met_in:
         raise InvalidTransition(state, event.kind)
     after = move(control, event, position, at)
-    if effects(event, after, position):
+    if effects(event, after):
         return replace(after, outbox=(*after.outbox, position))
     return after
 

@@ -102,11 +102,11 @@ Effect = (
 
 def effects_of(entry: Entry) -> tuple[Effect, ...]:
     """What follows from an entry, in the order in which it is to be done."""
-    return effects(entry.event, entry.control, entry.position)
+    return effects(entry.event, entry.control)
 
 
-def effects(event: Event, after: Control, position: int) -> tuple[Effect, ...]:
-    """What follows from `event` at `position`, with `after` as the state after it."""
+def effects(event: Event, after: Control) -> tuple[Effect, ...]:
+    """What follows from `event`, with `after` as the state after it."""
     if event.kind is Enqueued.kind:
         return ()
     if event.kind in _OF_LINES:
@@ -122,7 +122,7 @@ def effects(event: Event, after: Control, position: int) -> tuple[Effect, ...]:
         found.append(SpawnChildren())
     if after.state.is_terminal:
         found += _of_end(event, after) if event.kind in _ENDING else []
-    elif (event.kind, after.state) in _MAY_SATISFY and _has_settled_join(event, after, position):
+    elif event.kind in _MAY_SATISFY and _has_settled_join(event, after):
         found.append(CancelChildren("enough of its siblings have ended"))
     return tuple(found)
 
@@ -133,11 +133,8 @@ _ENDING = {Committed.kind, AttemptFailed.kind, Failed.kind, Cancelled.kind}
 _OF_LINES = {TurnTaken.kind, TurnEnded.kind, KeyBound.kind}
 """Kinds of the journals of conversations and keys."""
 
-_MAY_SATISFY = {
-    (ChildEnded.kind, State.QUEUED),
-    (Committed.kind, State.QUEUED),
-    (Committed.kind, State.RUNNING),
-}
+_MAY_SATISFY = {ChildEnded.kind, Committed.kind, Retried.kind}
+"""Kinds after which a join may be satisfied that was not before."""
 
 
 def _of_line(event: Event) -> tuple[Effect, ...]:
@@ -161,11 +158,16 @@ def _of_end(event: Event, after: Control) -> list[Effect]:
     return found
 
 
-def _has_settled_join(event: Event, after: Control, position: int) -> bool:
-    """Whether this very entry satisfied a join that cancels the rest, and there is a rest."""
+def _has_settled_join(event: Event, after: Control) -> bool:
+    """Whether this very entry satisfied a join that cancels the rest, and there is a rest.
+
+    A join counts until the step after it is committed, be that one queued or running because
+    something else came first, a signal or the end of its time.
+    """
     join = after.waits.join if after.waits is not None else None
     if join is None or not join.cancels_rest or not family.open_count(after.family):
         return False
-    if isinstance(event, ChildEnded) and after.sent_position != position:
-        return False
+    if isinstance(event, ChildEnded):
+        before = family.before_end(after.family, event.ordinal)
+        return family.is_satisfied(join, after.family) and not family.is_satisfied(join, before)
     return family.is_satisfied(join, after.family)

@@ -81,6 +81,12 @@ def end(family: Family | None, ordinal: int, position: int, *, is_done: bool) ->
     )
 
 
+def before_end(family: Family | None, ordinal: int) -> Family:
+    """The family before the last report came, which was that of `ordinal`."""
+    family = family or Family()
+    return replace(family, ended=f"{_bits(family) & ~(1 << ordinal):x}", reported=family.reported[:-1])
+
+
 def take_in(family: Family, consumed: frozenset[int]) -> Family:
     """The family after a committed step has seen the reports at these positions."""
     left = tuple(position for position in family.reported if abs(position) not in consumed)

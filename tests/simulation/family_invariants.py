@@ -12,8 +12,9 @@
    it has happened, and no longer than that.
 11. Joins. A parent has exactly one report of each child that has ended, after its end, with what
    came of it. A step after a join is given every report that no step has seen; its verdict is
-   that of the policy over these; and the step that comes to know early that the policy is
-   satisfied, or no longer can be, owes the others that they are cancelled.
+   that of the policy over these; and the report by which the policy is satisfied early, or no
+   longer can be, owes the others that they are cancelled, also where something else had woken
+   the parent, until the step after the join is committed.
 """
 
 from __future__ import annotations
@@ -283,17 +284,20 @@ def _owed(entry: Entry, before: Control | None, work: _Work) -> list[str]:
             owed.append("report")
         if entry.control.state is State.CANCELLED and work.open_count:
             owed.append("cancel")
-    if isinstance(entry.event, ChildEnded) and before is not None and before.state is State.WAITING:
+    if isinstance(entry.event, ChildEnded) and before is not None and not before.state.is_terminal:
         owed += _owed_to_the_rest(before.waits.join if before.waits is not None else None, work)
     return owed
 
 
 def _owed_to_the_rest(join: Join | None, work: _Work) -> list[str]:
-    done = work.unseen().count(State.DONE)
+    """The report that satisfies a join, which it was not before, has the rest cancelled."""
     if join is None or not join.cancels_rest or not work.open_count:
         return []
-    is_satisfied = _is_satisfied(join, done, len(work.unseen()) - done, work.open_count)
-    return ["cancel the rest"] if is_satisfied else []
+    *others, last = work.unseen()
+    done, was_done = [*others, last].count(State.DONE), others.count(State.DONE)
+    was_satisfied = _is_satisfied(join, was_done, len(others) - was_done, work.open_count + 1)
+    is_satisfied = _is_satisfied(join, done, len(others) + 1 - done, work.open_count)
+    return ["cancel the rest"] if is_satisfied and not was_satisfied else []
 
 
 def _is_satisfied(join: Join, done: int, failed: int, still_open: int) -> bool:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from roost.journal import lines
+from roost.journal import family, lines
 from roost.journal.budget import hold_of
 from roost.journal.control import TABLE, InvalidTransition, apply
 from roost.journal.entries import Control, Entry, Lease
@@ -44,7 +44,7 @@ from roost.journal.projection import (
     due_at,
     project,
 )
-from roost.journal.values import ErrorInfo, Turn, Wait
+from roost.journal.values import ErrorInfo, Join, Turn, Wait
 from roost.models import REASON_MAX_CHARS, Lane, State
 
 AT = 1_700_000_000.0
@@ -272,6 +272,25 @@ class TestEndsOfALease:
         assert (moved.state, moved.waits) == (State.WAITING, for_ever)
         came = control(State.FAILED, waits=gate, signals=((5, "go"),))
         assert after(came, Retried("again")).state is State.QUEUED
+
+    @pytest.mark.parametrize("state", [State.QUEUED, State.RUNNING, State.SCHEDULED, State.BLOCKED])
+    def test_the_report_that_satisfies_a_join_cancels_the_rest_until_the_commit(self, state: State) -> None:
+        """Also where a signal woke the work, or a step failed that is given the reports at its next try."""
+        waits = Wait(("go",), join=Join(need_done=1))
+        woken = control(state, waits=waits, family=family.spawn(None, 1, 4))
+        if state is State.RUNNING:
+            woken = replace(woken, lease=RUNNING.lease)
+        failed = after(woken, ChildEnded("c", 0, State.FAILED))
+        done = after(failed, ChildEnded("c", 1, State.DONE))
+        again = after(done, ChildEnded("c", 2, State.DONE))
+        assert (failed.outbox, done.outbox, again.outbox) == ((), (done.position,), (done.position,))
+
+    def test_a_retry_of_work_whose_join_was_satisfied_after_its_end_cancels_the_rest(self) -> None:
+        waits = Wait(("go",), join=Join(need_done=1))
+        failed = control(State.FAILED, waits=waits, family=family.spawn(None, 1, 3), turn=None)
+        assert after(failed, Retried("again")).outbox == ()
+        done = after(failed, ChildEnded("c", 0, State.DONE))
+        assert (done.outbox, after(done, Retried("again")).outbox) == ((), (done.position + 1,))
 
 
 class TestOutsiders:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -70,6 +71,40 @@ class ChildrenContract(Contract):
         states = [await process.state(f"{work_id}.1-{number}") for number in range(3)]
         assert states == [State.CANCELLED, State.DONE, State.CANCELLED]
 
+    @pytest.mark.parametrize("is_killed", [False, True], ids=["", "killed"])
+    async def test_a_join_that_comes_true_after_a_signal_woke_its_parent_cancels_the_rest(
+        self, backend: Backend, harness: BackendHarness, is_killed: bool
+    ) -> None:
+        """The step after the wait runs because of the signal; its policy counts until it commits.
+
+        Who reports the child may die before it asks the others to end: the commit does it then.
+        """
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            if item.parent_id is not None:
+                ends = item.child_key == "quick" and snapshot.version
+                return snapshot.finish() if ends else snapshot.next(wait_for="end")
+            if snapshot.version == 0:
+                children = [Child(engine="demo", key=key) for key in ("slow", "quick", "slower")]
+                wait_for = WaitFor(signals=("look",), children=Join(need_done=1))
+                return snapshot.next(spawn=children, wait_for=wait_for)
+            await process.client.signal(f"{item.work_id}.1-1", "end")
+            with suppress(_Died):
+                await Process(harness, others, Scripted(step), "another").work()
+            return snapshot.finish()
+
+        others = InstrumentedBackend(backend, _die_after_a_report) if is_killed else backend
+
+        process = Process(harness, backend, Scripted(step))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        await process.client.signal(work_id, "look")
+        await process.work()
+        check_done(await process.client.status(work_id), version=2)
+        states = {await process.state(f"{work_id}.1-{number}") for number in (0, 2)}
+        assert states == {State.CANCELLED}
+        assert await process.state(f"{work_id}.1-1") is State.DONE
+
     async def test_cancelling_a_parent_cancels_its_children_and_theirs(
         self, backend: Backend, harness: BackendHarness
     ) -> None:
@@ -112,6 +147,11 @@ class ChildrenContract(Contract):
 
 class _Died(BaseException):
     """The process ended, as a kill ends it."""
+
+
+async def _die_after_a_report(when: str, call: str, detail: str) -> None:
+    if (when, call, detail) == ("after", "append", "child_ended"):
+        raise _Died
 
 
 async def _die_after_a_commit(when: str, call: str, detail: str) -> None:
