@@ -32,11 +32,13 @@ from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceVi
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.limits import Change
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
+from roost.journal.retention import is_endless
 from roost.journal.standing import Standing, acquire, give_up
 from roost.journal.values import Amounts
 from roost.names import Lane, Scope, State, namespace_of
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 from roost.storage.ports import (
+    TRIM_MAX,
     Blob,
     DeadLetter,
     Delivery,
@@ -182,8 +184,14 @@ def _placed(files: Files, work_id: str, position: int) -> Placed | None:
     return files.get(_entry_name(work_id, position), Placed) if position >= 0 else None
 
 
-def _length(files: Files, work_id: str) -> int:
-    return len(files.names(f"journal/{_digest(work_id)}"))
+def _positions(files: Files, work_id: str) -> list[int]:
+    """Where entries stand, lowest first; all up to the last, unless the journal was trimmed."""
+    return [int(name.rpartition("/")[2]) for name in files.names(f"journal/{_digest(work_id)}")]
+
+
+def _tail(files: Files, work_id: str) -> Entry | None:
+    positions = _positions(files, work_id)
+    return _read(files, work_id, positions[-1]) if positions else None
 
 
 class FolderJournal:
@@ -201,19 +209,18 @@ class FolderJournal:
 
     async def tail(self, work_id: str) -> Entry | None:
         with self._folder.transaction() as files:
-            return _read(files, work_id, _length(files, work_id) - 1)
+            return _tail(files, work_id)
 
     async def read(
         self, work_id: str, *, after: int = -1, limit: int = 100, newest_first: bool = False
     ) -> Sequence[Entry]:
         with self._folder.transaction() as files:
-            length = _length(files, work_id)
+            positions = _positions(files, work_id)
             if newest_first:
-                stop = length if after < 0 else min(after, length)
-                positions = range(stop - 1, max(-1, stop - 1 - limit), -1)
+                positions = [position for position in reversed(positions) if after < 0 or position < after]
             else:
-                positions = range(after + 1, min(length, after + 1 + limit))
-            found = (_read(files, work_id, position) for position in positions)
+                positions = [position for position in positions if position > after]
+            found = (_read(files, work_id, position) for position in positions[:limit])
             return [entry for entry in found if entry is not None]
 
     async def get(self, work_id: str, position: int) -> Entry | None:
@@ -242,11 +249,20 @@ class FolderJournal:
                     entry = structs.replace(decode_entry(placed.entry), body=None)
                     files.put(_entry_name(work_id, position), Placed(placed.number, encode_entry(entry)))
 
+    async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
+        with self._folder.transaction() as files:
+            found = [position for position in _positions(files, work_id) if 0 < position < before][:limit]
+            for position in found:
+                placed = _placed(files, work_id, position)
+                assert placed is not None
+                files.put(f"feed/{placed.number:012d}", None)
+                files.put(_entry_name(work_id, position), None)
+            return len(found)
+
     async def purge(self, work_id: str, position: int) -> bool:
         with self._folder.transaction() as files:
-            tail = _read(files, work_id, position)
-            is_tail = _length(files, work_id) == position + 1
-            if tail is None or not is_tail or not tail.control.state.is_terminal:
+            tail = _tail(files, work_id)
+            if tail is None or tail.position != position or not tail.control.state.is_terminal:
                 return False
             _forget(files, work_id)
             return True
@@ -256,7 +272,7 @@ class FolderJournal:
             gone: list[str] = []
             for ranked in files.all("rows", Ranked):
                 work_id = ranked.row.work_id
-                tail = _read(files, work_id, _length(files, work_id) - 1)
+                tail = _tail(files, work_id)
                 if tail is None or len(gone) == limit:
                     continue
                 if tail.control.state.is_terminal and tail.control.since < ended_before:
@@ -269,7 +285,11 @@ def _append(files: Files, entry: Entry, with_row: bool) -> Entry:
     standing = _read(files, entry.work_id, entry.position)
     if standing is not None:
         return standing  # ours, at an earlier try, or a competitor's: its id says which
-    if entry.position != _length(files, entry.work_id):
+    tail = _tail(files, entry.work_id)
+    last = -1 if tail is None else tail.position
+    if tail is not None and entry.position < last:
+        return tail  # what stood there was trimmed
+    if entry.position > last + 1 and not is_endless(entry.control):
         raise StorageError(f"a gap before position {entry.position} of {entry.work_id}")
     number = files.number()
     files.put(_entry_name(entry.work_id, entry.position), Placed(number, encode_entry(entry)))
@@ -285,7 +305,7 @@ def _read(files: Files, work_id: str, position: int) -> Entry | None:
 
 
 def _forget(files: Files, work_id: str) -> None:
-    for position in range(_length(files, work_id)):
+    for position in _positions(files, work_id):
         placed = _placed(files, work_id, position)
         if placed is not None:
             files.put(f"feed/{placed.number:012d}", None)

@@ -14,6 +14,7 @@ ID_MAX_CHARS = 128
 ID_PATTERN = re.compile(rf"[A-Za-z0-9._:-]{{1,{ID_MAX_CHARS}}}")
 NAMESPACE_PATTERN = re.compile(r"[a-z0-9-]{1,63}")
 APPROVAL_MARK = "approval:"  # begins the names of signals that answer approvals
+SCHEDULE_ENGINE = "roost.schedule"
 NAMESPACE_MARK = "/"  # no id or namespace has it, so a work id can't be read two ways
 NAME_MAX_BYTES = 1024  # resources, idempotency keys, artifact names
 RESOURCES_MAX = 32  # resources of one work item

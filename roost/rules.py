@@ -21,7 +21,6 @@ from roost.names import State
 if TYPE_CHECKING:
     from jmespath.parser import ParsedResult
 
-SCHEDULE_ENGINE = "roost.schedule"
 SET_SIGNAL = "roost.schedule.set"  # its data are the fields of the `Schedule` to go on with
 EXPRESSION_MAX_CHARS = 2000
 RULE_NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"  # leaves room for a prefix and an instant in a work id

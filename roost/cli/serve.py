@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 from roost.core import schedules
 from roost.core.switches import JOURNAL_ID
 from roost.errors import StorageError, StorageUnavailable
-from roost.names import State
-from roost.rules import SCHEDULE_ENGINE
+from roost.names import SCHEDULE_ENGINE, State
 
 if TYPE_CHECKING:
     from roost.config import Settings

@@ -20,6 +20,7 @@ from roost.errors import ArtifactNotFound, InputError, StorageCorrupt
 from roost.journal.entries import Entry
 from roost.journal.events import Committed
 from roost.journal.projection import project
+from roost.journal.retention import is_endless
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 from roost.storage.ports import Backend
 
@@ -122,7 +123,8 @@ async def _load_entries(backend: Backend, file: zipfile.ZipFile) -> int:
         for line in lines:
             entry = decode_entry(msgspec.json.decode(line, type=StoredEntry))
             before = tails.get(entry.work_id)
-            if entry.position != (0 if before is None else before.position + 1):
+            is_next = entry.position == (0 if before is None else before.position + 1)
+            if not is_next and not (before is not None and is_endless(entry.control)):
                 raise InputError(f"the bundle lacks entries of {entry.work_id} before {entry.position}")
             await backend.journal.append(entry)
             tails[entry.work_id] = entry

@@ -19,6 +19,7 @@ from roost.core.parts import Parts
 from roost.core.requests import Request
 from roost.core.where import Where
 from roost.errors import ConflictError, InputError, WorkNotFound
+from roost.journal import retention
 from roost.journal.accounts import Account, Balance, day_of
 from roost.journal.entries import Entry
 from roost.journal.events import (
@@ -105,12 +106,13 @@ class Operations:
                 go on counting, and the history keeps what was.
 
         Raises:
-            InputError: it has no such version, or no longer.
+            InputError: it has no such version, or no longer, or is a schedule.
             WorkNotFound: there is none of that id.
             ConflictError: it has not ended.
         """
         event = Retried(reason[:500])
         if version is not None:
+            await self._check_may_go_back(work_id)
             origin = None if version == 0 else await versions.find(self._parts, self._whole(work_id), version)
             position = -1 if origin is None else origin.position
             waits = versions.waits_again(origin, self._parts.clock.now())
@@ -118,6 +120,14 @@ class Operations:
             made_by = made.engine_version if isinstance(made, Committed | Enqueued) else None
             event = Retried(event.reason, position, waits, made_by)
         await self._act(work_id, event, "retried", is_for_terminal=True)
+
+    async def _check_may_go_back(self, work_id: str) -> None:
+        tail = await self._tail(self._whole(work_id))
+        if retention.is_endless(tail.control):
+            raise InputError(
+                f"{work_id!r} can't go back to an earlier version: it would enqueue work again",
+                hint="Retry it as it is.",
+            )
 
     async def set_budget(self, work_id: str, limits: Mapping[str, float], reason: str) -> None:
         """Set budgets of a work item anew; work that is on hold for them goes on if they suffice.

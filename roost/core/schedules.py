@@ -15,8 +15,8 @@ from typing import Any
 from roost.core.client import Client, WorkView
 from roost.errors import ConflictError, EnqueueConflict
 from roost.journal.budget import hold_of
-from roost.names import State
-from roost.rules import SCHEDULE_ENGINE, SET_SIGNAL, Schedule
+from roost.names import SCHEDULE_ENGINE, State
+from roost.rules import SET_SIGNAL, Schedule
 from roost.storage.ports import IndexQuery
 
 log = logging.getLogger("roost.schedules")

@@ -47,7 +47,7 @@ from roost.errors import (
     PayloadError,
     StorageCorrupt,
 )
-from roost.journal import budget
+from roost.journal import budget, retention
 from roost.journal import claims as rules
 from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Call, Owner
@@ -446,6 +446,8 @@ class Session(Recording):
     async def _prune(self) -> None:
         """Now and then drop snapshots that need not be kept; costs nothing where all are."""
         keep, version = self._parts.settings.keep_versions, self._control.version
+        if version and version % retention.TRIM_EVERY == 0 and retention.is_endless(self._control):
+            await self._patiently(lambda: versions.trim(self._parts, self._last))
         if keep is not None and version and version % keep == 0:
             await self._patiently(lambda: versions.prune(self._parts, self._last, keep))
 

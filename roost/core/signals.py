@@ -12,6 +12,7 @@ from roost.core import bodies, outside
 from roost.core.inbox import read_news
 from roost.core.parts import Parts
 from roost.errors import ConflictError, StorageCorrupt, WorkNotFound
+from roost.journal import retention
 from roost.journal.entries import Entry
 from roost.journal.events import RECENT_MAX, Committed, Signaled
 from roost.models import Signal, check_id, check_name
@@ -71,7 +72,7 @@ async def send(
         if tail is None:
             raise WorkNotFound(work_id)
         last = await _last(parts, tail)
-        known = await _find(parts, work_id, last, _digest(signal_id))
+        known = await _find(parts, tail, last, _digest(signal_id))
         if known is not None:
             return Sent(signal_id, known, is_new=False)
         _check_takes_signals(tail)
@@ -132,9 +133,15 @@ def _check_takes_signals(tail: Entry) -> None:
 
 
 async def _last(parts: Parts, tail: Entry) -> Entry | None:
-    """The newest signal of a work item; None if it never had one."""
+    """The newest signal of a work item; None if it never had one, or that was trimmed."""
     position = tail.control.last_signal
-    return None if position is None else await _get(parts, tail.work_id, position)
+    return None if position is None else await _kept(parts, tail, position)
+
+
+async def _kept(parts: Parts, tail: Entry, position: int) -> Entry | None:
+    if retention.is_endless(tail.control) and await parts.backend.journal.get(tail.work_id, position) is None:
+        return None
+    return await _get(parts, tail.work_id, position)
 
 
 async def _get(parts: Parts, work_id: str, position: int) -> Entry:
@@ -156,7 +163,7 @@ def _recent(last: Entry | None) -> tuple[tuple[str, int], ...]:
     return ((_digest(last.event.signal_id), last.position), *last.event.recent)[:RECENT_MAX]
 
 
-async def _find(parts: Parts, work_id: str, last: Entry | None, digest: str) -> int | None:
+async def _find(parts: Parts, tail: Entry, last: Entry | None, digest: str) -> int | None:
     """The position of the signal of that id; None if there is none. A read for each `RECENT_MAX`."""
     while last is not None:
         known = dict(_recent(last))
@@ -164,5 +171,5 @@ async def _find(parts: Parts, work_id: str, last: Entry | None, digest: str) -> 
             return known[digest]
         assert isinstance(last.event, Signaled)
         recent = last.event.recent
-        last = await _get(parts, work_id, recent[-1][1]) if len(recent) >= RECENT_MAX - 1 else None
+        last = await _kept(parts, tail, recent[-1][1]) if len(recent) >= RECENT_MAX - 1 else None
     return None

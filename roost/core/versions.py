@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from roost.core.parts import Parts
 from roost.errors import InputError
+from roost.journal import retention
 from roost.journal.entries import Entry
 from roost.journal.events import Committed
 from roost.journal.retention import Pruning
@@ -74,3 +75,18 @@ async def prune(parts: Parts, tail: Entry, keep: int) -> int:
         if before == 0:
             break
     return total
+
+
+async def trim(parts: Parts, tail: Entry) -> int:
+    """Cut the history of work without an end; returns how many entries are gone.
+
+    Only while the lease is held. Who lost it meanwhile cuts off no more than it would have then,
+    since what the work needs only moves on.
+    """
+    journal, needed = parts.backend.journal, retention.first_needed(tail.control)
+    position = tail.control.snapshot_position
+    while position is not None:  # what the snapshot is a delta of, and so on
+        needed = min(needed, position)
+        entry = await journal.get(tail.work_id, position)
+        position = entry.body.base if entry is not None and entry.body is not None else None
+    return await journal.trim(tail.work_id, min(needed, tail.position + 1 - retention.ENTRIES_KEPT))

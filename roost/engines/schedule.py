@@ -14,7 +14,8 @@ from typing import Any
 from roost.clock import Clock
 from roost.engine import RetryPolicy, current_step
 from roost.models import Child, Snapshot, WaitFor, WorkItem
-from roost.rules import SCHEDULE_ENGINE, SET_SIGNAL, Schedule
+from roost.names import SCHEDULE_ENGINE
+from roost.rules import SET_SIGNAL, Schedule
 
 _EARLY_SECONDS = 0.5  # how far a worker's clock may lag behind that of the one which woke it
 _SURE_SECONDS = 60.0  # a sweeper looks at a wait's timeout within this time

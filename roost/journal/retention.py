@@ -9,8 +9,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from roost.journal.entries import Entry
+from roost.journal.entries import Control, Entry
 from roost.journal.events import Committed
+from roost.names import SCHEDULE_ENGINE
+
+TRIM_EVERY = 100  # versions, after which the journal of work without an end is trimmed
+ENTRIES_KEPT = 500  # of the newest of such a journal, whatever they are
+_ENDLESS = frozenset({SCHEDULE_ENGINE})
+
+
+def is_endless(control: Control) -> bool:
+    """Whether work goes on for ever by its nature, so that its history must be cut.
+
+    Its journal has the entry at position 0 and the newest, and a gap between them. Nobody goes
+    back to an earlier version of it, so that what lies behind stays behind.
+    """
+    return control.engine in _ENDLESS
+
+
+def first_needed(control: Control) -> int:
+    """The lowest position, but for 0, that work goes on from, or owes something for.
+
+    It never goes down, but for a retry from an earlier version. What a snapshot is a delta of
+    lies before it. By which ids signals were known is not needed for ever.
+    """
+    pending = [position for position, _ in control.signals]
+    recorded = [abs(position) for _, position in control.once]
+    reported = [abs(position) for position in control.family.reported] if control.family is not None else []
+    snapshot = [control.snapshot_position] if control.snapshot_position is not None else []
+    return min((control.position, *snapshot, *control.outbox, *pending, *recorded, *reported))
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from roost.journal.limits import Change
 from roost.journal.values import Amounts
 from roost.models import Lane, State
 from roost.storage.ports import (
+    TRIM_MAX,
     Accounts,
     ArtifactStore,
     Backend,
@@ -139,6 +140,9 @@ class InstrumentedJournal(_Calls):
 
     async def prune(self, work_id: str, positions: Sequence[int]) -> None:
         await self._call("prune", self._inner.prune(work_id, positions))
+
+    async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
+        return await self._call("trim", self._inner.trim(work_id, before, limit=limit))
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         return await self._call("expire", self._inner.expire(ended_before, limit=limit))
@@ -329,6 +333,7 @@ CRASH_CALLS = frozenset(
         "expire",
         "purge",
         "prune",
+        "trim",
         "acquire",
         "release",
         "leave",

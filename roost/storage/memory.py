@@ -21,10 +21,12 @@ from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceVi
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.limits import Change
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
+from roost.journal.retention import is_endless
 from roost.journal.standing import Standing, acquire, give_up
 from roost.names import Lane, Scope, State, namespace_of
 from roost.storage.memory_accounts import MemoryAccounts
 from roost.storage.ports import (
+    TRIM_MAX,
     Blob,
     DeadLetter,
     Delivery,
@@ -48,9 +50,10 @@ class MemoryJournal:
 
     async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
         entries = self._entries.setdefault(entry.work_id, [])
-        if entry.position < len(entries):
-            return entries[entry.position]
-        if entry.position > len(entries):
+        last = entries[-1].position if entries else -1
+        if entry.position <= last:
+            return _at(entries, entry.position) or entries[-1]
+        if entry.position > last + 1 and not is_endless(entry.control):
             raise StorageError(f"a gap before position {entry.position} of {entry.work_id}")
         entries.append(entry)
         self._feed.append(entry)
@@ -70,13 +73,13 @@ class MemoryJournal:
     ) -> Sequence[Entry]:
         entries = self._entries.get(work_id, [])
         if newest_first:
-            stop = len(entries) if after < 0 else min(after, len(entries))
+            stop = len(entries) if after < 0 else _count_up_to(entries, after - 1)
             return entries[max(0, stop - limit) : stop][::-1]
-        return entries[after + 1 : after + 1 + limit]
+        start = _count_up_to(entries, after)
+        return entries[start : start + limit]
 
     async def get(self, work_id: str, position: int) -> Entry | None:
-        entries = self._entries.get(work_id, [])
-        return entries[position] if 0 <= position < len(entries) else None
+        return _at(self._entries.get(work_id, []), position)
 
     async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
         start = _number(cursor) if cursor is not None else 0
@@ -87,12 +90,11 @@ class MemoryJournal:
 
     def _stands(self, entry: Entry) -> bool:
         """Whether an entry of the feed has not expired."""
-        entries = self._entries.get(entry.work_id, [])
-        return entry.position < len(entries) and entries[entry.position] is entry
+        return _at(self._entries.get(entry.work_id, []), entry.position) is entry
 
     async def purge(self, work_id: str, position: int) -> bool:
         entries = self._entries.get(work_id, [])
-        if len(entries) != position + 1 or not entries[-1].control.state.is_terminal:
+        if not entries or entries[-1].position != position or not entries[-1].control.state.is_terminal:
             return False
         self._forget(work_id)
         return True
@@ -105,10 +107,17 @@ class MemoryJournal:
     async def prune(self, work_id: str, positions: Sequence[int]) -> None:
         entries = self._entries.get(work_id, [])
         for position in positions:
-            if 0 < position < len(entries):
-                pruned = structs.replace(entries[position], body=None)
-                self._feed = [pruned if entry is entries[position] else entry for entry in self._feed]
-                entries[position] = pruned
+            whole = _at(entries, position)
+            if whole is not None and position > 0:
+                pruned = structs.replace(whole, body=None)
+                self._feed = [pruned if entry is whole else entry for entry in self._feed]
+                entries[_count_up_to(entries, position) - 1] = pruned
+
+    async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
+        entries = self._entries.get(work_id, [])
+        count = min(max(0, _count_up_to(entries, before - 1) - 1), limit)
+        del entries[1 : 1 + count]
+        return count
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         ended = [
@@ -119,6 +128,22 @@ class MemoryJournal:
         for work_id in ended:
             self._forget(work_id)
         return ended
+
+
+def _count_up_to(entries: Sequence[Entry], position: int) -> int:
+    """How many entries are at a position or before it: all are there, or those after 0 begin later."""
+    if position < 0 or not entries:
+        return 0
+    return min(max(1, position + 1 - _trimmed(entries)), len(entries))
+
+
+def _at(entries: Sequence[Entry], position: int) -> Entry | None:
+    found = entries[_count_up_to(entries, position) - 1] if entries and position >= 0 else None
+    return found if found is not None and found.position == position else None
+
+
+def _trimmed(entries: Sequence[Entry]) -> int:
+    return entries[-1].position + 1 - len(entries)
 
 
 class MemoryIndex:

@@ -22,6 +22,7 @@ from roost.journal.values import Amounts
 from roost.models import Lane, State
 from roost.names import namespace_of
 
+TRIM_MAX = 1000  # entries that one call deletes
 DELIVERY_BATCH_MAX = 10  # Amazon SQS Developer Guide, "Batch actions": 10 messages a call
 
 
@@ -38,7 +39,8 @@ class Journal(Protocol):
         Returns:
             The entry that stands at the position afterwards. If its `entry_id` is that of
             `entry`, the append succeeded (now, or at an earlier try whose reply was lost);
-            if not, the competitor's entry stands and nothing was written.
+            if not, the competitor's entry stands and nothing was written. Where that was
+            trimmed, the entry at the tail stands for it.
         """
 
     async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -74,7 +76,8 @@ class Journal(Protocol):
             limit: at most this many entries.
             newest: with cursor None, start so that the page ends at the newest entry.
 
-        Entries of one work item come in the order of their positions, none left out.
+        Entries of one work item come in the order of their positions, none left out but
+        what was trimmed.
         """
 
     async def purge(self, work_id: str, position: int) -> bool:
@@ -90,6 +93,17 @@ class Journal(Protocol):
         """Drop the bodies of entries; the entries stay, with all else that they hold.
 
         Idempotent. What is at none of the positions is not touched, nor is position 0.
+        """
+
+    async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
+        """Delete entries at positions above 0 and below `before`, the oldest first.
+
+        Only of a journal without an end (`retention.is_endless`); the caller knows that nothing
+        refers to them. No position of them is free after that: an append is refused whenever
+        one at a higher position stands. Idempotent; who reads meanwhile may miss some of them.
+
+        Returns:
+            How many are gone, at most `limit`.
         """
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:

@@ -16,6 +16,7 @@ from roost.testing.contract import (
     ConformanceContract,
     ControlContract,
     DirectivesContract,
+    EndlessContract,
     EndsContract,
     FlowsContract,
     IndexContract,
@@ -139,6 +140,10 @@ class TestDirectives(DirectivesContract):
 @pytest.mark.slow
 class TestFlows(FlowsContract):
     """See `FlowsContract`."""
+
+
+class TestEndless(EndlessContract):
+    """See `EndlessContract`."""
 
 
 class TestEnds(EndsContract):

@@ -20,6 +20,7 @@ from roost.testing.contract import (
     ConformanceContract,
     ControlContract,
     DirectivesContract,
+    EndlessContract,
     EndsContract,
     FlowsContract,
     IndexContract,
@@ -135,6 +136,10 @@ class TestDirectives(DirectivesContract):
 
 class TestFlows(FlowsContract):
     """See `FlowsContract`."""
+
+
+class TestEndless(EndlessContract):
+    """See `EndlessContract`."""
 
 
 class TestEnds(EndsContract):

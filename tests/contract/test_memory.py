@@ -18,6 +18,7 @@ from roost.testing.contract import (
     ConformanceContract,
     ControlContract,
     DirectivesContract,
+    EndlessContract,
     EndsContract,
     FlowsContract,
     IndexContract,
@@ -125,6 +126,10 @@ class TestDirectives(DirectivesContract):
 
 class TestFlows(FlowsContract):
     """See `FlowsContract`."""
+
+
+class TestEndless(EndlessContract):
+    """See `EndlessContract`."""
 
 
 class TestEnds(EndsContract):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
+from unittest.mock import patch
 
 from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.sweeper import Sweeper
+from roost.journal import retention
 from roost.journal.limits import SetCapacity
 from roost.names import Scope
 from roost.rules import Trigger
@@ -306,6 +308,19 @@ async def _prune(lab: Lab) -> None:
     lab.mortal_worker(CoreSettings(lease_seconds=LEASE_SECONDS, wait_seconds=0.0, keep_versions=1))
     await lab.enqueue("w", "one", "two", "three")
     await lab.to_end()
+
+
+@story(
+    "A worker trims the journal of work without an end, a schedule; here after every other version, to its "
+    "last two entries.",
+    "trim",
+)
+async def _trim(lab: Lab) -> None:
+    with patch.multiple(retention, TRIM_EVERY=2, ENTRIES_KEPT=2, _ENDLESS=frozenset({"probe"})):
+        await lab.enqueue("w", "one", "two", "three")
+        await lab.to_end()
+        left = await lab.world.backend.journal.read("w")
+    await lab.note(f"· entries {', '.join(str(entry.position) for entry in left)} are left")
 
 
 @story(

@@ -25,6 +25,7 @@ from roost.testing.contract import (
     ConformanceContract,
     ControlContract,
     DirectivesContract,
+    EndlessContract,
     EndsContract,
     FlowsContract,
     IndexContract,
@@ -148,6 +149,10 @@ class TestOperations(OperationsContract):
 
 class TestDirectives(DirectivesContract):
     """See `DirectivesContract`."""
+
+
+class TestEndless(EndlessContract):
+    """See `EndlessContract`."""
 
 
 class TestEnds(EndsContract):

@@ -16,7 +16,7 @@ from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.models import Lane
 from roost.storage.memory import MemoryBackend, MemoryClaims, MemoryIndex, MemoryJournal
 from roost.storage.memory_accounts import MemoryAccounts
-from roost.storage.ports import Delivery, Message, WorkQueue
+from roost.storage.ports import TRIM_MAX, Delivery, Message, WorkQueue
 
 from .budgets import RecordingAccounts, Stands
 from .lines import Called, Denied, Granted, LineRecord, Stand, Voided
@@ -40,6 +40,12 @@ class RecordingJournal(MemoryJournal):
         self._projects = projects
         self._appended = appended
         self._seen: set[str] = set()
+        self.trimmed_count = 0
+
+    async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
+        count = await super().trim(work_id, before, limit=limit)
+        self.trimmed_count += count
+        return count
 
     async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
         standing = await super().append(entry, with_row=with_row)

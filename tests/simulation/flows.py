@@ -6,6 +6,8 @@
     the end the line is empty.
 14. Ticks. The commits of a schedule go on from tick to tick: each tick is enqueued by one
     commit, once, none is left out where `missed` is `all`, and each one's work exists.
+    Its journal is trimmed after every other commit here, to its last entries; nothing that
+    was trimmed is missed, and nobody appends there again.
 15. Triggers. For each end of work that meets a rule there is exactly one work item that names
     this end and rule as its cause, and no other work names a cause; its payload is of that end.
 17. Versions. A step is given a snapshot of its own version, or one that it migrated itself
@@ -21,17 +23,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import patch
 
 from roost import jsonio
 from roost.core import bodies, schedules
 from roost.core.triggers import triggered_id
 from roost.engines.schedule import ScheduleEngine
-from roost.journal import family, lines
+from roost.journal import family, lines, retention
 from roost.journal.entries import Control, Entry
 from roost.journal.events import Committed, Enqueued, TurnTaken
 from roost.models import Snapshot, WorkItem
 from roost.names import IfBusy, State
 from roost.rules import Missed, Schedule, Trigger
+from roost.storage.ports import Backend
 
 from . import invariants, operator_invariants
 from .invariants import Appended, Began, Record, Violation
@@ -42,7 +46,17 @@ RULE = Schedule(cron="*/5 * * * *", engine="flow", missed=Missed.ALL)
 TICK = "schedule:tick"
 ENDS = (State.DONE, State.FAILED, State.CANCELLED)
 TRIGGER = Trigger(engine="sim", on=ENDS, enqueue="flow", payload={"at": "snapshot.version", "how": "state"})
-CALLS = ("turn_taken", "turn_given", "turn_ended", "settled", "append_many", "send", "committed", "append")
+CALLS = (
+    "turn_taken",
+    "turn_given",
+    "turn_ended",
+    "settled",
+    "append_many",
+    "send",
+    "committed",
+    "append",
+    "trim",
+)
 
 
 def draw_flows(seed: int) -> Plan:
@@ -149,6 +163,19 @@ def asks_of(seed: int, work_id: str) -> tuple[str, IfBusy]:
     return source.choice(("one", "one", "two")), source.choice(tuple(IfBusy))
 
 
+class Past:
+    """A backend as it was before anything was trimmed, as far as bodies are read from it."""
+
+    def __init__(self, history: Sequence[Record], shared: Backend) -> None:
+        records = [record.entry for record in history if isinstance(record, Appended)]
+        self._entries = {(entry.work_id, entry.position): entry for entry in records}
+        self.journal = self
+        self.artifacts = shared.artifacts
+
+    async def get(self, work_id: str, position: int) -> Entry | None:
+        return self._entries.get((work_id, position))
+
+
 class FlowWorld(World):
     """One run of such a plan."""
 
@@ -183,15 +210,24 @@ class FlowWorld(World):
             *check_turns(self.history, self.report.seed),
             *check_ticks({key[1]: data for key, data in snapshots.items() if key[0] == TICK}, tails),
             *check_triggers(self.history, await self._payloads(work)),
+            *self._check_trimmed(await self.shared.journal.read(TICK, limit=10_000)),
         ]
+        self.report.counts["trimmed"] += self.shared.journal.trimmed_count
         self.report.ended_seconds = self.now()
+
+    def _check_trimmed(self, left: Sequence[Entry]) -> list[Violation]:
+        """Of a journal there are the first entry and the newest, as they were appended."""
+        entries = [r.entry for r in self.history if isinstance(r, Appended) and r.entry.work_id == TICK]
+        kept = [entries[0], *entries[1:][len(entries) - len(left) :]] if left else []
+        return [] if list(left) == kept else [Violation(1, TICK, f"has kept {left} of {entries}")]
 
     async def _snapshots(self) -> dict[tuple[str, int], dict[str, Any]]:
         """The data of each committed snapshot, with what it spawned."""
         found = {}
+        past: Any = Past(self.history, self.shared)
         for record in self.history:
             if isinstance(record, Appended) and isinstance(record.entry.event, Committed):
-                fields = jsonio.load(await bodies.load(self.shared, record.entry))
+                fields = jsonio.load(await bodies.load(past, record.entry))
                 key = record.entry.work_id, record.entry.event.version
                 found[key] = {**fields["data"], "spawned": fields.get("spawn", [])}
         return found
@@ -341,4 +377,5 @@ def check_triggers(history: Sequence[Record], payloads: Mapping[str, Mapping[str
 
 def simulate_flows(seed: int, *, is_traced: bool = False) -> Report:
     """Run one seed of these plans."""
-    return simulate(seed, plan=draw_flows(seed), is_traced=is_traced, world=FlowWorld)
+    with patch.multiple(retention, TRIM_EVERY=2, ENTRIES_KEPT=2):
+        return simulate(seed, plan=draw_flows(seed), is_traced=is_traced, world=FlowWorld)

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from roost.core import triggers, turns
+from roost.core import triggers, turns, versions
 from roost.engine import EngineSpec
 from roost.journal.entries import Entry
 from roost.journal.events import Kind
 from roost.journal.values import Place
 from roost.rules import Schedule
+from roost.storage.memory import MemoryJournal
 
 from .flows import simulate_flows
 
@@ -44,6 +45,7 @@ def test_what_is_checked_happens_often_enough() -> None:
         Kind.SETTLED,
         "kill",
         "freeze",
+        "trimmed",
     }
     assert all(counts[name] > 20 for name in wanted), counts
 
@@ -88,6 +90,29 @@ def ticks_are_left_out(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Schedule, "due_ticks", without_last)
 
 
+def a_history_is_cut_too_deep(patch: pytest.MonkeyPatch) -> None:
+    """Of the journal of a schedule nothing is kept but its last entry."""
+
+    async def trim(parts: Any, tail: Entry) -> int:
+        count: int = await parts.backend.journal.trim(tail.work_id, tail.position)
+        return count
+
+    patch.setattr(versions, "trim", trim)
+
+
+def trimmed_positions_are_free_again(patch: pytest.MonkeyPatch) -> None:
+    """Who slept for long appends where entries were trimmed."""
+    append = MemoryJournal.append
+
+    async def append_anywhere(self: MemoryJournal, entry: Entry, *, with_row: bool = False) -> Entry:
+        tail, standing = await self.tail(entry.work_id), await self.get(entry.work_id, entry.position)
+        if tail is not None and tail.position > entry.position and standing is None:
+            return entry
+        return await append(self, entry, with_row=with_row)
+
+    patch.setattr(MemoryJournal, "append", append_anywhere)
+
+
 def any_version_goes_on(patch: pytest.MonkeyPatch) -> None:
     """An engine runs whatever any version has left."""
     patch.setattr(EngineSpec, "goes_on_from", lambda self, version: True)
@@ -98,6 +123,8 @@ MUTATIONS: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
     (no_turn_is_handed_on, "invariant 5"),
     (triggers_have_new_ids, "invariant 15"),
     (ticks_are_left_out, "invariant 14"),
+    (a_history_is_cut_too_deep, "schedule:tick"),
+    (trimmed_positions_are_free_again, "invariant 1"),
     (any_version_goes_on, "17: a snapshot of another version"),
 ]
 

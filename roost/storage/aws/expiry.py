@@ -30,10 +30,12 @@ from msgspec.structs import replace
 from roost.errors import StorageUnavailable
 from roost.journal.entries import Entry
 from roost.journal.projection import project
+from roost.journal.retention import is_endless
 from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.items import day_of, mark_key
+from roost.storage.aws.replies import ask
 from roost.storage.aws.table import Item, Partition, Table, gather, merge
 
 DAYS_MAX = 400  # how far back the first look of all goes; later ones begin where it found marks
@@ -92,6 +94,48 @@ class Expiry:
         await self._index.put(replace(project(tail), due_at=None))
         ended = await self._ended(work_id, inf)
         return ended is not None and await self._delete(ended)
+
+    async def trim(self, work_id: str, before: int, limit: int) -> int:
+        """See `ports.Journal.trim`. Finds the keys, and deletes them in batches."""
+        found = await self._positions(work_id, before, limit)
+        await self._delete_at(work_id, found)
+        return len(found)
+
+    async def _positions(self, work_id: str, before: int, limit: int) -> list[int]:
+        """Positions above 0 and below `before` that have an entry, lowest first."""
+        found: list[int] = []
+        start: Item = {}
+        while before > 1 and len(found) < limit:
+            page = await ask(
+                self._aws,
+                "dynamodb",
+                "query",
+                "Count",
+                TableName=self._journal_table.name,
+                KeyConditionExpression="#work = :work AND #position BETWEEN :first AND :last",
+                ExpressionAttributeNames={"#work": "work", "#position": "position"},
+                ExpressionAttributeValues={
+                    ":work": {"S": work_id},
+                    ":first": {"N": "1"},
+                    ":last": {"N": str(before - 1)},
+                },
+                ProjectionExpression="#position",
+                ConsistentRead=True,
+                Limit=limit - len(found),
+                **start,
+            )
+            found += [int(item["position"]["N"]) for item in page["Items"]]
+            if "LastEvaluatedKey" not in page:
+                break
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        return found
+
+    async def _delete_at(self, work_id: str, positions: Sequence[int]) -> None:
+        for start in range(0, len(positions), _DELETES_MAX):
+            batch = positions[start : start + _DELETES_MAX]
+            await self._delete_entries(
+                [{"work": {"S": work_id}, "position": {"N": str(number)}} for number in batch]
+            )
 
     async def _expire_day(self, day: int, ended_before: float, limit: int) -> list[str]:
         """Delete what a day's marks lead to, up to `limit`; gives the work ids."""
@@ -168,10 +212,10 @@ class Expiry:
         }
         if await self._index_table.write_if("update_item", Key=key, **marking) is not None:
             return False
-        positions = range(row.position)
-        for start in range(0, len(positions), _DELETES_MAX):
-            batch = positions[start : start + _DELETES_MAX]
-            await self._delete_entries([{**key, "position": {"N": str(number)}} for number in batch])
+        positions: Sequence[int] = range(row.position)
+        if is_endless(control):  # most of them are gone
+            positions = [0, *await self._positions(row.work_id, row.position, row.position)]
+        await self._delete_at(row.work_id, positions)
         if control.account or control.is_daily:
             await self._accounts.forget(row.work_id, control.account)
         last = {**key, "position": {"N": str(row.position)}}

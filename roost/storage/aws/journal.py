@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from roost.errors import StorageCorrupt
 from roost.journal.entries import Entry
 from roost.journal.projection import project
+from roost.journal.retention import is_endless
 from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.expiry import Expiry
@@ -21,7 +22,7 @@ from roost.storage.aws.items import BODY_ATTRIBUTES, entry_of, item_of, size_of
 from roost.storage.aws.puts import Puts, WithRow
 from roost.storage.aws.replies import ask
 from roost.storage.aws.table import Item, Table, gather
-from roost.storage.ports import FeedPage
+from roost.storage.ports import TRIM_MAX, FeedPage
 
 # DynamoDB API reference, "TransactWriteItems": 100 actions, 4 MB. Fewer, since one conflict
 # has a whole transaction made again.
@@ -52,9 +53,25 @@ class AwsJournal:
     async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
         """See `ports.Journal.append`. One `PutItem`, or a part of one `BatchExecuteStatement`;
         with the row one transaction. A reply that was lost is settled without a read."""
+        if entry.position > 0 and is_endless(entry.control):
+            return await self._append_endless(entry)
         if with_row or entry.position == 0:
             return _stands(entry, (await self._puts.with_rows([self._with_row(entry)]))[0])
         return _stands(entry, await self._group.put(item_of(entry, self._aws.names.shards)))
+
+    async def _append_endless(self, entry: Entry) -> Entry:
+        """Append to a journal that is trimmed: what was deleted leaves positions that look free.
+
+        So each entry is written with its row, and who is behind the row is behind the tail.
+        """
+
+        async def behind(item: Item) -> Item | None:
+            tail = await self.tail(entry.work_id)
+            if tail is not None and tail.position > entry.position:
+                return item_of(tail, self._aws.names.shards)
+            return await self._puts.one(item)  # the row is ahead of a journal that is being copied
+
+        return _stands(entry, (await self._puts.with_rows([self._with_row(entry)], behind))[0])
 
     async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
         """See `ports.Journal.append_many`. New work goes in transactions of up to
@@ -161,6 +178,10 @@ class AwsJournal:
             ExpressionAttributeNames={**names, "#work": "work"},
         )
 
+    async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
+        """See `ports.Journal.trim`, and `Expiry`."""
+        return await self._expiry.trim(work_id, before, limit)
+
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         """See `ports.Journal.expire`, and `Expiry`."""
         return await self._expiry.expire(ended_before, limit)
@@ -175,6 +196,8 @@ def _stands(entry: Entry, standing: Item | None) -> Entry:
     if standing is None:
         return entry
     found = entry_of(standing)
-    if (found.work_id, found.position) != (entry.work_id, entry.position):
+    is_there = found.position == entry.position
+    is_past_it = found.position > entry.position and is_endless(found.control)
+    if found.work_id != entry.work_id or not (is_there or is_past_it):
         raise StorageCorrupt(f"entry {entry.position} of {entry.work_id} gave that of another position")
     return entry if found.entry_id == entry.entry_id else found

@@ -8,7 +8,7 @@ write meets its own item, and the entry's id tells.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -43,6 +43,10 @@ class WithRow(NamedTuple):
 
     item: Item
     row_put: Item
+
+
+Put = Callable[[Item], Awaitable[Item | None]]
+"""Puts an item if its key is free; gives what stands, or None."""
 
 
 class Puts:
@@ -131,11 +135,14 @@ class Puts:
         except StorageError as failed:
             return failed
 
-    async def with_rows(self, writes: Sequence[WithRow]) -> list[Item | None]:
+    async def with_rows(self, writes: Sequence[WithRow], behind: Put | None = None) -> list[Item | None]:
         """Put items, each with its index row, all in one transaction.
 
         An item whose key is taken is left out of it, with its row. A newer row stays: its
         item is then put alone.
+
+        Args:
+            behind: does that instead, as `one` does.
 
         Returns:
             For each what `one` returns.
@@ -155,7 +162,7 @@ class Puts:
                     item = left.pop(number).item
                     if EXPIRING in row_reason.get("Item", {}):
                         raise StorageUnavailable(f"{_name(item)}: the work item is just being deleted")
-                    outcomes[number] = await self.one(item)
+                    outcomes[number] = await (behind or self.one)(item)
         return [outcomes.get(number) for number in range(len(writes))]
 
     async def _transact(self, writes: Sequence[WithRow]) -> list[Item]:

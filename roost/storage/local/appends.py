@@ -8,6 +8,7 @@ from roost.errors import StorageError
 from roost.journal.entries import Entry
 from roost.journal.events import Kind
 from roost.journal.projection import project
+from roost.journal.retention import is_endless
 from roost.models import State
 from roost.storage.codec import StoredEntry
 from roost.storage.local.many import insert
@@ -52,9 +53,9 @@ def append_one(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> Ent
         raise _gap(entry)
     if db.execute(_INSERT_ENTRY, (*work, *values)).rowcount == 0:
         return _standing(db, entry)
-    if not _project(db, entry, work[0]):
-        _catch_up(db, entry, work[0])
-    return entry
+    if _project(db, entry, work[0]):
+        return entry
+    return _catch_up(db, entry, work[0])
 
 
 def _append_first(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> Entry:
@@ -70,12 +71,21 @@ def _append_first(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> 
     return entry
 
 
-def _catch_up(db: sqlite3.Connection, entry: Entry, work: int) -> None:
-    """The row is not that of the entry before: a row ahead of its journal stands, a gap is refused."""
+def _catch_up(db: sqlite3.Connection, entry: Entry, work: int) -> Entry:
+    """The row is not that of the entry before: a row ahead of its journal stands, a gap is refused.
+
+    Where a journal without an end was trimmed, there is nothing but later entries.
+    """
     before = "SELECT 1 FROM journal WHERE work = ? AND position = ?"
-    if db.execute(before, (work, entry.position - 1)).fetchone() is None:
+    if is_endless(entry.control):
+        last = db.execute(f"{SELECT_ENTRY} ORDER BY position DESC LIMIT 1", (entry.work_id,)).fetchone()
+        if (tail := entry_of(last)).position > entry.position:
+            db.execute("DELETE FROM journal WHERE work = ? AND position = ?", (work, entry.position))
+            return tail
+    elif db.execute(before, (work, entry.position - 1)).fetchone() is None:
         raise _gap(entry)  # the writer undoes the insert
     db.execute(PUT_ROW, row_values(project(entry)))
+    return entry
 
 
 def _gap(entry: Entry) -> StorageError:

@@ -26,6 +26,11 @@ _PRUNE = """
     UPDATE journal SET body = NULL, body_encoding = NULL, body_base = NULL, body_digest = NULL, body_depth = 0
     WHERE work = (SELECT id FROM works WHERE work_id = ?) AND position = ? AND position > 0"""
 
+_TRIM = """
+    DELETE FROM journal WHERE seq IN (
+        SELECT seq FROM journal WHERE work = (SELECT id FROM works WHERE work_id = ?) AND position > 0
+            AND position < ? ORDER BY position LIMIT ?)"""
+
 
 def purge_one(db: sqlite3.Connection, work_id: str, position: int) -> bool:
     """Delete one work item, if it has ended at that position."""
@@ -39,6 +44,11 @@ def purge_one(db: sqlite3.Connection, work_id: str, position: int) -> bool:
 def prune(db: sqlite3.Connection, work_id: str, positions: Sequence[int]) -> int:
     """Drop bodies; returns how many entries were there."""
     return db.executemany(_PRUNE, [(work_id, position) for position in positions]).rowcount
+
+
+def trim(db: sqlite3.Connection, work_id: str, before: int, limit: int) -> int:
+    """Delete the oldest entries but the first; returns how many are gone. The newest is never among them."""
+    return db.execute(_TRIM, (work_id, before, limit)).rowcount
 
 
 def delete_ended(db: sqlite3.Connection, works: Sequence[int], ended_before: float) -> Sequence[str]:

@@ -11,11 +11,11 @@ from roost.storage.codec import encode_entry
 from roost.storage.local.appends import SELECT_ENTRY, append_one, is_in_burst
 from roost.storage.local.arrivals import append_many
 from roost.storage.local.bursts import Step
-from roost.storage.local.expiry import ENDED, delete_ended, prune, purge_one
+from roost.storage.local.expiry import ENDED, delete_ended, prune, purge_one, trim
 from roost.storage.local.rows import ENTRY_COLUMNS, cursor_of, entry_of
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
-from roost.storage.ports import FeedPage
+from roost.storage.ports import TRIM_MAX, FeedPage
 
 
 class LocalJournal:
@@ -76,6 +76,9 @@ class LocalJournal:
 
     async def prune(self, work_id: str, positions: Sequence[int]) -> None:
         await self._writer.submit(lambda db: prune(db, work_id, positions))
+
+    async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
+        return await self._writer.submit(lambda db: trim(db, work_id, before, limit))
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         with storage_errors(self._path):

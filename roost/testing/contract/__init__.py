@@ -19,6 +19,7 @@ A backend is done when this suite is green on it. Bind it in a test module of yo
     class TestConformance(ConformanceContract): ...
     class TestApprovals(ApprovalsContract): ...
     class TestChildren(ChildrenContract): ...
+    class TestEndless(EndlessContract): ...
     class TestEnds(EndsContract): ...
     class TestModel(ModelContract): ...
 
@@ -46,6 +47,7 @@ _MODULES = (
     "signals",
     "children",
     "flows",
+    "endless",
     "ends",
     "machine",
     "claims_model",
@@ -68,6 +70,7 @@ from roost.testing.contract.claims import ClaimsContract  # noqa: E402
 from roost.testing.contract.conformance import ConformanceContract  # noqa: E402
 from roost.testing.contract.control import ControlContract  # noqa: E402
 from roost.testing.contract.directives import DirectivesContract  # noqa: E402
+from roost.testing.contract.endless import EndlessContract  # noqa: E402
 from roost.testing.contract.ends import EndsContract  # noqa: E402
 from roost.testing.contract.flows import FlowsContract  # noqa: E402
 from roost.testing.contract.harness import BackendHarness, ManualHarness  # noqa: E402
@@ -92,6 +95,7 @@ __all__ = [
     "ConformanceContract",
     "ControlContract",
     "DirectivesContract",
+    "EndlessContract",
     "EndsContract",
     "FlowsContract",
     "IndexContract",
