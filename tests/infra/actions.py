@@ -94,10 +94,16 @@ class Fence:
 
     def has(self, part: str, action: str, key: str) -> bool:
         """Whether a key is within."""
-        file = roles()
-        own = (f"{self.namespace}/", *file["shared"][self.role])
         is_read = (part, action) == ("journal", "dynamodb:Query")
-        return key.startswith(own) or (is_read and key.startswith(tuple(file["shared_reads"][self.role])))
+        return key.startswith(self.own) or (is_read and key.startswith(self._of("shared_reads")))
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Beginnings of the keys that it may read and write."""
+        return (f"{self.namespace}/", *self._of("shared"))
+
+    def _of(self, which: str) -> tuple[str, ...]:
+        return tuple(prefix.format(namespace=self.namespace) for prefix in roles()[which][self.role])
 
 
 class Recorder:

@@ -145,9 +145,15 @@ def _fence_faults(role: str, statements: Sequence[Mapping[str, Any]]) -> Iterato
 def _is_let_in(role: str, statement: Mapping[str, Any], key: str) -> bool:
     """Whether a pattern of keys is a namespace's, or one that the role shares with all."""
     if statement.get("Sid") != "JournalOfAll":
-        return bool(_OF_A_NAMESPACE.fullmatch(key)) or key.removesuffix("*") in roles()["shared"][role]
+        return bool(_OF_A_NAMESPACE.fullmatch(key)) or _is_shared(key, roles()["shared"][role])
     is_read = listed(statement.get("Action", [])) == ["dynamodb:Query"]
-    return is_read and key.removesuffix("*") in roles()["shared_reads"][role]
+    return is_read and _is_shared(key, roles()["shared_reads"][role])
+
+
+def _is_shared(key: str, prefixes: Sequence[str]) -> bool:
+    """Whether a pattern is one of the prefixes, with the name of a namespace where they leave one open."""
+    patterns = (re.escape(f"{prefix}*").replace(r"\{namespace\}", "[a-z0-9-]{1,63}") for prefix in prefixes)
+    return any(re.fullmatch(pattern, key) for pattern in patterns)
 
 
 def part_of(arn: str) -> str:

@@ -13,6 +13,7 @@ from roost.console.app import create_app
 from roost.console.guard import Guard
 from roost.console.links import link_of
 from roost.console.pages.actions import ACTIONS
+from roost.console.urls import segment
 from roost.wiring import Runtime
 
 NEVER_ENDING = "/stream"
@@ -88,7 +89,7 @@ async def write(runtime: Runtime, settings: Settings) -> None:
         made = [await _post(web, "/work", {"engine": "demo", "payload": {}}) for _ in range(2)]
         assert made[0]["work_id"] == made[1]["work_id"]
         for _ in range(2):
-            await _post(web, f"/work/{made[0]['work_id']}/signal", {"name": "hello", "data": {}})
+            await _post(web, f"/work/{segment(made[0]['work_id'])}/signal", {"name": "hello", "data": {}})
 
 
 async def _post(web: httpx2.AsyncClient, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,9 @@ from roost.core.parts import CoreSettings
 from roost.core.sweeper import Sweeper
 from roost.core.where import parse
 from roost.core.worker import Worker
+from roost.core.workspaces import HostWorkspaces
 from roost.engine import EngineRegistry, current_step
+from roost.engines.schedule import ScheduleEngine
 from roost.errors import ConversationBusy, EnqueueConflict
 from roost.journal.claims import Ask, Owner, Want
 from roost.journal.events import Cancelled, Claimed, Released
@@ -49,7 +51,12 @@ TRIGGERS = {
         payload={"text": "snapshot.data.noise || item.payload.text"},
     )
 }
-SCHEDULES = {"s": Schedule(cron="0 0 1 1 *", engine="demo")}
+SCHEDULES = {
+    "s": Schedule(cron="0 0 1 1 *", engine="demo"),
+    "often": Schedule(cron="* * * * *", engine="demo", payload={"does": "end"}),
+}
+CHANGED = {"s": Schedule(cron="0 0 2 1 *", engine="demo")}
+TICK_SECONDS = 60.0  # of the schedule above
 _numbers = count(1)
 
 
@@ -117,8 +124,26 @@ async def _work(snapshot: Snapshot, item: WorkItem) -> Snapshot:
     return snapshot.next(data={"n": n, "noise": other}, delay=0.1 * (n == 2))
 
 
+async def _edit(host: HostWorkspaces, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+    """Write into a workspace; then find it kept, though it is gone from this host."""
+    context = current_step()
+    if not snapshot.version:
+        (await context.workspace() / "notes").write_text("done", encoding="utf-8")
+        return snapshot.next()
+    await host.workspaces.remove(item.work_id)
+    assert (await context.workspace() / "notes").read_text(encoding="utf-8") == "done"
+    return snapshot.finish()
+
+
 def worker_of(runtime: Runtime) -> Worker:
-    """A worker with triggers, that sweeps, expires and prunes often."""
+    """A worker with triggers, that sweeps, expires and prunes often, and sees ticks when they are made."""
+
+    async def on_this_host(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        host = runtime.parts.workspaces
+        if host is not None and item.payload.get("does") == "edit":
+            return await _edit(host, snapshot, item)
+        return await step(snapshot, item)
+
     settings = replace(
         runtime.parts.settings,
         sweep_seconds=0.3,
@@ -128,13 +153,15 @@ def worker_of(runtime: Runtime) -> Worker:
         triggers=TRIGGERS,
     )
     parts = replace(runtime.parts, settings=settings)
-    engines = EngineRegistry([Scripted(step), OperationEngine(parts)])
+    ticking = ScheduleEngine(_Later(runtime.parts.clock, TICK_SECONDS))
+    engines = EngineRegistry([Scripted(on_this_host), OperationEngine(parts), ticking])
     return Worker(parts, engines, f"w{next(_numbers)}")
 
 
 async def work(runtime: Runtime, until: Callable[[], Awaitable[bool]]) -> None:
     """What a worker's process does, until something is true."""
-    await schedules.keep(runtime.client, SCHEDULES)
+    for kept in (SCHEDULES, CHANGED):
+        await schedules.keep(runtime.client, kept)
     async with working(worker_of(runtime)) as running, asyncio.timeout(DEADLINE_SECONDS):
         while not await until():
             assert not running.done()
@@ -150,6 +177,11 @@ async def working(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         worker.drain()
         await running
+
+
+async def ticks(client: Client) -> int:
+    """For how many ticks schedules have enqueued work."""
+    return sum(view.count for view in await schedules.list_schedules(client))
 
 
 async def lose(runtime: Runtime) -> None:
@@ -168,7 +200,7 @@ async def prepare_work(runtime: Runtime) -> None:
     for n in range(12):
         resources = ("printer",) if n < 4 else ()
         await client.enqueue("demo", {"is_large": n == 0}, resources=resources)
-    for does in ("family", "ask", "close"):
+    for does in ("family", "ask", "close", "edit"):
         await client.enqueue("demo", {"does": does}, resources=("api",) if does == "close" else ())
     for _ in range(3):
         await client.enqueue("demo", {"does": "end"}, conversation="talk", if_busy=IfBusy.QUEUE)
@@ -253,6 +285,8 @@ async def _lose_deliveries(runtime: Runtime) -> None:
 async def sweep(runtime: Runtime) -> None:
     """What the sweeper does at three instants, each later than all that is due by then."""
     settings = replace(CoreSettings(), retention_seconds=0.1, triggers=TRIGGERS)
+    for kept in (SCHEDULES, CHANGED):  # as the sweeper function does, beside which no worker may be
+        await schedules.keep(runtime.client, kept)
     for later_seconds in (20.0, 40.0, 60.0):
         clock = _Later(runtime.parts.clock, later_seconds)
         sweeper = Sweeper(replace(runtime.parts, clock=clock, settings=settings), "sweeper")
@@ -307,6 +341,9 @@ async def look(runtime: Runtime, work_id: str, namespace: str = "") -> None:
     await client.signals(work_id)
     await client.approvals(work_id)
     await client.tree(work_id)
+    await client.deeds()
+    await client.balances(work_id)
+    await client.balances()
     await schedules.list_schedules(client)
     await backend.queue.backlog()
     digest = view.artifacts[0].digest
@@ -339,6 +376,18 @@ async def act(runtime: Runtime, work_id: str, ended: str, letters: Sequence[Dead
     assert await client.balances(root)
 
 
+async def prepare_move(runtime: Runtime) -> None:
+    """A namespace with work that has ended and work that has not, blobs, claims, limits, lines and rules."""
+    client = runtime.client
+    work_id = await prepare_done(runtime)
+    await prepare_claims(runtime, work_id)
+    await prepare_running(runtime, "talk")
+    await client.enqueue("demo", LARGE, idempotency_key="k", idempotency_seconds=60.0)
+    await client.enqueue("demo", LARGE, resources=("plotter",), family_budget={"steps": 9})
+    await client.change_resource("plotter", SetCapacity(2))
+    await schedules.keep(client, SCHEDULES)
+
+
 async def prepare_claims(runtime: Runtime, work_id: str) -> None:
     """A resource that work holds, and other work waits for."""
     claims, at = runtime.backend.claims, runtime.parts.clock.now()
@@ -365,7 +414,7 @@ async def switch(client: Client) -> None:
 async def _act_on_all(client: Client, work_id: str) -> None:
     """The same done to many, here and by workers, and schedules."""
     at = time.time()
-    for action in (Action.PAUSE, Action.RESUME):
+    for action in Action:
         async for _ in client.bulk(action, parse(f"id:{work_id}", at), "all of them"):
             pass
         await client.bulk_ids(action, [work_id], "all of these")

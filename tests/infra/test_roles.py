@@ -17,16 +17,17 @@ from typing import Any
 
 import pytest
 
-from roost.config import ApprovalSettings, AwsSettings, Settings
+from roost.config import ApprovalSettings, AwsSettings, Settings, WorkspaceSettings
 from roost.core import bundles
 from roost.core.client import Client
+from roost.core.moving import Move
 from roost.models import State
 from roost.storage.aws.backend import AwsBackend
 from roost.storage.aws.names import Names, roles
 from roost.testing.standins import StandIn
 from roost.wiring import Runtime, open_runtime
 from tests.infra import console_code, role_code
-from tests.infra.actions import Fence, Recorder, record
+from tests.infra.actions import Fence, Recorder, Use, record
 from tests.infra.role_code import act, enqueue, look
 from tests.standins.harness import SHARDS, make_stack, point_sdk_at
 
@@ -36,6 +37,7 @@ OK, FOUND, FORBIDDEN = 200, 302, 403
 SHUT_TO = {"console_viewer": {"/conversations", "/api/v1/conversations"}}  # they are named by digests
 TEAM = "team"
 STAYS = {State.QUEUED, State.SCHEDULED, State.PAUSED}  # of what no worker has an engine for, and schedules
+FAR_TICKS = 1  # schedules that wait for their next tick, and for a signal that changes them
 _numbers = count(1)
 
 Code = Callable[[Runtime], Awaitable[None]]
@@ -56,6 +58,18 @@ class World:
         async with open_runtime(self.settings(namespace)) as runtime:
             yield runtime
 
+    @asynccontextmanager
+    async def beside(self, namespace: str) -> AsyncIterator[tuple[Runtime, Recorder]]:
+        """Another stack, whose calls are recorded."""
+        made = await make_stack(f"{self._names.stack}-beside")
+        settings = self.settings(namespace).model_copy(update={"storage": f"aws:{made.stack}", "aws": made})
+        async with open_runtime(settings) as runtime:
+            assert isinstance(runtime.backend, AwsBackend)
+            assert made.bucket is not None
+            recorder = Recorder(Names(made.stack, made.bucket, SHARDS))
+            record(runtime.backend.aws.clients, recorder)
+            yield runtime, recorder
+
     async def record(self, code: Code, namespace: str = "", fence: Fence | None = None) -> Recorder:
         """What some code needs, which the fence may refuse."""
         recorder = Recorder(self._names, fence)
@@ -67,7 +81,7 @@ class World:
 
 
 @pytest.fixture
-async def world(ministack: StandIn, monkeypatch: pytest.MonkeyPatch) -> World:
+async def world(ministack: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> World:
     point_sdk_at(ministack, monkeypatch)
     made = await make_stack(f"roles{next(_numbers)}")
     assert made.bucket is not None
@@ -76,6 +90,7 @@ async def world(ministack: StandIn, monkeypatch: pytest.MonkeyPatch) -> World:
         aws=AwsSettings(stack=made.stack, bucket=made.bucket, shards=SHARDS),
         approvals=ApprovalSettings(signing_secret="not much of a secret, but long enough"),
         lease_seconds=LEASE_SECONDS,
+        workspace=WorkspaceSettings(root=tmp_path / "workspaces", save=True),
         testing=True,
         clock_offset_seconds=ministack.ahead_seconds,
     )
@@ -86,12 +101,15 @@ async def world(ministack: StandIn, monkeypatch: pytest.MonkeyPatch) -> World:
 
 def check(role: str, recorder: Recorder) -> None:
     """Compare what a role uses with what it is given; a message says what to change."""
-    used = recorder.used
-    given = {(part, action) for part, actions in roles()["roles"][role].items() for action in actions}
+    used, given = recorder.used, given_to(role)
     unseen = {(part, action) for part, action in given if f"{action} on {part}" in roles()["unseen"]}
     lacking, in_vain = sorted(used - given), sorted(given - used - unseen)
     assert not lacking, f"{role} lacks {lacking}"
     assert not in_vain, f"{role} has in vain {in_vain}"
+
+
+def given_to(role: str) -> set[Use]:
+    return {(part, action) for part, actions in roles()["roles"][role].items() for action in actions}
 
 
 def check_fence(role: str, recorder: Recorder) -> None:
@@ -100,8 +118,9 @@ def check_fence(role: str, recorder: Recorder) -> None:
     for part, action, key in sorted(recorder.keys):
         if part in file["fenced"] and action not in file["never_fenced"]:
             assert fence.has(part, action, key), f"{role}: {action} on {part} with the key {key}"
-    own = (f"{TEAM}/", *file["shared"][role])
-    wholly = {prefix for prefix in own if not any(key.startswith(prefix) for _, _, key in recorder.keys)}
+    wholly = {
+        prefix for prefix in fence.own if not any(key.startswith(prefix) for _, _, key in recorder.keys)
+    }
     assert not wholly, f"{role} is let in at {wholly} in vain"
 
 
@@ -131,15 +150,18 @@ async def check_enqueuer(world: World, namespace: str, checks: Callable[[Recorde
 
 @pytest.mark.soak
 async def test_a_worker_has_what_it_needs(world: World) -> None:
-    """Two that work and sweep: claims and lines for them, blobs, deliveries of no work, expiry."""
+    """Two that work and sweep: claims and lines for them, blobs, deliveries of no work, expiry,
+    workspaces that are kept and restored, and ticks of schedules."""
     async with world.runtime() as outside:
         await role_code.prepare_work(outside)
 
         async def is_over() -> bool:
             counts = await outside.backend.index.counts()
-            return {state for state, number in counts.items() if number} <= STAYS
+            left = {state for state, number in counts.items() if number}
+            return left <= {*STAYS, State.WAITING} and counts[State.WAITING] == FAR_TICKS
 
         check("worker", await world.record(lambda runtime: role_code.both_work(runtime, is_over)))
+        assert await role_code.ticks(outside.client) >= 1
 
 
 async def test_a_sweeper_has_what_it_needs(world: World) -> None:
@@ -201,6 +223,21 @@ async def test_a_console_that_acts_has_what_it_needs(world: World, monkeypatch: 
 
 
 @pytest.mark.soak
+async def test_a_move_needs_an_operators_rights_on_both_stacks(world: World) -> None:
+    async with world.runtime(TEAM) as outside:
+        await role_code.prepare_move(outside)
+    async with world.beside(TEAM) as (there, theirs):
+
+        async def code(here: Runtime) -> None:
+            moved = await Move(here.parts, there.parts, TEAM, "beside").run(wait_seconds=5.0)
+            assert moved.blobs >= 1
+            assert moved.resumed >= 1
+
+        for recorder in (await world.record(code, TEAM), theirs):
+            assert recorder.used <= given_to("console_operator")
+
+
+@pytest.mark.soak
 async def test_fenced_consoles_stay_within_their_fence(world: World) -> None:
     check_fence("console_operator", await operate(world, TEAM))
     async with world.runtime(TEAM) as outside:
@@ -227,6 +264,7 @@ async def operate(world: World, namespace: str) -> Recorder:
             await role_code.switch(runtime.client)
         await enqueue(runtime)
         await role_code.converse(runtime, "talk")
+        await console_code.write(runtime, world.settings(namespace))
         await runtime.client.cancel(running, "enough")
 
     return await world.record(code, namespace)

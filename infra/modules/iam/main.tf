@@ -36,12 +36,18 @@ locals {
   }
 
   # Journals of idempotency keys and of conversations belong to all namespaces; their names are
-  # digests of a namespace and a key. What is paused for all is read by all.
-  keys = { for role in local.fenceable : role => concat(
-    [for namespace in var.namespaces : "${namespace}/*"],
-    [for prefix in local.file.shared[role] : "${prefix}*"],
-  ) }
-  read_keys = { for role in local.fenceable : role => [for prefix in local.file.shared_reads[role] : "${prefix}*"] }
+  # digests of a namespace and a key. What is paused for all is read by all. What operators did in
+  # a namespace is in journals that are named after it.
+  keys = { for role in local.fenceable : role => distinct(flatten([
+    for namespace in var.namespaces : concat(
+      ["${namespace}/*"],
+      [for prefix in local.file.shared[role] : "${replace(prefix, "{namespace}", namespace)}*"],
+    )
+  ])) }
+  read_keys = { for role in local.fenceable : role => distinct(flatten([
+    for namespace in var.namespaces :
+    [for prefix in local.file.shared_reads[role] : "${replace(prefix, "{namespace}", namespace)}*"]
+  ])) }
 }
 
 data "aws_iam_policy_document" "role" {
