@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +36,7 @@ from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.retention import is_endless
 from roost.journal.standing import Standing, acquire, give_up
 from roost.journal.values import Amounts
-from roost.names import Lane, Scope, State, namespace_of
+from roost.names import Lane, Scope, State, feeds, namespace_of
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 from roost.storage.ports import (
     TRIM_MAX,
@@ -227,19 +228,20 @@ class FolderJournal:
         with self._folder.transaction() as files:
             return _read(files, work_id, position)
 
-    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
+    async def feed(
+        self, cursor: str | None, *, limit: int = 100, newest: bool = False, namespace: str | None = None
+    ) -> FeedPage:
         after = 0 if cursor is None else _number(cursor)
         with self._folder.transaction() as files:
             names = [name for name in files.names("feed") if int(name[5:]) > after]
-            page = names[-limit:] if cursor is None and newest else names[:limit]
-            entries = []
-            for name in page:
-                place = files.get(name, Place)
-                assert place is not None
-                entry = _read(files, place.work_id, place.position)
-                if entry is not None:
-                    entries.append(entry)
-            return FeedPage(entries, str(int(page[-1][5:]) if page else after))
+            if cursor is None and newest:
+                newest_first = (_fed(files, name) for name in reversed(names))
+                found = (one for one in newest_first if one and _is_of(one, namespace))
+                entries, last = [*islice(found, limit)][::-1], names[-1:]
+            else:
+                last = names[:limit]
+                entries = [one for name in last if (one := _fed(files, name))]
+            return FeedPage(entries, str(int(last[-1][5:]) if last else after))
 
     async def prune(self, work_id: str, positions: Sequence[int]) -> None:
         with self._folder.transaction() as files:
@@ -302,6 +304,17 @@ def _append(files: Files, entry: Entry, with_row: bool) -> Entry:
 def _read(files: Files, work_id: str, position: int) -> Entry | None:
     placed = _placed(files, work_id, position)
     return None if placed is None else decode_entry(placed.entry)
+
+
+def _fed(files: Files, name: str) -> Entry | None:
+    """The entry that a name in the feed stands for; None: it has expired."""
+    place = files.get(name, Place)
+    assert place is not None
+    return _read(files, place.work_id, place.position)
+
+
+def _is_of(entry: Entry, namespace: str | None) -> bool:
+    return namespace is None or feeds(entry.work_id, namespace)
 
 
 def _forget(files: Files, work_id: str) -> None:

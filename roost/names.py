@@ -16,6 +16,7 @@ NAMESPACE_PATTERN = re.compile(r"[a-z0-9-]{1,63}")
 APPROVAL_MARK = "approval:"  # begins the names of signals that answer approvals
 SCHEDULE_ENGINE = "roost.schedule"
 NAMESPACE_MARK = "/"  # no id or namespace has it, so a work id can't be read two ways
+OPERATORS = "roost-operators"  # namespace of the journals of what operators did, one a namespace and month
 NAME_MAX_BYTES = 1024  # resources, idempotency keys, artifact names
 RESOURCES_MAX = 32  # resources of one work item
 REASON_MAX_CHARS = 500
@@ -65,6 +66,17 @@ def check_work_id(value: str) -> str:
 def namespace_of(work_id: str) -> str:
     """The namespace of a work id; empty is the default one."""
     return work_id.rpartition(NAMESPACE_MARK)[0]
+
+
+def feeds(work_id: str, namespace: str) -> bool:
+    """Whether the entries of a journal are among the events of a namespace: its own, and what
+    operators did in it."""
+    return namespace_of(work_id) == namespace or work_id.startswith(operators_prefix(namespace))
+
+
+def operators_prefix(namespace: str) -> str:
+    """What the ids of the journals of operators in a namespace begin with; no namespace has a colon."""
+    return f"{OPERATORS}{NAMESPACE_MARK}{namespace}:"
 
 
 def check_name(value: str, what: str = "name") -> str:

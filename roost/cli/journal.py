@@ -84,6 +84,8 @@ async def _entries(runtime: Runtime, work_id: str | None, limit: int, follow: bo
             if not follow:
                 return
             await runtime.parts.clock.sleep(FOLLOW_SECONDS)
+            while await runtime.client.control_after(work_id, after) is None:
+                await runtime.parts.clock.sleep(FOLLOW_SECONDS)
     page = await runtime.client.feed(None, limit=limit, newest=True)
     while True:
         for entry in page.entries:

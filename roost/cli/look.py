@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 FOLLOW_SECONDS = 0.2
 WATCH_SECONDS = 0.5
+_SURE_EVERY = 50  # looks at a journal that did not go on
 ALL_PAGE = 1000  # rows of a page with --all
 DATA_MAX_CHARS = 4000
 CONTROL_FIELDS = (
@@ -82,8 +84,9 @@ def status(
     """
 
     async def use(runtime: Runtime) -> int:
+        view: WorkView | None = None
         while True:
-            view = await runtime.client.status(work_id)
+            view = await runtime.client.status(work_id, known=view)
             is_last = not watch or view.control.state.is_terminal
             cost = await _cost(runtime, work_id) if is_last else None
             if as_json:
@@ -92,7 +95,7 @@ def status(
                 _print_status(view, runtime.parts.clock.now(), cost)
             if is_last:
                 return OK
-            await _change(runtime, work_id, view.control.position)
+            await _change(runtime, work_id, view.control)
             if not as_json:
                 print()
 
@@ -123,12 +126,19 @@ async def _cost(runtime: Runtime, work_id: str) -> dict[str, Any]:
     return await spent.cost_of(runtime.client, runtime.backend.url, work_id)
 
 
-async def _change(runtime: Runtime, work_id: str, position: int) -> None:
+async def _change(runtime: Runtime, work_id: str, control: Control) -> None:
     """Wait until the journal went on."""
-    while True:
+    for look in count(1):
         await runtime.parts.clock.sleep(WATCH_SECONDS)
-        if (await runtime.client.control(work_id)).position > position:
+        if (await _again(runtime, work_id, control, look)).position > control.position:
             return
+
+
+async def _again(runtime: Runtime, work_id: str, control: Control, look: int) -> Control:
+    """The control state now. A look that finds nothing new reads nothing; some ask if it is there at all."""
+    if look % _SURE_EVERY == 0:
+        return await runtime.client.control(work_id)
+    return await runtime.client.control_after(work_id, control.position) or control
 
 
 def _print_status(view: WorkView, now: float, cost: dict[str, Any] | None) -> None:
@@ -338,11 +348,13 @@ async def _all_end(runtime: Runtime, work_ids: Sequence[str], limit_seconds: flo
     clock = runtime.parts.clock
     end = None if limit_seconds is None else clock.monotonic() + limit_seconds
     for work_id in work_ids:
-        while not (await runtime.client.control(work_id)).state.is_terminal:
+        control, looks = await runtime.client.control(work_id), count(1)
+        while not control.state.is_terminal:
             left = FOLLOW_SECONDS if end is None else end - clock.monotonic()
             if left <= 0:
                 return False
             await clock.sleep(min(FOLLOW_SECONDS, left))
+            control = await _again(runtime, work_id, control, next(looks))
     return True
 
 

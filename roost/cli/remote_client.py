@@ -88,13 +88,16 @@ class RemoteClient:
 
     # --- looking -------------------------------------------------------------
 
-    async def status(self, work_id: str) -> WorkView:
+    async def status(self, work_id: str, *, known: WorkView | None = None) -> WorkView:
         base = f"/work/{_segment(work_id)}"
         found = await self._get(base)
-        payload = (await self._get(f"{base}/payload"))["payload"]
+        payload = (await self._get(f"{base}/payload"))["payload"] if known is None else known.item.payload
         item = WorkItem.model_validate({**found["item"], "payload": payload})
         control = msgspec.convert(found["control"], Control, strict=False)
-        snapshot = await self.snapshot(work_id, control.version) if control.version else None
+        if known is not None and known.control.version == control.version:
+            snapshot = known.snapshot
+        else:
+            snapshot = await self.snapshot(work_id, control.version) if control.version else None
         for place, artifact in enumerate(found["artifacts"]):
             self.places[artifact["digest"]] = f"{base}/artifacts/{place}/download"
         row = found["row"]
@@ -103,6 +106,10 @@ class RemoteClient:
     async def control(self, work_id: str) -> Control:
         found = await self._get(f"/work/{_segment(work_id)}")
         return msgspec.convert(found["control"], Control, strict=False)
+
+    async def control_after(self, work_id: str, position: int) -> Control | None:
+        control = await self.control(work_id)
+        return control if control.position > position else None
 
     async def explain(self, work_id: str, **_: Any) -> Explanation:
         found = await self._get(f"/work/{_segment(work_id)}")

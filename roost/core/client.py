@@ -36,11 +36,12 @@ from roost.models import (
     check_name,
     namespace_of,
 )
-from roost.names import Order, State
+from roost.names import Order, State, feeds
 from roost.storage.ports import FeedPage, IndexPage, IndexQuery
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
 _PAGE = 200
+_FEED_PAGES_MAX = 20  # that one call reads to find an entry of its namespace
 _OF_ONE_KEY = ("engine", "payload", "resources", "capacities", "resource_scope", "priority", "conversation")
 """What is the same whenever work is enqueued under one key or id."""
 _CHUNK = 500  # new work items that are stored together
@@ -229,17 +230,25 @@ class Client(Talking):
 
     # --- looking -------------------------------------------------------------
 
-    async def status(self, work_id: str) -> WorkView:
+    async def status(self, work_id: str, *, known: WorkView | None = None) -> WorkView:
         """A work item as it stands now.
+
+        Args:
+            known: an earlier view of it; what can't have changed since is taken from there and not read.
 
         Raises:
             WorkNotFound: there is none of that id.
         """
         work_id = self._whole(work_id)
-        tail, first = await self._tail(work_id), await self._get(work_id, 0)
-        item = await bodies.load_item(self._parts.backend, first)
+        tail = await self._tail(work_id)
+        if known is None:
+            item = await bodies.load_item(self._parts.backend, await self._get(work_id, 0))
+        else:
+            item = known.item
         snapshot = None
-        if (position := tail.control.snapshot_position) is not None:
+        if known is not None and known.control.snapshot_position == tail.control.snapshot_position:
+            snapshot = known.snapshot
+        elif (position := tail.control.snapshot_position) is not None:
             snapshot = await self._snapshot_at(await self._get(work_id, position), tail.control)
         return WorkView(item, tail.control, snapshot, await self._parts.backend.index.get(work_id))
 
@@ -250,6 +259,16 @@ class Client(Talking):
             WorkNotFound: there is none of that id.
         """
         return (await self._tail(self._whole(work_id))).control
+
+    async def control_after(self, work_id: str, position: int) -> Control | None:
+        """The control state of a work item, if its journal goes on after a position; None: it does not.
+
+        For who looks again and again: reads no entry where nothing is new. A journal that has
+        expired meanwhile does not go on.
+        """
+        work_id = self._whole(work_id)
+        newer = await self._parts.backend.journal.read(work_id, after=position, limit=1)
+        return (await self._tail(work_id)).control if newer else None
 
     async def explain(self, work_id: str, *, engines: Collection[str] | None = None) -> Explanation:
         """Why a work item is where it is, and what happens if its worker dies now.
@@ -333,14 +352,16 @@ class Client(Talking):
     async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
         """Entries of all journals of this client's namespace in order; a page.
 
-        See `ports.Journal.feed`. The page may be shorter than what follows it.
+        See `ports.Journal.feed`. A page may be shorter than what follows it, but is empty only after
+        `_FEED_PAGES_MAX` pages of others' entries, or at the end.
         """
-        page = await self._parts.backend.journal.feed(cursor, limit=limit, newest=newest)
-        ours = [
-            entry
-            for entry in page.entries
-            if namespace_of(entry.work_id) == self._namespace or deeds.is_of(entry.work_id, self._namespace)
-        ]
+        journal = self._parts.backend.journal
+        for _ in range(_FEED_PAGES_MAX):
+            page = await journal.feed(cursor, limit=limit, newest=newest, namespace=self._namespace)
+            ours = [entry for entry in page.entries if feeds(entry.work_id, self._namespace)]
+            cursor = page.cursor
+            if ours or newest or not page.entries:
+                break
         return FeedPage(ours, page.cursor)
 
     async def history(self, work_id: str) -> Sequence[Version]:

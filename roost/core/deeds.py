@@ -19,8 +19,8 @@ from roost.journal.entries import Entry
 from roost.journal.events import DailySet, Operated, Switched
 from roost.journal.limits import FOREVER_AT, Change, Close, Open, SetCapacity, SetRate
 from roost.journal.lines import engine_target
+from roost.names import operators_prefix
 
-RESERVED = "roost-operators"  # the namespace of these journals
 MONTHS_MAX = 24  # that are looked through
 _TRIES = 100
 _RACE_PAUSE_SECONDS = 0.02
@@ -47,13 +47,8 @@ class Deed:
 
 
 def journal_id(namespace: str, at: float) -> str:
-    """The journal of a namespace for the month of an instant; no namespace has a colon."""
-    return f"{RESERVED}/{namespace}:{datetime.fromtimestamp(at, UTC):%Y-%m}"
-
-
-def is_of(work_id: str, namespace: str) -> bool:
-    """Whether an entry of that journal is one of an operator's deeds in a namespace."""
-    return work_id.startswith(f"{RESERVED}/{namespace}:")
+    """The journal of a namespace for the month of an instant."""
+    return f"{operators_prefix(namespace)}{datetime.fromtimestamp(at, UTC):%Y-%m}"
 
 
 async def record(parts: Parts, namespace: str, event: Operated, *, actor: str) -> None:

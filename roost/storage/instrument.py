@@ -132,8 +132,11 @@ class InstrumentedJournal(_Calls):
     async def get(self, work_id: str, position: int) -> Entry | None:
         return await self._call("get", self._inner.get(work_id, position))
 
-    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
-        return await self._call("feed", self._inner.feed(cursor, limit=limit, newest=newest))
+    async def feed(
+        self, cursor: str | None, *, limit: int = 100, newest: bool = False, namespace: str | None = None
+    ) -> FeedPage:
+        page = self._inner.feed(cursor, limit=limit, newest=newest, namespace=namespace)
+        return await self._call("feed", page)
 
     async def purge(self, work_id: str, position: int) -> bool:
         return await self._call("purge", self._inner.purge(work_id, position))

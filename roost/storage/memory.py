@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, islice
 from operator import itemgetter
 
 from msgspec import structs
@@ -23,7 +23,7 @@ from roost.journal.limits import Change
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.journal.retention import is_endless
 from roost.journal.standing import Standing, acquire, give_up
-from roost.names import Lane, Scope, State, namespace_of
+from roost.names import Lane, Scope, State, feeds, namespace_of
 from roost.storage.memory_accounts import MemoryAccounts
 from roost.storage.ports import (
     TRIM_MAX,
@@ -81,10 +81,16 @@ class MemoryJournal:
     async def get(self, work_id: str, position: int) -> Entry | None:
         return _at(self._entries.get(work_id, []), position)
 
-    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
+    async def feed(
+        self, cursor: str | None, *, limit: int = 100, newest: bool = False, namespace: str | None = None
+    ) -> FeedPage:
         start = _number(cursor) if cursor is not None else 0
         if cursor is None and newest:
-            start = max(0, len(self._feed) - limit)
+            entries = (
+                one for one in reversed(self._feed) if namespace is None or feeds(one.work_id, namespace)
+            )
+            page = [*islice(filter(self._stands, entries), limit)]
+            return FeedPage(page[::-1], str(len(self._feed)))
         page = self._feed[start : start + limit]
         return FeedPage([entry for entry in page if self._stands(entry)], str(start + len(page)))
 

@@ -68,13 +68,18 @@ class Journal(Protocol):
     async def get(self, work_id: str, position: int) -> Entry | None:
         """The entry at one position, strongly consistent; None if it is free."""
 
-    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
+    async def feed(
+        self, cursor: str | None, *, limit: int = 100, newest: bool = False, namespace: str | None = None
+    ) -> FeedPage:
         """Entries of all journals, in the order in which they were appended.
 
         Args:
             cursor: where an earlier page ended; None starts at the beginning.
             limit: at most this many entries.
             newest: with cursor None, start so that the page ends at the newest entry.
+            namespace: of the newest page only the entries that are a namespace's (`names.feeds`),
+                so that busier ones don't take their places. A backend may give up on older ones
+                after many of others. None: of all, as every other page.
 
         Entries of one work item come in the order of their positions, none left out but
         what was trimmed.

@@ -29,6 +29,7 @@ from roost.storage.aws.table import PARALLEL
 from roost.testing.contract.harness import first, soon
 from roost.testing.contract.process import Process, Scripted, Step, counts_to, finishes
 from roost.testing.standins import StandIn
+from roost.testing.virtual_time import DAY_SECONDS
 from tests.aws.meter import Meter
 from tests.standins.harness import SHARDS, AwsHarness, StandInClock, point_sdk_at
 
@@ -168,6 +169,19 @@ async def test_resources_are_claimed_and_released_in_one_transaction_each(aws: O
     assert seen == [plus(CLAIM, acquire)]
     release = {"GetItem claims": 1, "BatchGetItem claims": 1, "TransactWriteItems claims": 1}
     assert aws.meter.taken() == plus(STEP, SETTLE, release)
+
+
+async def test_who_waits_for_news_of_an_entry_reads_nothing_of_it(aws: OnAws) -> None:
+    """One query of one read unit a look, however large the snapshot in the last entry is."""
+    process = aws.process(goes_on_after(DAY_SECONDS))
+    work_id = await process.client.enqueue("demo", {"text": "x" * 200})
+    await (await aws.session(process)).run()
+    control = await process.client.control(work_id)
+    aws.meter.taken()
+    before = aws.meter.units["dynamodb_read_unit"]
+    assert await process.client.control_after(work_id, control.position) is None
+    assert aws.meter.taken() == {"Query journal": 1}
+    assert aws.meter.units["dynamodb_read_unit"] == before + 1
 
 
 # --- heartbeats --------------------------------------------------------------

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 
 from roost import spent
+from roost.core import where
 from tests.cli.conftest import Roost, read_until
 
 CONTROL_KEYS = {
@@ -141,6 +142,21 @@ def test_all_pages_at_once(roost: Roost) -> None:
     page = roost("list", "--json", "--limit", "2", "--all").ok().document
     assert [row["work_id"] for row in page["rows"]] == ids[::-1]
     assert page["cursor"] is None
+
+
+def test_a_page_is_full_where_few_of_many_rows_match(roost: Roost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One look of the index may find less than a page, or nothing; the command goes on until it has one."""
+    monkeypatch.setattr(where, "SCAN_PAGE", 2)
+    monkeypatch.setattr(where, "SCAN_MAX", 2)
+    for number in range(20):
+        roost.enqueue(None, "--work-id", f"w{number}", "--priority", "-1" if number % 5 else "0")
+    page = roost("list", "--json", "--where", "-lane:low", "--limit", "3").ok().document
+    assert [row["work_id"] for row in page["rows"]] == ["w15", "w10", "w5"]
+    rest = (
+        roost("list", "--json", "--where", "-lane:low", "-n", "3", "--cursor", page["cursor"]).ok().document
+    )
+    assert [row["work_id"] for row in rest["rows"]] == ["w0"]
+    assert rest["cursor"] is None
 
 
 @pytest.mark.parametrize("cursor", ["x", "", "-1", "9" * 40, "٣", "1.5"])

@@ -331,6 +331,21 @@ class TestNamespaces:
             assert [row.work_id for row in (await a_client.list(IndexQuery(id_prefix="w"))).rows] == [work_id]
             assert [entry.work_id for entry in (await a_client.feed(None)).entries] == [work_id]
 
+    async def test_the_newest_events_of_each_are_not_taken_up_by_the_other(
+        self, client: Client, team: Client
+    ) -> None:
+        await team.enqueue_many([NewWork("demo", {}, work_id=f"quiet{n}") for n in range(3)])
+        await client.enqueue_many([NewWork("demo", {}, work_id=f"busy{n}") for n in range(30)])
+        page = await team.feed(None, limit=2, newest=True)
+        assert [entry.work_id for entry in page.entries] == ["team/quiet1", "team/quiet2"]
+        assert (await team.feed(page.cursor)).entries == []
+
+    async def test_pages_of_others_events_are_passed_over(self, client: Client, team: Client) -> None:
+        await client.enqueue_many([NewWork("demo", {}, work_id=f"busy{n}") for n in range(30)])
+        await team.enqueue("demo", work_id="late")
+        page = await team.feed(None, limit=2)
+        assert [entry.work_id for entry in page.entries] == ["team/late"]
+
     @pytest.mark.parametrize("work_id", ["other/w", "team/w/x", "Team/w", "/w", "team/"])
     async def test_an_id_of_another_namespace_is_refused(
         self, team: Client, backend: MemoryBackend, work_id: str
@@ -365,6 +380,35 @@ class TestLooking:
         assert await client.history(work_id) == []
         with pytest.raises(InputError, match="no version 0"):
             await client.snapshot(work_id, 0)
+
+    async def test_who_looks_again_reads_what_is_new_and_nothing_else(
+        self, client: Client, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        work_id = await client.enqueue("demo", {"n": 1})
+        view, tail, get = await client.status(work_id), backend.journal.tail, backend.journal.get
+        read: list[str] = []
+
+        async def counted_tail(work_id: str) -> Entry | None:
+            read.append("tail")
+            return await tail(work_id)
+
+        async def counted_get(work_id: str, position: int) -> Entry | None:
+            read.append(f"get {position}")
+            return await get(work_id, position)
+
+        monkeypatch.setattr(backend.journal, "tail", counted_tail)
+        monkeypatch.setattr(backend.journal, "get", counted_get)
+        assert await client.control_after(work_id, view.control.position) is None
+        assert read == []
+        await client.signal(work_id, "go")
+        read.clear()
+        control = await client.control_after(work_id, view.control.position)
+        assert control is not None
+        assert control.position == view.control.position + 1
+        assert read == ["tail"]
+        again = await client.status(work_id, known=view)
+        assert (again.item, again.control) == (view.item, control)
+        assert read == ["tail", "tail"]
 
     async def test_events_come_in_pages_and_from_any_position(
         self, client: Client, backend: MemoryBackend

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from roost.journal.entries import Entry
+from roost.names import NAMESPACE_MARK, OPERATORS, State, operators_prefix
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.items import day_of, entry_of, mark_key
 from roost.storage.aws.names import due_key, namespace_of
 from roost.storage.aws.stream import Position, Stream
-from roost.storage.aws.table import Item, Partition, Table, gather, merge
+from roost.storage.aws.table import ROUNDS_MAX, Item, Partition, Table, gather, merge
 from roost.storage.ports import FeedPage, IndexQuery
 
 MARK_DAYS_MAX = 8  # how far back marks are looked for
+NAMESPACE_ROUNDS = 8  # of pages, in which a namespace's marks of a day are looked for among all; see `merge`
 NAMESPACES_MAX = 16  # whose newest rows are looked at
 _CLOCKS_DIFFER_SECONDS = 300.0  # writers' clocks ahead of ours
 _TAIL_ENTRIES = 8  # of each work item at first; then doubling
@@ -44,6 +47,33 @@ class _Line:
         for entry in older:
             at = min(at, entry.at)
             self.entries.append((at, entry.work_id, entry.position, entry))
+
+
+@dataclass(frozen=True, slots=True)
+class _Of:
+    """Whose entries are wanted: a namespace's, as `names.feeds` has it, or, with None, everybody's."""
+
+    namespace: str | None
+
+    @property
+    def rounds(self) -> int:
+        """How long to go on over others' items."""
+        return ROUNDS_MAX if self.namespace is None else NAMESPACE_ROUNDS
+
+    def filtered(self, arguments: Item) -> Item:
+        """The arguments of a query that gives no others."""
+        if self.namespace is None:
+            return arguments
+        own = "begins_with(#work, :own)" if self.namespace else "NOT contains(#work, :own)"
+        values = {":own": f"{self.namespace}{NAMESPACE_MARK}", ":operators": operators_prefix(self.namespace)}
+        return arguments | {
+            "FilterExpression": f"{own} OR begins_with(#work, :operators)",
+            "ExpressionAttributeNames": {**arguments["ExpressionAttributeNames"], "#work": "work"},
+            "ExpressionAttributeValues": {
+                **arguments["ExpressionAttributeValues"],
+                **{name: {"S": value} for name, value in values.items()},
+            },
+        }
 
 
 class Read(Protocol):
@@ -70,14 +100,16 @@ class Feed:
         self._journal_table = Table(aws, aws.names.journal)
         self._index_table = Table(aws, aws.names.index)
 
-    async def page(self, cursor: str | None, *, limit: int, newest: bool) -> FeedPage:
+    async def page(
+        self, cursor: str | None, *, limit: int, newest: bool, namespace: str | None = None
+    ) -> FeedPage:
         """See `ports.Journal.feed`. Begins 24 hours ago; in order within each work item.
 
         Raises:
             InputError: the cursor is none of this backend.
         """
         if cursor is None and newest:
-            return await self._newest(limit)
+            return await self._newest(limit, namespace)
         position = Position() if cursor is None else Position.decode(cursor)
         images, after = await self._stream.read(position, limit)
         shown = dict(position.shown)
@@ -89,14 +121,14 @@ class Feed:
             entries.append(entry)
         return FeedPage(entries, replace(after, shown=shown).encode())
 
-    async def _newest(self, limit: int) -> FeedPage:
+    async def _newest(self, limit: int, namespace: str | None) -> FeedPage:
         """The newest entries; the cursor goes on in the stream.
 
         The place in the stream is taken first: what is appended while the page is put
         together comes after it, and what of that is on the page already is left out there.
         """
         position = await self._stream.now()
-        entries = await self._newest_of(await self._candidates(limit), limit)
+        entries = await self._newest_of(await self._candidates(limit, namespace), limit)
         shown: dict[str, int] = {}
         for entry in entries:
             shown[entry.work_id] = max(entry.position, shown.get(entry.work_id, 0))
@@ -130,36 +162,43 @@ class Feed:
 
     # --- which work items ----------------------------------------------------
 
-    async def _candidates(self, limit: int) -> set[str]:
+    async def _candidates(self, limit: int, namespace: str | None) -> set[str]:
         """Work items of which the newest entries may be.
 
         A lease that ended and a word from outside left a mark; work under a lease and new
-        work is due soon. New work that is due late is among its namespace's newest rows; it
-        is missed if nothing else of that namespace was found.
+        work is due soon. New work that is due late is among its namespace's newest rows; where
+        all namespaces are asked for, it is missed if nothing else of its own was found.
         """
-        marked, due = await gather([self._marked(limit), self._due_next(limit)])
+        of = _Of(namespace)
+        marked, due = await gather([self._marked(limit, of), self._due_next(limit, of)])
         found = {*marked, *due}
-        namespaces = sorted({"", *map(namespace_of, found)})[:NAMESPACES_MAX]
-        pages = await gather(self._index.list(IndexQuery(namespace=name), limit=limit) for name in namespaces)
+        if namespace is None:
+            namespaces = sorted({"", *map(namespace_of, found)})[:NAMESPACES_MAX]
+            queries = [IndexQuery(namespace=name) for name in namespaces]
+        else:  # what runs may be older than the newest, and others' rows may hide when it is due
+            queries = [IndexQuery(namespace=namespace, state=state) for state in (None, State.RUNNING)]
+            queries.append(IndexQuery(namespace=OPERATORS, id_prefix=operators_prefix(namespace)))
+        pages = await gather(self._index.list(query, limit=limit) for query in queries)
         return found | {row.work_id for page in pages for row in page.rows}
 
-    async def _marked(self, limit: int) -> list[str]:
+    async def _marked(self, limit: int, of: _Of) -> list[str]:
         """The works of the newest marks."""
         today = day_of(self._aws.clock.now() + _CLOCKS_DIFFER_SECONDS)
         found: list[Item] = []
         for day in range(today, today - MARK_DAYS_MAX, -1):
             marks, _ = await merge(
-                [self._marks_of(mark_key(day, shard)) for shard in range(self._aws.names.shards)],
+                [self._marks_of(mark_key(day, shard), of) for shard in range(self._aws.names.shards)],
                 limit - len(found),
                 order=lambda item: float(item["mark_at"]["N"]),
                 newest_first=True,
+                rounds=of.rounds,
             )
             found += marks
             if len(found) >= limit:
                 break
         return [item["work"]["S"] for item in found]
 
-    def _marks_of(self, key: str) -> Partition:
+    def _marks_of(self, key: str, of: _Of) -> Partition:
         arguments = {
             "IndexName": "marks",
             "ScanIndexForward": False,
@@ -167,18 +206,19 @@ class Feed:
             "ExpressionAttributeNames": {"#mark_key": "mark_key"},
             "ExpressionAttributeValues": {":mark_key": {"S": key}},
         }
-        return Partition(self._journal_table, arguments)
+        return Partition(self._journal_table, of.filtered(arguments))
 
-    async def _due_next(self, limit: int) -> list[str]:
+    async def _due_next(self, limit: int, of: _Of) -> list[str]:
         """The works that are due next."""
         rows, _ = await merge(
-            [self._due_of(due_key(shard)) for shard in range(self._aws.names.shards)],
+            [self._due_of(due_key(shard), of) for shard in range(self._aws.names.shards)],
             limit,
             order=lambda item: float(item["due_at"]["N"]),
+            rounds=of.rounds,
         )
         return [item["work"]["S"] for item in rows]
 
-    def _due_of(self, key: str) -> Partition:
+    def _due_of(self, key: str, of: _Of) -> Partition:
         names = {"#due_key": "due_key", "#due_at": "due_at"}
         arguments = {
             "IndexName": "due",
@@ -189,4 +229,4 @@ class Feed:
                 ":now": {"N": repr(self._aws.clock.now())},
             },
         }
-        return Partition(self._index_table, arguments)
+        return Partition(self._index_table, of.filtered(arguments))

@@ -156,9 +156,11 @@ class AwsJournal:
 
     # --- the rest ------------------------------------------------------------
 
-    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
+    async def feed(
+        self, cursor: str | None, *, limit: int = 100, newest: bool = False, namespace: str | None = None
+    ) -> FeedPage:
         """See `ports.Journal.feed`, and `Feed`: it goes back 24 hours."""
-        return await self._feed.page(cursor, limit=limit, newest=newest)
+        return await self._feed.page(cursor, limit=limit, newest=newest, namespace=namespace)
 
     async def purge(self, work_id: str, position: int) -> bool:
         """See `ports.Journal.purge`, and `Expiry`."""

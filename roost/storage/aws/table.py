@@ -222,7 +222,12 @@ class Partition:
 
 
 async def merge(
-    partitions: Sequence[Partition], limit: int, *, order: Callable[[Item], Any], newest_first: bool = False
+    partitions: Sequence[Partition],
+    limit: int,
+    *,
+    order: Callable[[Item], Any],
+    newest_first: bool = False,
+    rounds: int = ROUNDS_MAX,
 ) -> tuple[list[Item], Item | None]:
     """The first items of several partitions that are each in the same order.
 
@@ -232,15 +237,16 @@ async def merge(
         limit: at most so many items.
         order: by what they are sorted: of an item or of a key.
         newest_first: highest first.
+        rounds: in which pages of each partition are read, at most.
 
     Returns:
         The items; and the item or key after which to go on, if more may follow. That is
-        the last item, unless filters left so few that `ROUNDS_MAX` rounds did not suffice.
+        the last item, unless filters left so few that `rounds` did not suffice.
     """
     found: list[Item] = []
     choose = max if newest_first else min
     page_rows = max(_PAGE_ROWS_MIN, 2 * limit // max(1, len(partitions)))
-    for _ in range(ROUNDS_MAX):
+    for _ in range(rounds):
         await gather(part.read(page_rows) for part in partitions if not part.items and not part.is_read)
         page_rows *= 2
         while open_parts := [part for part in partitions if part.next is not None]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from roost.journal.entries import Entry
+from roost.names import NAMESPACE_MARK, operators_prefix
 from roost.storage.codec import encode_entry
 from roost.storage.local.appends import SELECT_ENTRY, append_one, is_in_burst
 from roost.storage.local.arrivals import append_many
@@ -16,6 +17,9 @@ from roost.storage.local.rows import ENTRY_COLUMNS, cursor_of, entry_of
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
 from roost.storage.ports import TRIM_MAX, FeedPage
+
+LOOK_BACK_MAX = 100_000  # entries, for the newest of one namespace
+_WINDOW_GROWS = 8
 
 
 class LocalJournal:
@@ -59,17 +63,35 @@ class LocalJournal:
             found = self._reader.execute(f"{SELECT_ENTRY} {where} LIMIT ?", values).fetchall()
         return [entry_of(values) for values in found]
 
-    async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
+    async def feed(
+        self, cursor: str | None, *, limit: int = 100, newest: bool = False, namespace: str | None = None
+    ) -> FeedPage:
+        if cursor is None and newest:
+            return self._newest(limit, namespace)
         after = cursor_of(cursor) if cursor is not None else 0
         with storage_errors(self._path):
-            if cursor is None and newest:
-                top = self._reader.execute("SELECT max(seq) FROM journal").fetchone()[0] or 0
-                after = max(0, top - limit)
             found = self._reader.execute(
                 f"SELECT seq, {ENTRY_COLUMNS} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608  constant text
                 (after, limit),
             ).fetchall()
         return FeedPage([entry_of(values[1:]) for values in found], str(found[-1][0] if found else after))
+
+    def _newest(self, limit: int, namespace: str | None) -> FeedPage:
+        """The newest page; of one namespace in windows that grow, up to `LOOK_BACK_MAX` entries."""
+        condition, values = ("", ()) if namespace is None else _fed_by(namespace)
+        with storage_errors(self._path):
+            top = self._reader.execute("SELECT max(seq) FROM journal").fetchone()[0] or 0
+            window = min(limit, LOOK_BACK_MAX) if condition else top
+            while True:
+                found = self._reader.execute(
+                    f"SELECT {ENTRY_COLUMNS} FROM journal WHERE seq > ? {condition}"  # noqa: S608  constant text
+                    " ORDER BY seq DESC LIMIT ?",
+                    (top - window, *values, limit),
+                ).fetchall()
+                if len(found) == limit or window >= min(top, LOOK_BACK_MAX):
+                    break
+                window = min(window * _WINDOW_GROWS, LOOK_BACK_MAX)
+        return FeedPage([entry_of(row) for row in reversed(found)], str(top))
 
     async def purge(self, work_id: str, position: int) -> bool:
         return await self._writer.submit(lambda db: purge_one(db, work_id, position))
@@ -86,3 +108,10 @@ class LocalJournal:
         if not found:
             return []
         return await self._writer.submit(lambda db: delete_ended(db, [row[0] for row in found], ended_before))
+
+
+def _fed_by(namespace: str) -> tuple[str, tuple[str, ...]]:
+    """The condition for entries that `names.feeds` says are a namespace's; no namespace has a wildcard."""
+    own = "work_id GLOB ?" if namespace else "instr(work_id, ?) = 0"
+    value = f"{namespace}{NAMESPACE_MARK}*" if namespace else NAMESPACE_MARK
+    return f"AND ({own} OR work_id GLOB ?)", (value, f"{operators_prefix(namespace)}*")

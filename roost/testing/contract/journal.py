@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
 from msgspec.structs import replace
 
 from roost.journal.entries import Body, Encoding, Entry
@@ -334,6 +335,31 @@ class JournalContract(Contract):
         assert list((await backend.journal.feed(page.cursor, limit=3)).entries) == entries[8:]
         many = await backend.journal.feed(None, limit=100, newest=True)
         assert list(many.entries) == entries
+
+    @pytest.mark.parametrize("namespace", ["", "quiet"])
+    async def test_the_newest_page_of_a_namespace_is_not_taken_up_by_others(
+        self, backend: Backend, harness: BackendHarness, namespace: str
+    ) -> None:
+        """Among them is what operators did there, which has a journal of its own."""
+        mark = f"{namespace}/" if namespace else ""
+        ours = [*chain(f"{mark}w", 4), first(f"roost-operators/{namespace}:2026-11", at=AT + 50)]
+        await append_all(backend, ours)
+        for work_id in ("busy/a", "busy/b", "quieter/c", "roost-operators/busy:2026-11"):
+            others = [replace(entry, at=entry.at + 100) for entry in chain(work_id, 6)]
+            await append_all(backend, others)
+            await backend.index.put(project(others[-1]))
+        await backend.index.put(project(ours[3]))
+        await backend.index.put(project(ours[4]))
+        await harness.settle()
+        page = await backend.journal.feed(None, limit=3, newest=True, namespace=namespace)
+        assert list(page.entries) == ours[2:]
+        many = await backend.journal.feed(None, limit=100, newest=True, namespace=namespace)
+        assert list(many.entries) == ours
+        assert list((await backend.journal.feed(many.cursor)).entries) == []
+        new = follow(ours[3], Signaled("s", "go"), at=AT + 200)
+        await append_all(backend, [new])
+        await harness.settle()
+        assert list((await backend.journal.feed(page.cursor)).entries) == [new]
 
     async def test_the_feed_leaves_none_out_while_others_append(
         self, backend: Backend, harness: BackendHarness
