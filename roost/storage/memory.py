@@ -6,25 +6,25 @@ It is the plainest reading of `ports.py`. Nothing here awaits, so each call is a
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count, islice
 from operator import itemgetter
 
 from msgspec import structs
 
 from roost.clock import Clock, SystemClock
-from roost.errors import ArtifactNotFound, InputError, StorageCorrupt, StorageError
+from roost.errors import StorageError
+from roost.journal.accounts import Account, Balance, Charge
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView, calls
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.limits import Change
-from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
+from roost.journal.projection import project
 from roost.journal.retention import is_endless
 from roost.journal.standing import Standing, acquire, give_up
+from roost.journal.values import Amounts
 from roost.names import Lane, Scope, State, feeds, namespace_of
-from roost.storage.memory_accounts import MemoryAccounts
+from roost.storage import whole
 from roost.storage.ports import (
     TRIM_MAX,
     Blob,
@@ -37,6 +37,7 @@ from roost.storage.ports import (
     Message,
     Renewal,
 )
+from roost.storage.whole import Inbox, Ledger, Numbered
 
 
 class MemoryJournal:
@@ -84,7 +85,7 @@ class MemoryJournal:
     async def feed(
         self, cursor: str | None, *, limit: int = 100, newest: bool = False, namespace: str | None = None
     ) -> FeedPage:
-        start = _number(cursor) if cursor is not None else 0
+        start = whole.number_of(cursor) if cursor is not None else 0
         if cursor is None and newest:
             entries = (
                 one for one in reversed(self._feed) if namespace is None or feeds(one.work_id, namespace)
@@ -113,10 +114,10 @@ class MemoryJournal:
     async def prune(self, work_id: str, positions: Sequence[int]) -> None:
         entries = self._entries.get(work_id, [])
         for position in positions:
-            whole = _at(entries, position)
-            if whole is not None and position > 0:
-                pruned = structs.replace(whole, body=None)
-                self._feed = [pruned if entry is whole else entry for entry in self._feed]
+            standing = _at(entries, position)
+            if standing is not None and position > 0:
+                pruned = structs.replace(standing, body=None)
+                self._feed = [pruned if entry is standing else entry for entry in self._feed]
                 entries[_count_up_to(entries, position) - 1] = pruned
 
     async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
@@ -180,59 +181,27 @@ class MemoryIndex:
         return [self._renew(renewal) for renewal in renewals]
 
     def _renew(self, renewal: Renewal) -> bool:
-        row = self._rows.get(renewal.work_id)
-        if row is None or row.token != renewal.token:
-            return False
-        self._rows[renewal.work_id] = structs.replace(
-            row,
-            lease_until=max(row.lease_until or 0.0, renewal.lease_until),
-            due_at=renewal.due_at if row.due_at is None else max(row.due_at, renewal.due_at),
-            progress=renewal.progress or row.progress,
-        )
-        return True
+        row = whole.renewed(self._rows.get(renewal.work_id), renewal)
+        if row is not None:
+            self._rows[row.work_id] = row
+        return row is not None
 
     async def due(self, now: float, *, limit: int = 100, after: IndexRow | None = None) -> Sequence[IndexRow]:
-        rows = [
-            (row.due_at, row.work_id)
-            for row in self._rows.values()
-            if row.due_at is not None and row.due_at <= now
-        ]
-        if after is not None and after.due_at is not None:
-            passed = (after.due_at, after.work_id)
-            rows = [key for key in rows if key > passed]
-        return [self._rows[work_id] for _, work_id in sorted(rows)[:limit]]
+        return whole.due(self._rows.values(), now, limit, after)
 
     async def take_due(self, row: IndexRow, due_at: float | None) -> bool:
         standing = self._rows.get(row.work_id)
-        if standing is None or (standing.due_at, standing.position) != (row.due_at, row.position):
+        if standing is None or not whole.may_take_due(standing, row):
             return False
         self._rows[row.work_id] = structs.replace(standing, due_at=due_at)
         return True
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
-        sign = 1 if query.oldest_first else -1
-        after = sign * _number(cursor) if cursor is not None else float("-inf")
-        ordered = sorted(self._rows.values(), key=lambda row: sign * self._order[row.work_id])
-        rows = [row for row in ordered if sign * self._order[row.work_id] > after and query.matches(row)]
-        page = rows[:limit]
-        return IndexPage(page, str(self._order[page[-1].work_id]) if len(rows) > limit else None)
+        rows = (Numbered(self._order[row.work_id], row) for row in self._rows.values())
+        return whole.page(rows, query, cursor, limit)
 
     async def counts(self, namespace: str = "") -> dict[State, int]:
-        rows = (row for row in self._rows.values() if namespace_of(row.work_id) == namespace)
-        return dict(Counter(row.state for row in rows))
-
-
-def _number(cursor: str) -> int:
-    """The number in a cursor.
-
-    Raises:
-        InputError: no page of this backend gave it out.
-    """
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
-        raise InputError(
-            f"{cursor[:80]!r} is no cursor", hint="Use the one that the page before gave, or none."
-        )
-    return int(cursor)
+        return whole.counts(self._rows.values(), namespace)
 
 
 class MemoryClaims:
@@ -284,34 +253,16 @@ class MemoryClaims:
         return found[:limit]
 
 
-@dataclass(slots=True)
-class _Stored:
-    """A message in the queue."""
-
-    message: Message
-    visible_at: float
-    order: int
-    receipt: str = ""
-    received_count: int = 0
-
-
 class MemoryQueue:
-    """Messages in a dict; a condition wakes who waits for one."""
+    """An inbox; an event wakes who waits for a message."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._messages: dict[int, _Stored] = {}
-        self._count = 0
+        self._inbox = Inbox()
         self._changed = asyncio.Event()
-        self.rejected: list[tuple[Delivery, str]] = []
 
     async def send(self, messages: Sequence[Message]) -> None:
-        now = self._clock.now()
-        for message in messages:
-            if not 0 <= message.delay_seconds <= MESSAGE_DELAY_MAX_SECONDS:
-                raise StorageError(f"a message can't be delayed by {message.delay_seconds} s")
-            self._count += 1
-            self._messages[self._count] = _Stored(message, now + message.delay_seconds, self._count)
+        self._inbox.send(messages, self._clock.now())
         self._wake()
 
     def _wake(self) -> None:
@@ -324,90 +275,68 @@ class MemoryQueue:
         end = self._clock.monotonic() + wait_seconds
         while True:
             changed = self._changed
-            taken = self._take(limit, visibility_seconds, lanes)
+            taken = self._inbox.take(limit, self._clock.now(), visibility_seconds, lanes)
             left = end - self._clock.monotonic()
             if taken or left <= 0:
                 return taken
-            next_at = min((stored.visible_at for stored in self._messages.values()), default=float("inf"))
-            pause = max(0.0, min(left, next_at - self._clock.now()))
+            pause = max(0.0, min(left, self._inbox.next_visible_at() - self._clock.now()))
             try:
                 async with asyncio.timeout(pause):
                     await changed.wait()
             except TimeoutError:
                 pass
 
-    def _take(self, limit: int, visibility_seconds: float, lanes: Sequence[Lane]) -> list[Delivery]:
-        now = self._clock.now()
-        visible = [
-            stored
-            for stored in self._messages.values()
-            if stored.visible_at <= now and stored.message.lane in lanes
-        ]
-        visible.sort(key=lambda stored: (lanes.index(stored.message.lane), stored.visible_at, stored.order))
-        for stored in visible[:limit]:
-            self._count += 1
-            stored.visible_at = now + visibility_seconds
-            stored.receipt = f"{stored.order}-{self._count}"
-            stored.received_count += 1
-        return [_delivery(stored) for stored in visible[:limit]]
-
-    def _in_hand(self, delivery: Delivery) -> _Stored | None:
-        stored = self._messages.get(int(delivery.receipt.partition("-")[0]))
-        return stored if stored is not None and stored.receipt == delivery.receipt else None
-
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in deliveries:
-            if (stored := self._in_hand(delivery)) is not None:
-                del self._messages[stored.order]
+        self._inbox.acknowledge(deliveries)
 
     async def extend(self, deliveries: Sequence[Delivery], visibility_seconds: float) -> Sequence[bool]:
-        until = self._clock.now() + visibility_seconds
-        kept = []
-        for delivery in deliveries:
-            stored = self._in_hand(delivery)
-            if stored is not None:
-                stored.visible_at = until
-            kept.append(stored is not None)
-        return kept
+        return self._inbox.extend(deliveries, self._clock.now() + visibility_seconds)
 
     async def put_back(self, delivery: Delivery, delay_seconds: float) -> None:
-        if (stored := self._in_hand(delivery)) is not None:
-            stored.visible_at = self._clock.now() + delay_seconds
-            stored.receipt = ""
-            self._wake()
+        self._inbox.put_back(delivery, self._clock.now() + delay_seconds)
+        self._wake()
 
     async def reject(self, delivery: Delivery, reason: str) -> None:
-        if self._in_hand(delivery) is not None:
-            self.rejected.append((delivery, reason))
-            await self.acknowledge([delivery])
+        self._inbox.reject(delivery, reason)
 
     async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
-        return [
-            DeadLetter(one.work_id, one.cause, one.lane, reason, "", one.receipt)
-            for one, reason in self.rejected[:limit]
-        ]
+        return self._inbox.dead_letters(limit)
 
     async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
-        left = [pair for pair in self.rejected if pair[0].receipt != letter.receipt]
-        if is_sent_again and len(left) < len(self.rejected):
-            await self.send([Message(letter.work_id, letter.cause, letter.lane)])
-        self.rejected = left
+        self._inbox.end_dead_letter(letter, self._clock.now(), is_sent_again=is_sent_again)
+        self._wake()
 
     async def pending_count(self) -> int:
         """How many messages there are: visible, delayed and in hand."""
-        return len(self._messages)
+        return len(self._inbox.messages)
 
     async def backlog(self) -> int:
-        now = self._clock.now()
-        return sum(1 for stored in self._messages.values() if stored.visible_at <= now)
+        return self._inbox.backlog(self._clock.now())
 
 
-def _delivery(stored: _Stored) -> Delivery:
-    message = stored.message
-    return Delivery(message.work_id, message.cause, message.lane, stored.receipt, stored.received_count)
+class MemoryAccounts:
+    """A ledger."""
 
+    def __init__(self) -> None:
+        self._ledger = Ledger()
 
-_CHUNK_BYTES = 1 << 16
+    @property
+    def spent(self) -> dict[Account, Amounts]:
+        """What each account was charged."""
+        return {book.account: book.spent for book in self._ledger.books.values() if book.spent}
+
+    async def charge(self, charge: Charge) -> Sequence[Balance]:
+        return self._ledger.charge(charge)
+
+    async def show(self, accounts: Sequence[Account]) -> Sequence[Balance]:
+        return self._ledger.show(accounts)
+
+    async def allow(self, account: Account, limits: Amounts, *, order: float) -> None:
+        self._ledger.allow(account, limits, order)
+
+    def forget(self, work_id: str) -> None:
+        """Drop what was known of work that is deleted."""
+        self._ledger.forget(work_id)
 
 
 class MemoryArtifacts:
@@ -417,20 +346,14 @@ class MemoryArtifacts:
         self._blobs: dict[str, bytes] = {}
 
     async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
-        parts = [chunk async for chunk in chunks] if isinstance(chunks, AsyncIterator) else list(chunks)
-        content = b"".join(parts)
-        digest = hashlib.sha256(content).hexdigest()
+        content = await whole.gathered(chunks)
+        digest = whole.digest_of(content)
         self._blobs[digest] = content
         return Blob(digest, len(content))
 
     async def read(self, digest: str) -> AsyncIterator[bytes]:
-        content = self._blobs.get(digest)
-        if content is None:
-            raise ArtifactNotFound(f"no artifact {digest!r}")
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise StorageCorrupt(f"artifact {digest} has other bytes than were stored")
-        for start in range(0, len(content), _CHUNK_BYTES):
-            yield content[start : start + _CHUNK_BYTES]
+        for chunk in whole.verified(digest, self._blobs.get(digest)):
+            yield chunk
 
     async def size(self, digest: str) -> int | None:
         content = self._blobs.get(digest)

@@ -23,7 +23,7 @@ from roost.journal import budget
 from roost.journal.accounts import DAYS_KEPT, Account, Balance, Charge, accounts_of, used_by
 from roost.journal.events import Claimed, Committed, Enqueued
 from roost.journal.values import Amounts
-from roost.storage.memory_accounts import MemoryAccounts
+from roost.storage.memory import MemoryAccounts
 
 from .invariants import Appended, Began, Record, Violation
 from .plan import Plan, PlannedDeed, draw_strike

@@ -14,8 +14,7 @@ from roost.journal.entries import Entry, IndexRow
 from roost.journal.limits import Change, Open, SetRate
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
 from roost.models import Lane
-from roost.storage.memory import MemoryBackend, MemoryClaims, MemoryIndex, MemoryJournal
-from roost.storage.memory_accounts import MemoryAccounts
+from roost.storage.memory import MemoryAccounts, MemoryBackend, MemoryClaims, MemoryIndex, MemoryJournal
 from roost.storage.ports import TRIM_MAX, Delivery, Message, WorkQueue
 
 from .budgets import RecordingAccounts, Stands

@@ -16,7 +16,7 @@ from roost.journal import control, decide
 from roost.journal.accounts import Balance, Charge
 from roost.journal.entries import Control
 from roost.journal.events import Kind
-from roost.storage.memory_accounts import MemoryAccounts
+from roost.storage.memory import MemoryAccounts
 
 from .families import draw
 from .world import simulate
@@ -75,7 +75,7 @@ def with_charges_twice(patch: pytest.MonkeyPatch) -> None:
     charge = MemoryAccounts.charge
 
     async def again(self: MemoryAccounts, what: Charge) -> Sequence[Balance]:
-        self._charged.pop(what.work_id, None)
+        self._ledger.charged.pop(what.work_id, None)
         return await charge(self, what)
 
     patch.setattr(MemoryAccounts, "charge", again)

@@ -444,7 +444,7 @@ class TestBrokenStores:
         process = world.process(finishes)
         await world.memory.queue.send([Message("nobody", 0)])
         await process.work()
-        assert [reason for _, reason in world.memory.queue.rejected] == ["unknown work id"]
+        assert [one.reason for one in await world.memory.queue.dead_letters(9)] == ["unknown work id"]
 
     async def test_a_bug_of_roost_is_a_failed_attempt_not_a_crash(
         self, world: World, monkeypatch: pytest.MonkeyPatch

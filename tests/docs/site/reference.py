@@ -19,6 +19,8 @@ PYTHON = {
     "roost.testing": "For the tests of engines: virtual time, crash safety, golden runs.",
     "roost.testing.contract": "For the tests of backends.",
     "roost.storage.ports": "What a backend has to do.",
+    "roost.storage.whole": "The rules of rows, messages and accounts, for a backend that keeps each whole.",
+    "roost.journal.standing": "The rules of resources, for a backend that keeps each whole.",
     "roost.clock": "Time and ids, and the seam for both.",
     "roost.console.app": "The console as an ASGI application.",
     "roost.hosting.lambda_worker": "The worker as a function.",
