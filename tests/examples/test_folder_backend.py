@@ -1,4 +1,4 @@
-"""`examples/folder_backend.py` passes the contract, and works behind the command."""
+"""`examples/folder_backend` passes the contract, and works behind the command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from examples.folder_backend import Folder, FolderBackend
+from examples.folder_backend import FolderBackend
+from examples.folder_backend.files import Folder
 from roost.storage.ports import Backend
 from roost.testing import contract
 from roost.testing.contract import (
