@@ -11,15 +11,25 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from roost.errors import SettingsError
 from roost.layers import Layer, layers_of, merge, shown, sources
+from roost.names import Lane
 from roost.rules import RuleName, Schedule, Trigger
 
 _DURATION = re.compile(
@@ -45,8 +55,15 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def _highest_first(lanes: tuple[Lane, ...]) -> tuple[Lane, ...]:
+    return tuple(lane for lane in Lane if lane in lanes)
+
+
 Seconds = Annotated[float, BeforeValidator(parse_duration)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Lanes = Annotated[
+    tuple[Lane, ...], BeforeValidator(_split), AfterValidator(_highest_first), Field(min_length=1)
+]
 
 
 class WorkerSettings(BaseModel, extra="forbid"):
@@ -54,6 +71,7 @@ class WorkerSettings(BaseModel, extra="forbid"):
 
     Attributes:
         engines: `all` that are installed, or names and `module:attribute`, with commas.
+        lanes: of which it takes work, of `high`, `normal` and `low`; others are left to other workers.
         concurrency: work items at a time.
         burst_steps: a lease is handed on after so many steps,
         burst_seconds: or so long, so that others get their turn.
@@ -65,6 +83,7 @@ class WorkerSettings(BaseModel, extra="forbid"):
     """
 
     engines: str = "all"
+    lanes: Lanes = tuple(Lane)
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 8
     burst_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 200
     burst_seconds: Annotated[Seconds, Field(gt=0, le=86400)] = 20.0
@@ -337,7 +356,8 @@ def _unknown(layer: Layer, key: str, valid: Iterable[str]) -> SettingsError:
 def _explain(error: ValidationError, layers: list[Layer]) -> SettingsError:
     """Say which layer the wrong value came from."""
     fault = error.errors(include_url=False)[0]
-    path = [str(part) for part in fault["loc"] if part != "[key]"]
+    parts = takewhile(lambda part: not isinstance(part, int), fault["loc"])  # of a list, all of it
+    path = [str(part) for part in parts if part != "[key]"]
     for known in (path, path[:-1]):  # what is missing is named by the table that lacks it
         for layer in reversed(layers):
             value: Any = layer.values

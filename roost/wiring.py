@@ -139,6 +139,7 @@ def _core_settings(settings: Settings, backend: Backend) -> CoreSettings:
     return CoreSettings(
         lease_seconds=settings.lease_seconds,
         concurrency=worker.concurrency,
+        lanes=worker.lanes,
         burst_steps=worker.burst_steps,
         burst_seconds=worker.burst_seconds,
         sweep_seconds=worker.sweep_seconds or backend.sweep_seconds,

@@ -23,6 +23,10 @@ def worker(
             autocompletion=completion.engines,
         ),
     ] = None,
+    lanes: Annotated[
+        str | None,
+        typer.Option("--lanes", metavar="A,B", help="Take work of these only: high, normal, low."),
+    ] = None,
     concurrency: Annotated[int | None, typer.Option(help="Work items at a time.")] = None,
     lease: Annotated[
         str | None,
@@ -73,6 +77,8 @@ def worker(
 
       roost worker --engines watchlist --concurrency 32
 
+      roost worker --lanes high
+
       roost worker --engines my_engine:MyEngine
 
       roost worker --health-port 8081 --metrics-port 9464
@@ -86,6 +92,7 @@ def worker(
         lease_seconds=lease,
         worker={
             "engines": engines,
+            "lanes": lanes,
             "concurrency": concurrency,
             "grace_seconds": grace,
             "health_port": health_port,

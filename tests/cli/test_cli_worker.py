@@ -49,6 +49,22 @@ def test_works_until_idle(roost: Roost) -> None:
     assert set(ids) < set(states)
 
 
+def test_a_worker_leaves_other_lanes_to_others(roost: Roost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other work is of another namespace, so that the worker does not wait for its end."""
+    monkeypatch.setenv("ROOST_NAMESPACE", "team")
+    left = roost.enqueue({"count": 1})
+    monkeypatch.delenv("ROOST_NAMESPACE")
+    taken = roost.enqueue({"count": 1}, "--priority", "1")
+    roost("worker", "--engines", "demo", "--lanes", "high", "--until-idle").ok()
+    states = {
+        work_id: roost("status", work_id, "--json").document["control"]["state"] for work_id in (taken, left)
+    }
+    assert states == {taken: "done", left: "queued"}
+    refused = roost("worker", "--lanes", "urgent", "--until-idle")
+    assert refused.code == 2
+    assert "--lanes" in refused.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(roost: Roost, number: signal.Signals) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from roost.config import Settings, load_settings, parse_duration
 from roost.errors import SettingsError
+from roost.names import Lane
 
 
 @pytest.fixture
@@ -82,6 +83,18 @@ def test_places_are_merged_key_by_key(folder: Path) -> None:
     assert settings.worker.engines == "demo"
     assert settings.engines == {"watchlist": {"a": 1, "b": 2}}
     assert settings.sources["worker.engines"] == "environment: ROOST_WORKER__ENGINES"
+
+
+@pytest.mark.parametrize("given", ["low, high", ["high", "low", "high"]])
+def test_lanes_are_highest_first_however_they_were_named(folder: Path, given: object) -> None:
+    assert _load(folder, {"worker": {"lanes": given}}).worker.lanes == (Lane.HIGH, Lane.LOW)
+    assert _load(folder).worker.lanes == (Lane.HIGH, Lane.NORMAL, Lane.LOW)
+
+
+@pytest.mark.parametrize("given", ["", "urgent"])
+def test_a_worker_serves_a_lane_that_there_is(folder: Path, given: str) -> None:
+    with pytest.raises(SettingsError, match=r"worker.lanes|--lanes"):
+        _load(folder, {"worker": {"lanes": given}})
 
 
 def test_project_file_is_found_from_below_up_to_the_repository(folder: Path) -> None:
