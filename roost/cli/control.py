@@ -159,7 +159,7 @@ def switches(
     home: options.Home = None,
     config: options.Config = None,
 ) -> None:
-    """List the engines and lanes that are paused, since when and why.
+    """List the engines and lanes that are paused, since when, by whom and why.
 
     Examples:
 
@@ -171,8 +171,8 @@ def switches(
         if as_json:
             print_json([plain(one) for one in found])
         else:
-            rows = [(one.target, times.clock(one.at), one.reason) for one in found]
-            print_table(("PAUSED", "SINCE", "WHY"), rows, empty="nothing is paused")
+            rows = [(one.target, times.clock(one.at), one.by, one.reason) for one in found]
+            print_table(("PAUSED", "SINCE", "BY", "WHY"), rows, empty="nothing is paused")
         return OK
 
     options.run(options.settings_of(storage, home, config), use)

@@ -115,9 +115,27 @@ def _event_row(entry: Entry) -> tuple[str, ...]:
 
 
 def _brief(value: Any) -> str:
-    if isinstance(value, dict):  # an error
-        return f"{value.get('type')}: {value.get('message')}"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    """A part of an event, in a few words; `--json` has all of it."""
+    match value:
+        case float():
+            return f"{value:.3f}"
+        case list() | tuple():
+            return ",".join(_pair(one) for one in value)
+        case _ if hasattr(value, "traceback"):
+            return f"{value.type}: {value.message}"
+        case _ if hasattr(value, "__struct_fields__"):
+            parts = [(name, getattr(value, name)) for name in value.__struct_fields__]
+            return " ".join(f"{name}:{_brief(part)}" for name, part in parts if part not in (None, "", ()))
+        case _:
+            return str(value)
+
+
+def _pair(value: Any) -> str:
+    """An amount, a label, a capacity: a name with what it is."""
+    if isinstance(value, tuple) and len(value) == 2:
+        name, what = value
+        return f"{name}:{what:g}" if isinstance(what, float) else f"{name}:{_brief(what)}"
+    return _brief(value)
 
 
 def logs(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from roost.core.client import WorkView
     from roost.core.where import Where
     from roost.journal.entries import Control, IndexRow
+    from roost.journal.explain import Explanation
     from roost.wiring import Runtime
 
 
@@ -56,6 +57,11 @@ CONTROL_FIELDS = (
     "waits",
     "deadline_at",
     "cancel_requested",
+    "paused",
+    "paused_until",
+    "paused_by",
+    "budget",
+    "spent",
     "created_at",
 )
 """What `status --json` shows of the control state; `entries.Control` says what each is."""
@@ -92,7 +98,8 @@ def status(
             if as_json:
                 (print_json_line if watch else print_json)({**status_document(view), "cost": cost})
             else:
-                _print_status(view, runtime.parts.clock.now(), cost)
+                why = await runtime.client.explain(work_id)
+                _print_status(view, runtime.parts.clock.now(), cost, why)
             if is_last:
                 return OK
             await _change(runtime, work_id, view.control)
@@ -141,27 +148,17 @@ async def _again(runtime: Runtime, work_id: str, control: Control, look: int) ->
     return await runtime.client.control_after(work_id, control.position) or control
 
 
-def _print_status(view: WorkView, now: float, cost: dict[str, Any] | None) -> None:
+def _print_status(view: WorkView, now: float, cost: dict[str, Any] | None, why: Explanation) -> None:
     control, item = view.control, view.item
     lines: list[tuple[str, str]] = [
         ("work id", item.work_id),
         ("engine", item.engine),
-        ("state", f"{styled(control.state.value)}, {explain(view, now)}"),
+        ("state", styled(_state(view).value)),
+        ("why", why.text),
         ("version", f"{control.version}, step {control.step!r}" if control.version else "none committed yet"),
         ("enqueued", f"{times.clock(item.created_at)} ({times.relative(item.created_at, now)})"),
     ]
-    if item.resources:
-        lines.append(("resources", ", ".join(item.resources)))
-    if control.failures or control.interruptions:
-        lines.append(
-            ("this step", f"{control.failures} failed attempts, {control.interruptions} interruptions")
-        )
-    if control.family is not None:
-        document = status_document(view)["children"]
-        lines.append(("children", f"{document['total']}, {document['open']} open (roost tree)"))
-    if view.row is not None and view.row.progress is not None:
-        fraction, text = view.row.progress
-        lines.append(("progress", f"{fraction:.0%} {text}" if fraction else text))
+    lines += _more(view)
     lines.append(("payload", _short_json(item.payload)))
     if view.snapshot is not None:
         lines.append(("data", _short_json(view.snapshot.data)))
@@ -174,27 +171,34 @@ def _print_status(view: WorkView, now: float, cost: dict[str, Any] | None) -> No
         say(f"next: {_next_command(view)}")
 
 
-def explain(view: WorkView, now: float) -> str:
-    """Why a work item is in its state, in words."""
-    control = view.control
-    match control.state:
-        case State.RUNNING:
-            lease = control.lease
-            assert lease is not None
-            until = max(lease.until, (view.row.lease_until or 0.0) if view.row else 0.0)
-            ends = f"lease ends {times.relative(until, now)}"
-            if until < now:
-                ended = times.relative(until, now)
-                return f"but {safe(lease.worker_id)} has gone silent; its lease ended {ended}"
-            return f"held by {safe(lease.worker_id)} under fencing token {lease.token}, {ends}"
-        case State.SCHEDULED:
-            why = f": {safe(control.reason)}" if control.reason else ""
-            return f"goes on {times.relative(control.wake_at or now, now)}{why}"
-        case State.QUEUED:
-            return f"for {times.span(now - control.since)}, no worker has taken it yet"
-        case _:
-            why = f": {safe(control.reason)}" if control.reason else ""
-            return f"since {times.span(now - control.since)}{why}"
+def _more(view: WorkView) -> Iterator[tuple[str, str]]:
+    """What only some work has."""
+    control, item = view.control, view.item
+    if item.forked_from is not None:
+        yield "forked from", "{} at version {}".format(*item.forked_from)
+    if control.budget:
+        yield "budget", _budget(control)
+    if item.resources:
+        yield "resources", ", ".join(item.resources)
+    if control.failures or control.interruptions:
+        yield "this step", f"{control.failures} failed attempts, {control.interruptions} interruptions"
+    if control.family is not None:
+        document = status_document(view)["children"]
+        yield "children", f"{document['total']}, {document['open']} open (roost tree)"
+    if view.row is not None and view.row.progress is not None:
+        fraction, text = view.row.progress
+        yield "progress", f"{fraction:.0%} {text}" if fraction else text
+
+
+def _budget(control: Control) -> str:
+    by_name = dict(control.spent)
+    return ", ".join(f"{name} {by_name.get(name, 0.0):g} of {limit:g}" for name, limit in control.budget)
+
+
+def _state(view: WorkView) -> State:
+    """Its state as lists show it, where the row has not fallen behind."""
+    row = view.row
+    return row.state if row is not None and row.position == view.control.position else view.control.state
 
 
 def _short_json(value: Any) -> str:
@@ -295,8 +299,10 @@ async def _rows(
 
 def _row(row: IndexRow, now: float) -> tuple[object, ...]:
     why = row.reason
-    if row.state is State.SCHEDULED and row.wake_at is not None:
+    if row.state is State.SCHEDULED and row.wake_at is not None and row.wake_at > now:
         why = f"goes on {times.relative(row.wake_at, now)}"
+    elif row.state is State.SCHEDULED and row.wake_at is not None:
+        why = why or f"due since {times.span(now - row.wake_at)}"
     elif row.state is State.RUNNING:
         why = f"held by {row.worker_id}"
     updated = times.relative(row.updated_at, now) if is_terminal() else times.clock(row.updated_at)

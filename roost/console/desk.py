@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
@@ -23,15 +23,18 @@ from roost.console.redaction import Redaction
 from roost.console.shared import Shared
 from roost.core import requests
 from roost.core.client import Client, WorkView
+from roost.core.why import why
 from roost.driving import Drivers
-from roost.journal.explain import NEEDS_WORKER, Explanation, Facts, explain
-from roost.journal.lines import engine_target, lane_target
+from roost.journal.accounts import Balance
+from roost.journal.claims import ResourceView
+from roost.journal.events import Switch
+from roost.journal.explain import Explanation
+from roost.journal.lines import engine_target
 from roost.models import Artifact, State
 from roost.wiring import Runtime
 
 THEME_COOKIE = "roost_theme"
 THEMES = ("light", "dark")
-UNTAKEN_SECONDS = 30.0  # work that is ready for so long may be of an engine that nobody runs
 ALIVE_SECONDS = 600.0  # a worker that wrote nothing for so long is not taken for alive
 LIVE_HEADER = "x-roost-live"
 
@@ -98,22 +101,24 @@ class Desk:
 
     async def explain(self, view: WorkView) -> Explanation:
         """Why a work item is where it is."""
-        control = view.control
-        facts = Facts(view.item.work_id, control, self.now, row=view.row)
-        if control.state is State.BLOCKED:
-            views = [await self.reads.resource(name) for name in view.item.resources]
-            facts = replace(facts, views=[found for some in views for found in some])
-        elif control.state is State.QUEUED:
-            facts = replace(facts, backlog=await self.reads.backlog())
-            if self.now - control.since > UNTAKEN_SECONDS:
-                facts = replace(facts, engines=await self.engines_seen())
-        if control.account or control.is_daily:
-            facts = replace(facts, balances=await self.runtime.client.balances(view.item.work_id))
-        if control.state in NEEDS_WORKER:
-            paused = await self.reads.switches()
-            targets = (self.engine_target(control.engine), lane_target(control.lane))
-            facts = replace(facts, switch=next((paused[one] for one in targets if one in paused), ""))
-        return explain(facts)
+        item = view.item
+        return await why(self, item.work_id, view.control, view.row, item.resources, self.now)
+
+    async def resource(self, name: str) -> Sequence[ResourceView]:
+        """See `Reads`."""
+        return await self.reads.resource(name)
+
+    async def backlog(self) -> int:
+        """See `Reads`."""
+        return await self.reads.backlog()
+
+    async def paused(self) -> Sequence[Switch]:
+        """See `Reads`."""
+        return await self.reads.switches()
+
+    async def balances(self, work_id: str) -> Sequence[Balance]:
+        """See `Client`."""
+        return await self.runtime.client.balances(work_id)
 
     async def engines_seen(self) -> frozenset[str] | None:
         """What workers that live ran lately; None: no worker was seen, so nothing is known."""

@@ -17,7 +17,7 @@ from roost.errors import InputError, StorageDenied, WorkNotFound
 from roost.journal.accounts import Balance
 from roost.journal.claims import ResourceView
 from roost.journal.entries import Entry, IndexRow
-from roost.journal.events import Committed
+from roost.journal.events import Committed, Switch
 from roost.models import Snapshot, State
 from roost.storage.ports import Backend, IndexQuery
 
@@ -222,11 +222,11 @@ class Reads:
 
         return await self._shared.get(("children", work_id), ask, for_seconds=LIST_SECONDS)
 
-    async def switches(self) -> dict[str, str]:
-        """Engines and lanes that are paused: why, by target."""
+    async def switches(self) -> Sequence[Switch]:
+        """Engines and lanes that are paused."""
 
-        async def ask() -> dict[str, str]:
-            return {one.target: one.reason or "paused" for one in await self._client.switches()}
+        async def ask() -> Sequence[Switch]:
+            return await self._client.switches()
 
         return await self._shared.get("switches", ask, for_seconds=COUNT_SECONDS)
 

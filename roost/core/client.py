@@ -18,6 +18,7 @@ from roost.core.requests import Request
 from roost.core.switches import Switches
 from roost.core.talking import Talking
 from roost.core.where import Where
+from roost.core.why import why
 from roost.engine import EngineRegistry
 from roost.errors import (
     EnqueueConflict,
@@ -26,8 +27,8 @@ from roost.errors import (
 )
 from roost.journal.claims import ResourceView
 from roost.journal.entries import Control, Entry, IndexRow
-from roost.journal.events import Claimed, Committed, Enqueued, KeyBound, Operated
-from roost.journal.explain import NEEDS_WORKER, QUIET_SECONDS, Explanation, Facts, explain
+from roost.journal.events import Claimed, Committed, Enqueued, KeyBound, Operated, Switch
+from roost.journal.explain import Explanation
 from roost.journal.limits import Change, check_change
 from roost.models import (
     Artifact,
@@ -270,35 +271,34 @@ class Client(Talking):
         newer = await self._parts.backend.journal.read(work_id, after=position, limit=1)
         return (await self._tail(work_id)).control if newer else None
 
-    async def explain(self, work_id: str, *, engines: Collection[str] | None = None) -> Explanation:
+    async def explain(self, work_id: str) -> Explanation:
         """Why a work item is where it is, and what happens if its worker dies now.
-
-        Args:
-            engines: those that some worker runs, if the caller knows.
 
         Raises:
             WorkNotFound: there is none of that id.
         """
-        work_id, backend = self._whole(work_id), self._parts.backend
+        work_id = self._whole(work_id)
         control = (await self._tail(work_id)).control
-        facts = Facts(work_id, control, self._parts.clock.now(), engines=engines)
-        facts = replace(facts, row=await backend.index.get(work_id))
+        names: Sequence[str] = ()
         if control.state is State.BLOCKED:
             event = (await self._get(work_id, 0)).event
             names = event.resources if isinstance(event, Enqueued) else ()
-            found = await asyncio.gather(*(self.resources(name) for name in names))
-            facts = replace(facts, views=[view for views in found for view in views])
-        elif control.state is State.QUEUED:
-            facts = replace(facts, backlog=await backend.queue.backlog())
-            if engines is None and facts.now - control.since > QUIET_SECONDS:
-                facts = replace(facts, engines=await self._engines_seen(facts.now))
-        if control.account or control.is_daily:
-            facts = replace(facts, balances=await self.balances(work_id))
-        if control.state in NEEDS_WORKER:
-            facts = replace(facts, switch=await self._switch_of(facts))
-        return explain(facts)
+        row = await self._parts.backend.index.get(work_id)
+        return await why(self, work_id, control, row, names, self._parts.clock.now())
 
-    async def _engines_seen(self, now: float) -> Collection[str] | None:
+    async def resource(self, name: str) -> Sequence[ResourceView]:
+        """One resource of this client's namespace; none if nobody holds, limits or waits for it."""
+        return await self.resources(name)
+
+    async def backlog(self) -> int:
+        """About how many deliveries are visible that nobody took yet."""
+        return await self._parts.backend.queue.backlog()
+
+    async def paused(self) -> Sequence[Switch]:
+        """Lanes, and engines of any namespace, that are paused."""
+        return await Switches(self._parts).read()
+
+    async def engines_seen(self) -> Collection[str] | None:
         """The engines whose work was claimed lately, by the newest entries; None: nothing was, or
         the caller may not read them."""
         try:
@@ -308,16 +308,9 @@ class Client(Talking):
         seen = {
             entry.control.engine
             for entry in page.entries
-            if isinstance(entry.event, Claimed) and entry.at > now - _SEEN_SECONDS
+            if isinstance(entry.event, Claimed) and entry.at > self._parts.clock.now() - _SEEN_SECONDS
         }
         return seen or None
-
-    async def _switch_of(self, facts: Facts) -> str:
-        """Why the engine or the lane of a work item is paused; empty: neither is."""
-        known = Switches(self._parts)
-        await known.read()
-        control = facts.control
-        return known.engine_reason(control.engine, facts.work_id) or known.lane_reason(control.lane)
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         """Work items of this client's namespace that match, newest first; a page."""

@@ -85,7 +85,7 @@ class Operations:
             WorkNotFound: there is none of that id.
             ConflictError: it has ended.
         """
-        event = Paused(reason[:500], self._instant(for_seconds))
+        event = Paused(reason[:500], self._instant(for_seconds), self._actor)
         await self._act(work_id, event, "paused", is_for_terminal=False)
 
     async def resume(self, work_id: str, reason: str) -> None:
@@ -297,12 +297,12 @@ class Operations:
         A step that runs is committed first. False: it was paused already.
         """
         target = engine_target(check_id(engine, "engine id"), self._namespace)
-        return await switches.throw(self._parts, Switched(target, True, reason[:500]), actor=self._actor)
+        return await self._throw(target, True, reason)
 
     async def resume_engine(self, engine: str, reason: str) -> int:
         """Let work of an engine begin again; returns how many work items were woken."""
         target = engine_target(check_id(engine, "engine id"), self._namespace)
-        await switches.throw(self._parts, Switched(target, False, reason[:500]), actor=self._actor)
+        await self._throw(target, False, reason)
         return await switches.wake_engine(self._parts, engine, self._namespace)
 
     async def pause_lane(self, lane: Lane, reason: str) -> bool:
@@ -310,12 +310,14 @@ class Operations:
 
         What was taken goes on. False: it was paused already.
         """
-        event = Switched(lane_target(lane), True, reason[:500])
-        return await switches.throw(self._parts, event, actor=self._actor)
+        return await self._throw(lane_target(lane), True, reason)
 
     async def resume_lane(self, lane: Lane, reason: str) -> bool:
         """Take work from a lane again. False: it was not paused."""
-        event = Switched(lane_target(lane), False, reason[:500])
+        return await self._throw(lane_target(lane), False, reason)
+
+    async def _throw(self, target: str, is_paused: bool, reason: str) -> bool:
+        event = Switched(target, is_paused, reason[:500], self._actor)
         return await switches.throw(self._parts, event, actor=self._actor)
 
     async def switches(self) -> Sequence[Switch]:

@@ -123,6 +123,7 @@ def _claimed(control: Control, event: Claimed, position: int, at: float) -> Cont
         wake_at=None,
         paused="" if control.paused_until is not None else control.paused,  # its time is over
         paused_until=None,
+        paused_by="" if control.paused_until is not None else control.paused_by,
         is_daily=event.is_daily,
         over="",
         reason="",
@@ -180,6 +181,7 @@ def _take_in(control: Control, event: Committed, position: int, at: float) -> Co
         cancel_by=control.cancel_by,
         paused=control.paused,
         paused_until=control.paused_until,
+        paused_by=control.paused_by,
         labels=control.labels,
         parent=control.parent,
         family=children,
@@ -303,6 +305,7 @@ def _retried(control: Control, event: Retried, position: int, at: float) -> Cont
         deadline_at=None,
         paused="",
         paused_until=None,
+        paused_by="",
         turn=lines.asks_again(control.turn, position),
     )
     return after if event.snapshot_position is None else _rewind(after, event, position, at)
@@ -344,11 +347,18 @@ def _turn_given(control: Control, event: TurnGiven, position: int, at: float) ->
 
 
 def _paused(control: Control, event: Paused, position: int, at: float) -> Control:
-    return replace(control, position=position, paused=event.reason or "paused", paused_until=event.until)
+    return replace(
+        control,
+        position=position,
+        paused=event.reason or "paused",
+        paused_until=event.until,
+        paused_by=event.by,
+    )
 
 
 def _resumed(control: Control, event: Resumed, position: int, at: float) -> Control:
-    return _go_on(replace(control, position=position, paused="", paused_until=None), position, at)
+    after = replace(control, position=position, paused="", paused_until=None, paused_by="")
+    return _go_on(after, position, at)
 
 
 def _budget_set(control: Control, event: BudgetSet, position: int, at: float) -> Control:

@@ -76,6 +76,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
             `cancel_by` is interrupted.
         paused: why it is on hold; empty: it is not.
         paused_until: when it goes on by itself; None: when it is resumed.
+        paused_by: who put it on hold.
         rewound: position of the retry that went back to an earlier version, until the
             next commit: the step after it is not the one that its number had before.
         labels: (name, value), for finding it.
@@ -140,6 +141,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     bound: Bound | None = None
     switches: tuple[Switch, ...] = ()
     blocked_at: float | None = None
+    paused_by: str = ""
     daily: tuple[tuple[str, Amounts], ...] = ()
 
 

@@ -257,7 +257,7 @@ class ChildEnded(Struct, frozen=True, omit_defaults=True):
 
 
 class Paused(Struct, frozen=True, omit_defaults=True):
-    """The work was put on hold, `until` an instant or until it is resumed.
+    """The work was put on hold `by` somebody, `until` an instant or until it is resumed.
 
     A step that runs is committed first.
     """
@@ -265,6 +265,7 @@ class Paused(Struct, frozen=True, omit_defaults=True):
     kind: ClassVar = Kind.PAUSED
     reason: str
     until: float | None = None
+    by: str = ""
 
 
 class Resumed(Struct, frozen=True, omit_defaults=True):
@@ -317,15 +318,17 @@ class Switch(Struct, frozen=True, omit_defaults=True):
     target: str
     reason: str
     at: float
+    by: str = ""
 
 
 class Switched(Struct, frozen=True, omit_defaults=True):
-    """An operator paused an engine or a lane, or let it go on."""
+    """An operator, `by`, paused an engine or a lane, or let it go on."""
 
     kind: ClassVar = Kind.SWITCHED
     target: str
     is_paused: bool
     reason: str = ""
+    by: str = ""
 
 
 class DailySet(Struct, frozen=True, omit_defaults=True):

@@ -6,7 +6,7 @@ control state first, since that is the truth; the rest (row, claims, queue) says
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -17,9 +17,10 @@ from roost.journal.budget import breach, warning
 from roost.journal.claims import ResourceView, Waiter
 from roost.journal.decide import WAITS_FOR_ENGINE, lease_until
 from roost.journal.entries import Control, IndexRow
+from roost.journal.events import Switch
 from roost.journal.limits import FOREVER_AT
 from roost.journal.values import Wait
-from roost.names import APPROVAL_MARK, Scope, State
+from roost.names import APPROVAL_MARK, NAMESPACE_MARK, Scope, State
 
 QUIET_SECONDS = 10.0  # ready work that nobody took for so long, with an empty queue, has no worker
 _NAMES_MAX = 3  # owners that a sentence names
@@ -32,6 +33,7 @@ class Cause(StrEnum):
     RUNNING = "running"
     SILENT = "silent"
     CANCELLING = "cancelling"
+    OVERDUE = "overdue"
     PAUSED = "paused"
     OVER_BUDGET = "over_budget"
     TURN = "turn"
@@ -48,8 +50,29 @@ class Cause(StrEnum):
     READY = "ready"
 
 
-NEEDS_WORKER = frozenset({State.QUEUED, State.SCHEDULED})
-"""States in which it matters whether the engine or the lane is paused."""
+def may_be_switched_off(control: Control) -> bool:
+    """Whether it matters that the engine or the lane is paused."""
+    return control.state in (State.QUEUED, State.SCHEDULED, State.BLOCKED)
+
+
+def is_due(control: Control, now: float) -> bool:
+    """Whether all that work needs is a worker that takes it."""
+    at = ready_at(control)
+    return at is not None and at <= now
+
+
+def ready_at(control: Control) -> float | None:
+    """Since when, or from when on, all that work needs is a worker; None: something else must happen."""
+    match control.state:
+        case State.QUEUED:
+            at = control.since
+        case State.SCHEDULED:
+            at = control.since if control.wake_at is None else control.wake_at
+        case State.WAITING if control.waits is not None and control.waits.until is not None:
+            at = control.waits.until
+        case _:
+            return None
+    return max(at, control.paused_until or at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +84,7 @@ class Facts:
         views: the resources that it asks for.
         backlog: deliveries that are visible and not taken; None: not asked.
         engines: those that some worker runs, as far as is known; None: unknown.
-        switch: why its engine or lane is paused; empty: it is not.
+        switch: of its engine or lane, if that is paused.
         balances: how the accounts stand that it is charged to, with their limits.
     """
 
@@ -72,7 +95,7 @@ class Facts:
     views: Sequence[ResourceView] = ()
     backlog: int | None = None
     engines: Collection[str] | None = None
-    switch: str = ""
+    switch: Switch | None = None
     balances: Sequence[Balance] = ()
 
 
@@ -96,12 +119,26 @@ NOBODY = "No worker holds it, so nothing is lost if one dies."
 
 
 def explain(facts: Facts) -> Explanation:
-    """Say why the work is where it is, and warn of budgets that are nearly used up."""
+    """Say why the work is where it is, and warn of its deadline, and of budgets that are nearly used up."""
     said = _explain(facts)
-    if facts.control.state.is_terminal or said.cause is Cause.OVER_BUDGET:
-        return said
-    low = "; ".join(filter(None, (warning(facts.control), accounts.warning(facts.balances))))
-    return replace(said, text=f"{said.text.removesuffix('.')}; {low}.") if low else said
+    more = () if facts.control.state.is_terminal else _warnings(facts, said.cause)
+    new = [words for words in more if words and words not in said.text]
+    text = "; ".join([said.text.removesuffix("."), *new]) + "."
+    return replace(said, text=_one_line(text))
+
+
+def _warnings(facts: Facts, cause: Cause) -> Iterator[str]:
+    deadline_at = facts.control.deadline_at
+    if deadline_at is not None and cause is not Cause.OVERDUE:
+        yield f"its deadline is {times.relative(deadline_at, facts.now)}"
+    if cause is not Cause.OVER_BUDGET:
+        yield warning(facts.control)
+        yield accounts.warning(facts.balances)
+
+
+def _one_line(text: str) -> str:
+    """Reasons are texts of engines and people; errors have lines."""
+    return " ".join(text.split())
 
 
 def _explain(facts: Facts) -> Explanation:
@@ -113,6 +150,12 @@ def _explain(facts: Facts) -> Explanation:
     if control.cancel_requested:
         text = f"It is to be cancelled ({control.reason}), and ends as soon as a worker looks at it."
         return Explanation(Cause.CANCELLING, text, NOBODY)
+    if control.deadline_at is not None and control.deadline_at <= facts.now:
+        text = (
+            f"Its deadline was {times.relative(control.deadline_at, facts.now)}: it ends as failed "
+            "as soon as a worker looks at it."
+        )
+        return Explanation(Cause.OVERDUE, text, NOBODY)
     on_hold = _on_hold(facts)
     if on_hold is not None:
         return on_hold
@@ -124,7 +167,8 @@ def _explain(facts: Facts) -> Explanation:
         case State.BLOCKED:
             return _blocked(facts)
         case _:
-            return _ready(facts)
+            at = ready_at(control) or control.since
+            return _ready(facts, f"it has been ready for {_ago(at, facts)}")
 
 
 def _ended(facts: Facts) -> Explanation:
@@ -165,9 +209,15 @@ def _held(facts: Facts) -> Explanation:
         return Explanation(Cause.CANCELLING, text, follows, by)
     text = (
         f"It moves: {who} runs the step after version {control.version} under fencing token "
-        f"{control.lease.token}, since {_ago(control.since, facts)}{_tries(control)}{_progress(facts.row)}."
+        f"{control.lease.token}, since {_ago(control.since, facts)}{_tries(control)}{_progress(facts.row)}"
     )
-    return Explanation(Cause.RUNNING, text, follows)
+    if control.paused:
+        text += f"; then it is paused{_by(control.paused_by)} ({control.paused})"
+    return Explanation(Cause.RUNNING, f"{text}.", follows)
+
+
+def _by(who: str) -> str:
+    return f" by {who}" if who else ""
 
 
 def _tries(control: Control) -> str:
@@ -192,9 +242,8 @@ def _count(number: int, what: str) -> str:
 
 def _on_hold(facts: Facts) -> Explanation | None:
     control = facts.control
-    if control.paused:
-        text = f"It is paused ({control.paused}) until somebody resumes it."
-        return Explanation(Cause.PAUSED, text, NOBODY, control.deadline_at)
+    if control.paused and (control.paused_until is None or control.paused_until > facts.now):
+        return _paused(control, facts.now)
     if over := breach(control):
         text = f"It is on hold, {over}, until somebody raises the budget."
         return Explanation(Cause.OVER_BUDGET, text, NOBODY, control.deadline_at)
@@ -203,10 +252,26 @@ def _on_hold(facts: Facts) -> Explanation | None:
     if control.turn is not None and not control.turn.is_given:
         text = "It waits for its turn: work that came before it in its conversation has not ended."
         return Explanation(Cause.TURN, text, NOBODY, control.deadline_at)
-    if facts.switch:
-        text = f"Its engine or lane is paused ({facts.switch}) until somebody resumes that."
-        return Explanation(Cause.PAUSED, text, NOBODY, control.deadline_at)
+    if facts.switch is not None and control.state is not State.BLOCKED:
+        return _switched_off(facts.switch, control)
     return None
+
+
+def _paused(control: Control, now: float) -> Explanation:
+    text, at = f"It is paused{_by(control.paused_by)} ({control.paused})", control.deadline_at
+    if control.paused_until is None:
+        return Explanation(Cause.PAUSED, f"{text} until somebody resumes it.", NOBODY, at)
+    goes_on = f"{times.relative(control.paused_until, now)}, at {times.clock(control.paused_until)}"
+    at = min(control.paused_until, control.paused_until if at is None else at)
+    return Explanation(Cause.PAUSED, f"{text} and goes on {goes_on}.", NOBODY, at)
+
+
+def _switched_off(switch: Switch, control: Control) -> Explanation:
+    what, _, name = switch.target.partition(":")
+    whose = f"Its {what} {name.rpartition(NAMESPACE_MARK)[2]} is paused{_by(switch.by)}"
+    why = f" ({switch.reason})" if switch.reason else ""
+    text = f"{whose}{why} until somebody resumes that."
+    return Explanation(Cause.PAUSED, text, NOBODY, control.deadline_at)
 
 
 def _over(control: Control) -> Explanation:
@@ -220,13 +285,13 @@ def _over(control: Control) -> Explanation:
 def _scheduled(facts: Facts) -> Explanation:
     control = facts.control
     at = facts.now if control.wake_at is None else control.wake_at
+    tries = f"{_count(control.failures, 'attempt')} at the step after version {control.version}"
+    failed = f"{tries} failed ({control.reason}); " if control.failures else ""
+    if is_due(control, facts.now):
+        return _ready(facts, f"{failed}it has been due for {_ago(ready_at(control) or at, facts)}")
     when = f"{times.relative(at, facts.now)}, at {times.clock(at)}"
-    if at <= facts.now:
-        when = f"now, since {_ago(at, facts)}: a worker has not taken it yet"
-    if control.failures:
-        tries = f"{_count(control.failures, 'attempt')} at the step after version {control.version}"
-        text = f"{tries} failed ({control.reason}); the next is due {when}."
-        return Explanation(Cause.RETRYING, text, NOBODY, at)
+    if failed:
+        return Explanation(Cause.RETRYING, f"{failed}the next is due {when}.", NOBODY, at)
     why = f" ({control.reason})" if control.reason else ""
     return Explanation(Cause.DELAYED, f"It sleeps{why} and goes on {when}.", NOBODY, at)
 
@@ -241,11 +306,18 @@ def _waiting(facts: Facts) -> Explanation:
         left, total = family.open_count(children), family.total(children)
         parts.append(f"its children, of which {left} of {total} have not ended")
     until = waits.until
+    what = f"for {' or '.join(parts) or 'nothing that has a name'}"
+    if until is not None and until <= facts.now:
+        over = f"it has waited long enough {what}, since {_ago(until, facts)}"
+        if not waits.fails:
+            return _ready(facts, over)
+        text = f"{_sentence(over)}: it ends as failed as soon as a worker looks at it."
+        return Explanation(Cause.WAITING, text, NOBODY, until)
     end = ""
     if until is not None:
         follows = "it fails" if waits.fails else "it goes on without"
         end = f"; {follows} {times.relative(until, facts.now)}"
-    text = f"It has waited for {_ago(facts.control.since, facts)} for {' or '.join(parts)}{end}."
+    text = f"It has waited for {_ago(facts.control.since, facts)} {what}{end}."
     return Explanation(Cause.WAITING, text, NOBODY, until)
 
 
@@ -253,7 +325,7 @@ def _waiting(facts: Facts) -> Explanation:
 
 
 def _blocked(facts: Facts) -> Explanation:
-    for say in (_closed, _owned, _called, _in_line):
+    for say in (_closed, _owned, _not_served, _called, _in_line):
         found = say(facts)
         if found is not None:
             return found
@@ -262,6 +334,15 @@ def _blocked(facts: Facts) -> Explanation:
         f"({facts.control.reason}); nothing stands in its way now, so it goes on at its next look."
     )
     return Explanation(Cause.CALLED, text, NOBODY, facts.row.due_at if facts.row else None)
+
+
+def _not_served(facts: Facts) -> Explanation | None:
+    """Nothing but a worker is missing, and none takes it."""
+    if facts.switch is not None:
+        return _switched_off(facts.switch, facts.control)
+    if facts.row is not None and facts.row.reason.startswith(WAITS_FOR_ENGINE):
+        return _no_worker(facts, f"it may have its resources since {_ago(facts.control.since, facts)}")
+    return None
 
 
 def _closed(facts: Facts) -> Explanation | None:
@@ -358,23 +439,34 @@ def _ordinal(number: int) -> str:
 # --- ready -------------------------------------------------------------------
 
 
-def _ready(facts: Facts) -> Explanation:
-    control, ready = facts.control, f"It has been ready for {_ago(facts.control.since, facts)}"
+def _ready(facts: Facts, ready: str) -> Explanation:
+    """Nothing but a worker is missing. `ready` says since when, and is made a sentence."""
+    control, at = facts.control, facts.row.due_at if facts.row else None
     if facts.row is not None and facts.row.reason.startswith(WAITS_FOR_ENGINE):
-        text = f"{ready}, and {facts.row.reason}: none that looked at it has that."
-        return Explanation(Cause.NO_WORKER, text, NOBODY, facts.row.due_at)
+        return _no_worker(facts, ready)
     if facts.engines is not None and control.engine not in facts.engines:
-        text = f"{ready}, but no worker that is known runs engine {control.engine}."
+        text = f"{_sentence(ready)}, but no worker that is known runs engine {control.engine}."
         return Explanation(Cause.NO_WORKER, text, NOBODY)
     if facts.backlog:
         waiting = "1 delivery waits" if facts.backlog == 1 else f"{facts.backlog} deliveries wait"
-        text = f"{ready}; about {waiting} in the queue, as the workers are busy."
+        text = f"{_sentence(ready)}; about {waiting} in the queue, as the workers are busy."
         return Explanation(Cause.BACKLOG, text, NOBODY)
-    if facts.backlog == 0 and facts.now - control.since > QUIET_SECONDS:
+    if facts.backlog == 0 and facts.now - (ready_at(control) or control.since) > QUIET_SECONDS:
         text = (
-            f"{ready} while the queue is empty: it seems that no worker runs engine {control.engine}; "
-            "if one does, the sweeper sends it again."
+            f"{_sentence(ready)} while the queue is empty: it seems that no worker runs engine "
+            f"{control.engine}; if one does, the sweeper sends it again."
         )
-        return Explanation(Cause.NO_WORKER, text, NOBODY, facts.row.due_at if facts.row else None)
-    why = f" ({control.reason})" if control.reason else ""
-    return Explanation(Cause.READY, f"{ready}{why}; the next free worker takes it.", NOBODY)
+        return Explanation(Cause.NO_WORKER, text, NOBODY, at)
+    why = f" ({control.reason})" if control.reason and control.state is State.QUEUED else ""
+    return Explanation(Cause.READY, f"{_sentence(ready)}{why}; the next free worker takes it.", NOBODY)
+
+
+def _no_worker(facts: Facts, ready: str) -> Explanation:
+    """A worker looked at it, and said what it lacks."""
+    assert facts.row is not None
+    text = f"{_sentence(ready)}, and {facts.row.reason}: none that looked at it has that."
+    return Explanation(Cause.NO_WORKER, text, NOBODY, facts.row.due_at)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"

@@ -82,7 +82,7 @@ def _switched(control: Control | None, event: Switched, position: int, at: float
     )
     switches = tuple(switch for switch in before.switches if switch.target != event.target)
     if event.is_paused:
-        switches = (*switches, Switch(event.target, event.reason, at))
+        switches = (*switches, Switch(event.target, event.reason, at, event.by))
     return _of_switches(replace(before, switches=switches), position, at)
 
 

@@ -12,6 +12,11 @@ from roost.core import where
 from tests.cli.conftest import Roost, read_until
 
 CONTROL_KEYS = {
+    "budget",
+    "paused",
+    "paused_by",
+    "paused_until",
+    "spent",
     "state", "engine", "position", "created_at", "since", "lane", "version", "step", "snapshot_position",
     "lease", "failures", "interruptions", "wake_at", "waits", "deadline_at", "cancel_requested", "reason",
 }  # fmt: skip
@@ -57,6 +62,27 @@ def test_status_for_people_says_state_and_why(roost: Roost) -> None:
     assert work_id in shown
     assert "scheduled" in shown
     assert "in 59 m" in shown or "in 1 h" in shown
+
+
+def test_status_of_work_on_hold_says_who_holds_it_and_why(
+    roost: Roost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROOST_ACTOR", "ann")
+    work_id = roost.enqueue(None, "--budget", "usd=3", "--budget", "steps=100")
+    roost("pause", work_id, "--for", "2h", "--reason", "not before tonight").ok()
+    shown = roost("status", work_id).ok().out
+    assert "state:      paused\n" in shown
+    assert "paused by ann (not before tonight) and goes on in" in shown
+    assert "budget:     steps 0 of 100, usd 0 of 3\n" in shown
+
+
+def test_events_say_amounts_and_errors_in_words(roost: Roost) -> None:
+    work_id = roost.enqueue({"count": "many"}, "--any-engine", "--budget", "usd=3")
+    roost.work()
+    shown = roost("events", work_id).ok().out
+    assert "budget=usd:3" in shown
+    assert "error=PayloadError: " in shown
+    assert "ErrorInfo(" not in shown
 
 
 def test_status_bounds_what_it_shows(roost: Roost) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from roost.journal.accounts import Account, Balance
 from roost.journal.claims import Owner, ResourceView, Waiter
 from roost.journal.decide import WAITS_FOR_ENGINE
 from roost.journal.entries import Control, IndexRow, Lease
+from roost.journal.events import Switch
 from roost.journal.explain import NOBODY, Cause, Explanation, Facts, explain
 from roost.journal.limits import FOREVER_AT, Limits, Rate
 from roost.journal.values import Family, Join, Turn, Wait
@@ -132,10 +135,58 @@ CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
         "usd 2.5 of 2",
         None,
     ),
-    "its engine is paused": (
-        Facts(ME, control(State.QUEUED), NOW, switch="deploy"),
+    "paused, and by whom": (
+        Facts(ME, control(State.QUEUED, paused="not now", paused_by="ann"), NOW),
         Cause.PAUSED,
-        "engine or lane is paused (deploy)",
+        "It is paused by ann (not now) until somebody resumes it.",
+        None,
+    ),
+    "paused for a while": (
+        Facts(ME, control(State.QUEUED, paused="tonight", paused_until=NOW + 60), NOW),
+        Cause.PAUSED,
+        "paused (tonight) and goes on in 1 m, at 2023-11-14T22:14:20.000Z",
+        NOW + 60,
+    ),
+    "its pause is over": (
+        Facts(ME, control(State.QUEUED, paused="tonight", paused_until=NOW - 2), NOW, backlog=3),
+        Cause.BACKLOG,
+        "It has been ready for 2.0 s; about 3 deliveries wait",
+        None,
+    ),
+    "its engine is paused": (
+        Facts(ME, control(State.QUEUED), NOW, switch=Switch("engine:ns/demo", "deploy", NOW - 9, "ann")),
+        Cause.PAUSED,
+        "Its engine demo is paused by ann (deploy) until somebody resumes that.",
+        None,
+    ),
+    "its lane is paused": (
+        Facts(ME, control(State.QUEUED), NOW, switch=Switch("lane:low", "", NOW - 9)),
+        Cause.PAUSED,
+        "Its lane low is paused until somebody resumes that.",
+        None,
+    ),
+    "has its resources, and its engine is paused": (
+        Facts(ME, BLOCKED, NOW, switch=Switch("engine:/demo", "deploy", NOW - 9)),
+        Cause.PAUSED,
+        "Its engine demo is paused (deploy)",
+        None,
+    ),
+    "running, and then paused": (
+        Facts(ME, running(paused="look first", paused_by="ann"), NOW),
+        Cause.RUNNING,
+        "; then it is paused by ann (look first).",
+        None,
+    ),
+    "its deadline is near": (
+        Facts(ME, control(State.QUEUED, since=NOW, deadline_at=NOW + 60), NOW),
+        Cause.READY,
+        "takes it; its deadline is in 1 m.",
+        None,
+    ),
+    "its deadline is over": (
+        Facts(ME, control(State.WAITING, waits=Wait(("go",)), deadline_at=NOW - 3), NOW),
+        Cause.OVERDUE,
+        "Its deadline was 3.0 s ago: it ends as failed as soon as a worker looks at it.",
         None,
     ),
     "delayed": (
@@ -152,9 +203,21 @@ CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
     ),
     "overdue": (
         Facts(ME, control(State.SCHEDULED, wake_at=NOW - 9), NOW),
-        Cause.DELAYED,
-        "a worker has not taken it yet",
-        NOW - 9,
+        Cause.READY,
+        "It has been due for 9.0 s; the next free worker takes it.",
+        None,
+    ),
+    "overdue, and no worker has its engine": (
+        Facts(ME, control(State.SCHEDULED, wake_at=NOW - 30), NOW, engines={"other"}),
+        Cause.NO_WORKER,
+        "It has been due for 30 s, but no worker that is known runs engine demo.",
+        None,
+    ),
+    "a retry that no worker takes": (
+        Facts(ME, control(State.SCHEDULED, wake_at=NOW - 30, failures=2, reason="E: no"), NOW, backlog=0),
+        Cause.NO_WORKER,
+        "2 attempts at the step after version 0 failed (E: no); it has been due for 30 s while",
+        None,
     ),
     "retrying": (
         Facts(ME, control(State.SCHEDULED, wake_at=NOW + 9, failures=1, reason="ValueError: no"), NOW),
@@ -173,6 +236,18 @@ CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
         Cause.WAITING,
         "it fails in 1 m",
         NOW + 60,
+    ),
+    "has waited in vain": (
+        Facts(ME, control(State.WAITING, waits=Wait(("yes",), NOW - 6, fails=True)), NOW),
+        Cause.WAITING,
+        "It has waited long enough for signal yes, since 6.0 s: it ends as failed as soon as",
+        NOW - 6,
+    ),
+    "has waited, and no worker goes on": (
+        Facts(ME, control(State.WAITING, waits=Wait(("yes",), NOW - 60)), NOW, engines={"other"}),
+        Cause.NO_WORKER,
+        "It has waited long enough for signal yes, since 1 m, but no worker that is known runs",
+        None,
     ),
     "waits for its children": (
         Facts(
@@ -247,6 +322,12 @@ CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
         Facts(ME, BLOCKED, NOW, views=[line(Waiter("first", NOW), asked())]),
         Cause.IN_LINE,
         "waits for more than that",
+        None,
+    ),
+    "has its resources, and no worker has its engine": (
+        Facts(ME, BLOCKED, NOW, row=row(reason=f"{WAITS_FOR_ENGINE} demo")),
+        Cause.NO_WORKER,
+        "It may have its resources since 1 m, and waits for a worker with engine demo",
         None,
     ),
     "refused, and all is free": (
@@ -336,6 +417,28 @@ CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
         "or a new day begins (UTC)",
         NOW + 99,
     ),
+    "an error of many lines": (
+        Facts(ME, control(State.FAILED, reason="ValueError: no\n  really\tnot"), NOW),
+        Cause.ENDED,
+        "ValueError: no really not.",
+        None,
+    ),
+    "warned of once": (
+        Facts(
+            ME,
+            control(
+                State.QUEUED,
+                since=NOW,
+                budget=(("usd", 5.0),),
+                spent=(("usd", 4.5),),
+                reason="budget nearly used up: usd 4.5 of 5",
+            ),
+            NOW,
+        ),
+        Cause.READY,
+        "(budget nearly used up: usd 4.5 of 5); the next free worker takes it.",
+        None,
+    ),
     "just ready": (
         Facts(ME, control(State.QUEUED, since=NOW - 1, reason="worker w1 went silent"), NOW, backlog=0),
         Cause.READY,
@@ -375,3 +478,100 @@ def test_what_follows_the_death_of_a_worker() -> None:
     assert explain(Facts(ME, running(NOW - 5), NOW)).if_worker_dies.startswith("It is taken for dead already")
     idle: Explanation = explain(Facts(ME, control(State.QUEUED), NOW))
     assert idle.if_worker_dies == NOBODY
+
+
+# --- whatever it is told -------------------------------------------------------
+
+instants = st.one_of(st.none(), st.floats(NOW - 1e6, NOW + 1e6))
+words = st.text(max_size=20)
+waits = st.builds(
+    Wait,
+    names=st.sampled_from([(), ("go",), ("approval:x", "no")]),
+    until=instants,
+    fails=st.booleans(),
+    join=st.sampled_from([None, Join()]),
+)
+controls = st.builds(
+    Control,
+    state=st.sampled_from(State),
+    engine=st.just("demo"),
+    position=st.integers(0, 99),
+    created_at=st.just(NOW - 99),
+    since=st.floats(NOW - 1e6, NOW + 5),
+    version=st.integers(0, 9),
+    lease=st.one_of(
+        st.none(), st.builds(Lease, st.just("w1"), st.integers(0, 9), st.floats(NOW - 99, NOW + 99))
+    ),
+    failures=st.integers(0, 3),
+    wake_at=instants,
+    waits=st.one_of(st.none(), waits),
+    deadline_at=instants,
+    cancel_requested=st.booleans(),
+    cancel_by=instants,
+    paused=st.sampled_from(["", "hold on"]),
+    paused_until=instants,
+    paused_by=st.sampled_from(["", "ann"]),
+    family=st.one_of(st.none(), st.just(Family(batches=((1, 3),), ended="1"))),
+    budget=st.sampled_from([(), (("usd", 2.0),)]),
+    spent=st.sampled_from([(), (("usd", 1.7),), (("usd", 3.0),)]),
+    over=st.sampled_from(["", "budget of the family of root used up: usd 5 of 5"]),
+    is_daily=st.booleans(),
+    reason=words,
+    note=words,
+    turn=st.sampled_from([None, Turn("talk"), Turn("talk", is_given=True)]),
+)
+waiters = st.builds(
+    Waiter,
+    work_id=st.sampled_from([ME, "a", "b"]),
+    since=st.just(NOW - 9),
+    called_at=instants,
+    passed=st.integers(0, 3),
+    is_timed=st.booleans(),
+)
+views = st.builds(
+    ResourceView,
+    resource=st.sampled_from(["db", "llm: small"]),
+    owners=st.lists(st.sampled_from([OTHER, ASLEEP, Owner(ME, 6)]), max_size=3, unique=True),
+    waiters=st.lists(waiters, max_size=3, unique_by=lambda waiter: waiter.work_id),
+    limits=st.builds(
+        Limits,
+        rate=st.sampled_from([None, Rate(60, 60.0)]),
+        closed_until=st.sampled_from([None, NOW - 1, NOW + 60, FOREVER_AT]),
+    ),
+)
+rows = st.builds(
+    row,
+    token=st.sampled_from([None, 6]),
+    lease_until=instants,
+    due_at=instants,
+    reason=st.sampled_from(["", f"{WAITS_FOR_ENGINE} demo 2, or one that migrates from it"]),
+    progress=st.sampled_from([None, (0.5, "reading")]),
+)
+facts = st.builds(
+    Facts,
+    work_id=st.just(ME),
+    control=controls,
+    now=st.just(NOW),
+    row=st.one_of(st.none(), rows),
+    views=st.lists(views, max_size=2),
+    backlog=st.sampled_from([None, 0, 1, 9]),
+    engines=st.sampled_from([None, frozenset(), frozenset({"demo"})]),
+    switch=st.sampled_from([None, Switch("lane:low", "deploy", NOW, "ann"), Switch("engine:/demo", "", NOW)]),
+    balances=st.sampled_from([(), [Balance(Account("", "root"), (("usd", 4.5),), (("usd", 5.0),))]]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(facts)
+def test_whatever_is_known_there_is_an_answer_in_a_line_each(known: Facts) -> None:
+    found = explain(known)
+    for text in (found.text, found.if_worker_dies):
+        assert text.endswith(".")
+        assert "\n" not in text
+        assert "None" not in text
+        assert text[0].isupper() or text[0].isdigit()
+    if known.control.state.is_terminal:
+        assert (found.cause, found.next_at) == (Cause.ENDED, None)
+    elif known.control.lease is not None:
+        assert found.cause in (Cause.RUNNING, Cause.SILENT, Cause.CANCELLING)
+        assert found.if_worker_dies != NOBODY

@@ -14,7 +14,7 @@ MESSAGES_MAX = 100
 
 async def list_switches(call: Call) -> Answer:
     found = await call.desk.runtime.client.switches()
-    switches = [given.SwitchOut(target=one.target, reason=one.reason, at=one.at) for one in found]
+    switches = [given.SwitchOut(target=one.target, reason=one.reason, at=one.at, by=one.by) for one in found]
     return Answer(given.Switches(switches=switches))
 
 

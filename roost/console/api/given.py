@@ -267,11 +267,12 @@ class Sent(Out):
 
 
 class SwitchOut(Out):
-    """An engine (`engine:NAMESPACE/ID`) or a lane (`lane:NAME`) that is paused, since when and why."""
+    """An engine (`engine:NAMESPACE/ID`) or a lane (`lane:NAME`) that is paused: since when and why."""
 
     target: str
     reason: str
     at: float
+    by: str
 
 
 class Switches(Out):

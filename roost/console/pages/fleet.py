@@ -13,6 +13,7 @@ from roost.console.desk import ALIVE_SECONDS, Desk, desk_of
 from roost.console.pulse import Seen
 from roost.engine import EngineSpec
 from roost.journal.entries import IndexRow
+from roost.journal.events import Switch
 from roost.loading import installed_engines
 
 HELD_SHOWN = 20
@@ -92,9 +93,17 @@ async def engines(request: Request) -> Response:
     desk = desk_of(request)
     await desk.pulse.refresh()
     engines = all_engines(desk)
-    paused = await desk.reads.switches()
+    paused = why_paused(await desk.reads.switches())
     reasons = {engine.engine_id: paused.get(desk.engine_target(engine.engine_id), "") for engine in engines}
     return await desk.page(request, "engines.html", engines=engines, paused=reasons)
+
+
+def why_paused(switches: Sequence[Switch]) -> dict[str, str]:
+    """What is paused, by target: by whom, and why."""
+    return {
+        one.target: f"paused{f' by {one.by}' if one.by else ''}{f': {one.reason}' if one.reason else ''}"
+        for one in switches
+    }
 
 
 def all_engines(desk: Desk) -> list[Engine]:

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from roost import times
 from roost.console.desk import Desk, desk_of
 from roost.console.pages import work
-from roost.console.pages.fleet import Worker, all_workers
+from roost.console.pages.fleet import Worker, all_workers, why_paused
 from roost.console.pulse import Pulse
 from roost.core.where import Where
 from roost.journal.accounts import Balance
@@ -60,7 +60,7 @@ async def overview(request: Request) -> Response:
     resources = await desk.reads.resources() or ()
     queued = await desk.reads.some(State.QUEUED, QUEUED_MAX)
     pulse = desk.pulse
-    switches = await desk.reads.switches()
+    switches = why_paused(await desk.reads.switches())
     steps = work.steps(pulse)
     return await desk.page(
         request,
