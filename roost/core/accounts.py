@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from roost.core import marks
 from roost.core.parts import Parts
 from roost.core.switches import Switches
 from roost.journal import accounts as rules
@@ -16,8 +16,6 @@ from roost.journal.events import BudgetSet
 from roost.journal.values import Amounts
 from roost.names import State, namespace_of
 from roost.storage.ports import IndexQuery, Message
-
-log = logging.getLogger("roost.session")
 
 _PAGE = 200
 _ROOT_IS_GONE = float(1 << 40)  # above every position: its journal, which orders settings, has expired
@@ -115,9 +113,12 @@ class Purse:
 
     def warning(self, control: Control, work_id: str) -> str:
         """What is nearly used up, in words; empty: there is enough left. Logged once."""
-        words = rules.warning(self._limited(control, work_id)) if self._balances else ""
+        if not self._balances:
+            return ""
+        limited = self._limited(control, work_id)
+        words = rules.warning(limited)
         if words and not self._warned:
-            log.warning("%s: %s", work_id, words, extra={"event": "budget.low", "work_id": work_id})
+            marks.tell_low(self._parts, work_id, control.engine, limited)
         self._warned = self._warned or words
         return words
 

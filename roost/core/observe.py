@@ -152,6 +152,9 @@ class Observer(Protocol):
     def loop_blocked(self, seconds: float) -> None:
         """The worker's event loop stood still for so long."""
 
+    def budget_reached(self, engine: str, whose: str, mark: str) -> None:
+        """Work reached a mark, `low` or `used_up`, of the budget of an `item`, `family` or `day`."""
+
     def taken_over(self, reason: str) -> None:
         """Work was taken from a worker that went silent: by a `claim`, or to `evict` it."""
 

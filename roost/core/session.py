@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 
-from roost.core import bodies, claims, directives, migration, outside, step_log, versions
+from roost.core import bodies, claims, directives, marks, migration, outside, step_log, versions
 from roost.core.accounts import Purse
 from roost.core.attempt import (
     DEADLINE,
@@ -47,11 +47,11 @@ from roost.errors import (
     PayloadError,
     StorageCorrupt,
 )
-from roost.journal import budget, retention
 from roost.journal import claims as rules
+from roost.journal import retention
 from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Call, Owner
-from roost.journal.entries import Control, Entry
+from roost.journal.entries import Entry
 from roost.journal.events import (
     AttemptFailed,
     Blocked,
@@ -202,7 +202,9 @@ class Session(Recording):
             goes_on = goes_on and not self._is_draining() and not self._is_switched_off()
             event, dumped = await self._conclude(spec, outcome, spent - began, goes_on)
             del outcome  # a state that the engine returned is not kept while its commit is under way
+            before = self._control
             entry = await (self._append(event) if dumped is None else self._commit(event, dumped))
+            marks.tell_own(self._parts, self.work_id, before, entry.control)
             step_log.log_step(entry, spent - began)
             if self._told is not None:
                 self._told.step_ended(entry, spent - began)
@@ -231,9 +233,7 @@ class Session(Recording):
         if over is None:
             return False
         await self._append(Blocked((), over.look_at, over=over.words))
-        log.warning(
-            "%s: %s", self.work_id, over.words, extra={"event": "budget.used_up", "work_id": self.work_id}
-        )
+        marks.tell_over(self._parts, self.work_id, self._control.engine, over)
         if not await self._purse.is_still_over(self._control, self.work_id):
             await claims.wake(self._parts, [Call(self.work_id, self._parts.clock.now())])
         return True
@@ -434,10 +434,8 @@ class Session(Recording):
             self._told.sizes(len(dumped.raw), len(body.data))
         if len(body.data) > self._parts.backend.inline_max_bytes:
             body = await self._patiently(lambda: bodies.spill(self._parts.backend, body))
-        before = self._control
         entry = await self._append(event, body)
         self._spent = {}
-        self._warn(before, entry.control)
         self._snapshot = dumped
         self._base = Base(entry.position, dumped.raw, body.depth)
         self._forget_progress()
@@ -450,14 +448,6 @@ class Session(Recording):
             await self._patiently(lambda: versions.trim(self._parts, self._last))
         if keep is not None and version and version % keep == 0:
             await self._patiently(lambda: versions.prune(self._parts, self._last, keep))
-
-    def _warn(self, before: Control, after: Control) -> None:
-        """Say it once when a budget is nearly used up, and when it is."""
-        for event, words in (("budget.used_up", budget.breach), ("budget.low", budget.warning)):
-            if after.budget and words(after) and not words(before):
-                extra = {"event": event, "work_id": self.work_id}
-                log.warning("%s: %s", self.work_id, words(after), extra=extra)
-                return
 
     async def _check_artifacts(self, snapshot: Snapshot) -> None:
         """Refuse a snapshot that names an artifact which isn't stored."""

@@ -81,10 +81,11 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """An account is used up: in words, and when a member looks again."""
+    """An account is used up: whose, in words, and when a member looks again."""
 
     words: str
     look_at: float
+    whose: str
 
 
 def accounts_of(control: Control, work_id: str, at: float) -> tuple[Account, ...]:
@@ -122,24 +123,30 @@ def used_by(event: Event) -> Amounts:
     return tuple((name, amount) for name, amount in budget.add(spent, own) if amount)
 
 
+def whose(balance: Balance) -> str:
+    """What metrics call the kind of its account."""
+    return "family" if balance.account.day is None else "day"
+
+
 def over(balances: Iterable[Balance], now: float) -> Over | None:
     """The account that is used up, the family's first; None: there is enough left in all."""
     for balance in balances:
         if words := budget.used_up(balance.allowed or (), balance.spent):
-            return Over(f"{_whose(balance)} used up: {words}", _look_at(balance.account, now))
+            words = f"{_called(balance)} used up: {words}"
+            return Over(words, _look_at(balance.account, now), whose(balance))
     return None
 
 
 def warning(balances: Iterable[Balance]) -> str:
     """What of the accounts is nearly used up, in words; empty: there is enough left."""
     return "; ".join(
-        f"{_whose(balance)} nearly used up: {words}"
+        f"{_called(balance)} nearly used up: {words}"
         for balance in balances
         if (words := budget.nearly_used_up(balance.allowed or (), balance.spent))
     )
 
 
-def _whose(balance: Balance) -> str:
+def _called(balance: Balance) -> str:
     account = balance.account
     if account.day is None:
         return f"budget of the family of {account.root}"

@@ -11,6 +11,9 @@ from roost.journal.values import Amounts
 STEPS, ATTEMPTS, SECONDS = "steps", "attempts", "seconds"
 """What Roost counts itself: committed steps, tries at a step, seconds inside steps."""
 
+LOW, USED_UP = "low", "used_up"
+"""The marks of a budget: what metrics and logs call them."""
+
 SOFT_PART = 0.8  # of a limit: from here on the work is warned about
 
 

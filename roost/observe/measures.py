@@ -112,6 +112,10 @@ class Measures:
         """See `Observer`."""
         self._record(names.LOOP_BLOCKED, seconds)
 
+    def budget_reached(self, engine: str, whose: str, mark: str) -> None:
+        """See `Observer`."""
+        self._add(names.BUDGET_MARKS, 1, engine=engine, whose=whose, mark=mark)
+
     def taken_over(self, reason: str) -> None:
         """See `Observer`."""
         self._add(names.LEASE_TAKEOVERS, 1, reason=reason)

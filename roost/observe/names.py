@@ -213,6 +213,15 @@ SCHEDULE_DELAY = _histogram(
 LOOP_BLOCKED = _histogram(
     "roost.worker.blocked", "s", SECONDS, "How long a worker's event loop stood still, by a step that blocks."
 )
+BUDGET_MARKS = _counter(
+    "roost.budget.marks",
+    "{mark}",
+    "Budgets, of an `item`, a `family` or a `day`, that came near their limit (`low`, at 80 %) or reached "
+    "it (`used_up`: the work parks).",
+    "engine",
+    "whose",
+    "mark",
+)
 LEASE_TAKEOVERS = _counter(
     "roost.lease.takeovers",
     "{lease}",

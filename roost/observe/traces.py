@@ -163,6 +163,9 @@ class Traces:
     def loop_blocked(self, seconds: float) -> None:
         """See `Observer`."""
 
+    def budget_reached(self, engine: str, whose: str, mark: str) -> None:
+        """See `Observer`."""
+
     def taken_over(self, reason: str) -> None:
         """See `Observer`."""
 

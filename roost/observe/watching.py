@@ -121,6 +121,10 @@ class Watching:
         """See `Observer`."""
         self.measures.loop_blocked(seconds)
 
+    def budget_reached(self, engine: str, whose: str, mark: str) -> None:
+        """See `Observer`."""
+        self.measures.budget_reached(engine, whose, mark)
+
     def taken_over(self, reason: str) -> None:
         """See `Observer`."""
         self.measures.taken_over(reason)

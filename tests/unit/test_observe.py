@@ -144,6 +144,9 @@ class Life:
         match item.payload.get("do"):
             case "fail":
                 raise FailWork("no")
+            case "spend":
+                step.spend(usd=0.9)
+                return snapshot.next()
             case "hang":
                 await asyncio.Event().wait()
             case "meet a signal":
@@ -168,6 +171,7 @@ async def _everything() -> World:
     life.client = world.client
     for do in ("spend", "fail", "parent", "meet a signal"):
         await world.client.enqueue("demo", {"do": do})
+    await world.client.enqueue("demo", {"do": "spend"}, budget={"usd": 1.0})
     for _ in range(2):
         await world.client.enqueue("demo", {}, idempotency_key="k")
     await world.works()
@@ -488,6 +492,41 @@ def _events_in_the_source() -> set[str]:
                     and isinstance(value, ast.Constant)
                 }
     return found
+
+
+def test_each_mark_of_a_budget_is_counted_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Of the work's own, also by attempts that fail; of its family's; and that work parks at the limit."""
+
+    def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        current_step().spend(usd=0.3)
+        if item.payload.get("fails"):
+            raise ValueError("paid for nothing")
+        return snapshot.next()
+
+    async def main() -> World:
+        world = World(step)
+        await world.client.enqueue("demo", {}, budget={"usd": 1.0})
+        await world.client.enqueue("demo", {"fails": True}, budget={"usd": 1.0})
+        await world.client.enqueue("demo", {}, family_budget={"usd": 1.0})
+        await world.works(600.0)
+        return world
+
+    world = run(main)
+    marks = {
+        (whose, mark): world.value("roost.budget.marks", engine="demo", whose=whose, mark=mark)
+        for whose in ("item", "family", "day")
+        for mark in ("low", "used_up")
+    }
+    assert marks == {
+        ("item", "low"): 2.0,
+        ("item", "used_up"): 2.0,
+        ("family", "low"): 1.0,
+        ("family", "used_up"): 1.0,
+        ("day", "low"): 0.0,
+        ("day", "used_up"): 0.0,
+    }
+    events = [getattr(record, "event", "") for record in caplog.records]
+    assert (events.count("budget.low"), events.count("budget.used_up")) == (3, 3)
 
 
 def test_every_log_event_is_listed_and_none_is_listed_that_is_not_there() -> None:
