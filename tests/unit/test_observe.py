@@ -144,8 +144,8 @@ class Life:
         match item.payload.get("do"):
             case "fail":
                 raise FailWork("no")
-            case "spend":
-                step.spend(usd=0.9)
+            case "spend too much":
+                step.spend(eur=0.9)
                 return snapshot.next()
             case "hang":
                 await asyncio.Event().wait()
@@ -171,7 +171,7 @@ async def _everything() -> World:
     life.client = world.client
     for do in ("spend", "fail", "parent", "meet a signal"):
         await world.client.enqueue("demo", {"do": do})
-    await world.client.enqueue("demo", {"do": "spend"}, budget={"usd": 1.0})
+    await world.client.enqueue("demo", {"do": "spend too much"}, budget={"eur": 1.0})
     for _ in range(2):
         await world.client.enqueue("demo", {}, idempotency_key="k")
     await world.works()
