@@ -14,8 +14,9 @@ from roost.clock import Clock
 from roost.console.shared import Shared
 from roost.core.client import Client
 from roost.errors import StorageDenied
+from roost.journal import budget
 from roost.journal.entries import Entry
-from roost.journal.events import Claimed, Committed, Enqueued, Kind
+from roost.journal.events import Claimed, Committed, Enqueued, Kind, Noted
 
 REFRESH_SECONDS = 1.0
 REFRESH_COST_FACTOR = 10.0
@@ -64,6 +65,15 @@ class Use:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something about a work item that its people should know."""
+
+    work_id: str
+    at: float
+    text: str
+
+
 class Pulse:
     """See the module.
 
@@ -72,6 +82,8 @@ class Pulse:
 
     Attributes:
         is_denied: the console's rights do not reach the feed, as those of a team's; nothing is known.
+        notes: triggers that came to nothing in the last hour, by work id, the newest last.
+        low: live work with a budget nearly used up, as of the last hour, likewise.
     """
 
     def __init__(self, client: Client, clock: Clock, shared: Shared) -> None:
@@ -86,6 +98,8 @@ class Pulse:
         self.workers: dict[str, Seen] = {}
         self.artifacts: OrderedDict[str, list[Use]] = OrderedDict()
         self._versions: dict[int, Counter[tuple[str, str]]] = {}
+        self.notes: OrderedDict[str, Notice] = OrderedDict()
+        self.low: OrderedDict[str, Notice] = OrderedDict()
         self.covers_from = 0.0
         self.is_denied = False
         self._again_at = 0.0
@@ -127,6 +141,7 @@ class Pulse:
                 self.acts.append(self.entries[-1])
             if isinstance(entry.event, Committed):
                 self._committed(entry, entry.event)
+            self._notice(entry)
             minute = self._minutes.setdefault(int(entry.at // 60), Counter())
             minute[_what(entry), entry.control.engine] += 1
             self._see(entry)
@@ -144,6 +159,22 @@ class Pulse:
             self.artifacts.move_to_end(digest)
         while len(self.artifacts) > KEPT_MAX:
             self.artifacts.popitem(last=False)
+
+    def _notice(self, entry: Entry) -> None:
+        """What is to be known of its work from now on; a retry, or a larger budget, ends that."""
+        control, work_id = entry.control, entry.work_id
+        if isinstance(entry.event, Noted):
+            self.notes[work_id] = Notice(work_id, entry.at, entry.event.text)
+            self.notes.move_to_end(work_id)
+        elif entry.event.kind is Kind.RETRIED:
+            self.notes.pop(work_id, None)
+        own = "" if budget.breach(control) else budget.warning(control)
+        words = own or (entry.event.warning if isinstance(entry.event, Committed) else "")
+        if words and not control.state.is_terminal:
+            self.low[work_id] = Notice(work_id, entry.at, words)
+            self.low.move_to_end(work_id)
+        elif control.state.is_terminal or control.over or entry.event.kind in _TELLING:
+            self.low.pop(work_id, None)
 
     def _see(self, entry: Entry) -> None:
         """Workers write claims and all that follows under their own name."""
@@ -164,6 +195,11 @@ class Pulse:
         for minute in [minute for minute in self._minutes if minute < oldest]:
             del self._minutes[minute]
             self._versions.pop(minute, None)
+        for notices in (self.notes, self.low):
+            for work_id in [one.work_id for one in notices.values() if one.at < oldest * 60]:
+                del notices[work_id]
+            while len(notices) > KEPT_MAX:
+                notices.popitem(last=False)
         while len(self.workers) > _WORKERS_MAX:
             del self.workers[min(self.workers, key=lambda name: self.workers[name].last_at)]
 
@@ -196,6 +232,10 @@ class Pulse:
                 break
             found.append(numbered)
         return found
+
+
+_TELLING = frozenset({Kind.COMMITTED, Kind.BUDGET_SET})
+"""Kinds after which it is known anew whether a budget is nearly used up."""
 
 
 def is_by_people(entry: Entry) -> bool:

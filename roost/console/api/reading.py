@@ -9,6 +9,7 @@ from msgspec import structs, to_builtins
 from roost import clock, times
 from roost.console.api import asked, given
 from roost.console.api.table import Answer, Call
+from roost.console.attention import needs_attention
 from roost.console.pages import blobs, events, fleet, lines
 from roost.console.pages import operations as operations_page
 from roost.console.pages import overview as first_page
@@ -244,13 +245,11 @@ async def get_overview(call: Call) -> Answer:
     desk = call.desk
     workers = await fleet.all_workers(desk)
     queued = await desk.reads.some(State.QUEUED, first_page.QUEUED_MAX)
-    found = first_page.attention(
-        desk, workers, await desk.reads.resources() or (), queued, await desk.reads.today()
-    )
+    found = await needs_attention(desk, workers, await desk.reads.resources() or (), queued)
     kinds = ("enqueued", "committed", "done", "attempt_failed", "failed", "cancelled")
     return Answer(
         given.Overview(
-            attention=[given.AttentionOut.model_validate(one) for one in found[: first_page.ATTENTION_MAX]],
+            attention=[given.AttentionOut.model_validate(one) for one in found],
             counts=await desk.reads.counts(),
             series={kind: desk.pulse.series(kind) for kind in kinds},
             backlog=await desk.reads.backlog(),
