@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import roost.cli.options as options
 from roost.cli.output import FAILED, OK, print_json, print_table, say
 from roost.errors import RoostError
+from roost.names import State
 
 if TYPE_CHECKING:
     from roost.config import Settings
     from roost.storage.ports import Finding
+    from roost.wiring import Runtime
+
+UNSERVED_SECONDS = 60.0  # work that no worker could take for so long is a finding
+_ROWS_MAX = 1000
 
 
 def engines(
@@ -69,7 +75,8 @@ def doctor(
     home: options.Home = None,
     config: options.Config = None,
 ) -> None:
-    """Check the settings, the engines and the storage; exit code 1 if something is wrong.
+    """Check the settings, the engines, the storage, and whether work waits that no worker can take;
+    exit code 1 if something is wrong.
 
     Examples:
 
@@ -109,6 +116,31 @@ async def _storage(settings: Settings) -> list[Finding]:
 
     try:
         async with open_runtime(settings) as runtime:
-            return list(await runtime.backend.check())
+            return [*await runtime.backend.check(), *await _work(runtime)]
     except RoostError as error:
         return [Finding("open", False, str(error), error.hint)]
+
+
+async def _work(runtime: Runtime) -> list[Finding]:
+    """Whether work waits that no worker could take which looked at it, by what they lack."""
+    from roost.core.where import containing, parse
+    from roost.journal.decide import WAITS_FOR_ENGINE
+    from roost.storage.ports import Finding
+
+    now = runtime.parts.clock.now()
+    counts: Counter[str] = Counter()
+    for state in (State.QUEUED, State.SCHEDULED):
+        where = parse(f"state:{state} {containing('reason', WAITS_FOR_ENGINE)}", now)
+        found = await runtime.client.find(where, limit=_ROWS_MAX)
+        counts.update(
+            row.reason for row in found.rows if max(row.since, row.wake_at or 0.0) < now - UNSERVED_SECONDS
+        )
+    return [
+        Finding(
+            "work",
+            False,
+            f"{count} {'waits' if count == 1 else 'wait'}{why.removeprefix('waits')}",
+            "Run one: roost worker --engines NAME; `roost list --where 'reason:waits*'` says which.",
+        )
+        for why, count in counts.items()
+    ] or [Finding("work", True, "none waits for a worker that there is not")]

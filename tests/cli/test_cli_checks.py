@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,21 @@ def test_doctor_finds_a_damaged_database(roost: Roost) -> None:
 
 def test_doctor_on_memory(roost: Roost) -> None:
     assert all(finding["is_ok"] for finding in roost("doctor", "--storage", "memory", "--json").ok().document)
+
+
+def test_doctor_tells_of_work_that_no_worker_can_take(roost: Roost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roost.cli.checks.UNSERVED_SECONDS", 0.0)
+    body = ("--any-engine", "--engine", "nobody", "--payload", "{}")
+    fine = roost("doctor", "--json").ok().document
+    assert [one["is_ok"] for one in fine if one["name"] == "work"] == [True]
+    roost("enqueue", *body).ok()
+    worker = roost.start("worker", "--engines", "demo")
+    end = time.monotonic() + 30
+    while not roost("list", "--json").ok().document["rows"][0]["reason"]:
+        assert time.monotonic() < end
+    worker.terminate()
+    found = roost("doctor", "--json")
+    [work] = [one for one in found.document if one["name"] == "work"]
+    assert found.code == 1
+    assert work["detail"] == "1 waits for a worker with engine nobody"
+    assert "roost worker --engines" in work["hint"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import re
 
+import pytest
+
 from roost import Snapshot, WorkItem, current_step
 from roost.core import outside
 from roost.engine import EngineRegistry
@@ -38,7 +40,7 @@ def cards(desk: Desk) -> list[tuple[str, str, str]]:
     found = re.findall(r'<a class="card[^"]*" href="([^"]*)">.*?<b><time>(.*?)</time>.*?<time>(.*?)<', page)
     shown = [(html.unescape(href), html.unescape(text), html.unescape(more)) for href, text, more in found]
     said = desk.web.get("/api/v1/overview", headers={"Accept": "application/json"}).json()["attention"]
-    assert [(one["href"], one["text"], one["more"]) for one in said] == shown
+    assert [(one["href"], one["more"]) for one in said] == [(href, more) for href, _, more in shown]
     return shown
 
 
@@ -74,6 +76,21 @@ def test_many_parked_work_items_are_one_card_that_lists_them(desk: Desk) -> None
     assert text == "3 work items parked until somebody raises the budget"
     page = desk.web.get(href).text
     assert set(re.findall(r'name="id" value="([^"]+)"', page)) == set(ids)
+
+
+def test_work_whose_engine_no_worker_has(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ready work, and work that slept and is due; said to be so by all that show it."""
+    monkeypatch.setattr("roost.console.attention.QUEUED_SECONDS", 0.0)
+    ids = [desk.enqueue(engine="nobody"), desk.enqueue(engine="nobody", delay_seconds=0.01)]
+    desk.work()
+    [(href, text, more)] = cards(desk)
+    assert text.startswith("2 of nobody wait, the oldest for ")
+    assert more == "None that looked has what it needs: it waits for a worker with engine nobody."
+    assert set(re.findall(r'name="id" value="([^"]+)"', desk.web.get(href).text)) == set(ids)
+    for work_id in ids:
+        told = desk.run(desk.runtime.client.explain(work_id)).text
+        assert "and waits for a worker with engine nobody: none that looked at it has that." in told
+        assert "waits for a worker with engine nobody" in desk.web.get(f"/work/{work_id}").text
 
 
 def test_a_trigger_that_came_to_nothing(desk: Desk) -> None:
