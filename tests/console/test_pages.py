@@ -486,7 +486,7 @@ def test_paused_work_rests_until_it_is_let_go_on(desk: Desk) -> None:
     desk.web.post(f"/work/{work_id}/pause", data={"reason": "look first"})
     desk.work()
     page = desk.web.get(f"/work/{work_id}").text
-    assert "It is paused (look first) until somebody resumes it." in page
+    assert re.search(r"It is paused by \S+ \(look first\) until somebody resumes it\.", page)
     assert "Paused</span>" in main_of(desk.web.get("/work").text).split("<tbody>")[1]
     desk.web.post(f"/work/{work_id}/resume", data={"reason": ""})
     desk.work()
