@@ -596,10 +596,12 @@ def test_an_engine_and_a_lane_are_paused_for_all_their_work(desk: Desk) -> None:
     assert "Pause engine scripted?" in ask
     body = {"kind": "engine", "name": "scripted", "to": "pause", "reason": "deploying"}
     assert desk.web.post("/switches", data=body).status_code == 303
-    assert 'title="deploying"' in desk.web.get("/engines").text
-    assert "is paused (deploying)" in desk.web.get(f"/work/{work_id}").text
+    assert ': deploying"' in desk.web.get("/engines").text
+    assert re.search(
+        r"Its engine scripted is paused by \S+ \(deploying\)", desk.web.get(f"/work/{work_id}").text
+    )
     desk.web.post("/switches", data={**body, "to": "resume"})
-    assert 'title="deploying"' not in desk.web.get("/engines").text
+    assert ': deploying"' not in desk.web.get("/engines").text
     desk.web.post("/switches", data={"kind": "lane", "name": "low", "to": "pause", "reason": "night"})
     assert 'title="night"' in desk.web.get("/").text
     assert desk.web.get("/switches?kind=lane&name=nowhere&to=pause").status_code == 400
@@ -765,7 +767,7 @@ def test_a_typed_form_enqueues_for_an_engine_with_a_model(desk: Desk) -> None:
 def test_work_of_an_engine_that_no_live_worker_runs_says_so(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roost.console.desk.UNTAKEN_SECONDS", -1.0)
+    monkeypatch.setattr("roost.core.why.QUIET_SECONDS", -1.0)
     unknown = desk.enqueue({}, engine="nobody")
     assert "no worker that is known runs engine nobody" not in desk.web.get(f"/work/{unknown}").text
     desk.enqueue({})
