@@ -603,7 +603,7 @@ def test_an_engine_and_a_lane_are_paused_for_all_their_work(desk: Desk) -> None:
     desk.web.post("/switches", data={**body, "to": "resume"})
     assert ': deploying"' not in desk.web.get("/engines").text
     desk.web.post("/switches", data={"kind": "lane", "name": "low", "to": "pause", "reason": "night"})
-    assert 'title="night"' in desk.web.get("/").text
+    assert ': night"' in desk.web.get("/").text
     assert desk.web.get("/switches?kind=lane&name=nowhere&to=pause").status_code == 400
 
 

@@ -118,7 +118,7 @@ def every_kind() -> list[Entry]:
         Committed(2, "wait", waits=Wait(("go", "stop"), AT + 300, True, Join(2, 1, False))),
         Body(Encoding.ZSTD, b"", digest="0" * 64),
     )
-    add(Paused("hold on"))
+    add(Paused("hold on", None, "ann"))
     add(ChildEnded("w.1-0", 0, State.FAILED), Body(Encoding.JSON, b"{}"))
     add(Settled(5))
     add(Noted("a trigger came to nothing"))
@@ -141,7 +141,10 @@ def of_lines() -> list[Entry]:
     entries = [_begins("talk", taken, body)]
     entries.append(follow(entries[-1], TurnTaken("x", 7)))
     entries.append(follow(entries[-1], TurnEnded((("w", 0),))))
-    entries += [_begins("key", bound, body), _begins("switches", Switched("lane:low", True, "why"), body)]
+    entries += [
+        _begins("key", bound, body),
+        _begins("switches", Switched("lane:low", True, "why", "ann"), body),
+    ]
     entries.append(follow(entries[-1], Switched("lane:low", False, "fixed")))
     entries.append(follow(entries[-1], DailySet("team", (("usd", 5.0),), "enough")))
     return [*entries, _begins("deeds", Operated("purge", "w", "old", "all of it"), None)]
