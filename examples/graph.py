@@ -155,7 +155,7 @@ class SnapshotSaver(BaseCheckpointSaver[int]):
         return self._slots
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        slot = self._slots.get(config["configurable"].get("checkpoint_ns", ""))
+        slot = self._slots.get(_namespace(config))
         if slot is None:
             return None
         values = {name: self._unpacked(value) for name, value in slot["values"].items()}
@@ -172,7 +172,7 @@ class SnapshotSaver(BaseCheckpointSaver[int]):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
-        namespace = config["configurable"].get("checkpoint_ns", "")
+        namespace = _namespace(config)
         if not namespace:
             self._slots.clear()  # what subgraphs did is part of the super-step that is over
         self._slots[namespace] = {
@@ -186,7 +186,7 @@ class SnapshotSaver(BaseCheckpointSaver[int]):
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        kept = self._slots[config["configurable"].get("checkpoint_ns", "")]["writes"]
+        kept = self._slots[_namespace(config)]["writes"]
         for number, (channel, value) in enumerate(writes):
             number = WRITES_IDX_MAP.get(channel, number)  # below 0: an interrupt, an error; the newest counts
             same = [one for one in kept if one[:2] == [task_id, number]]
@@ -219,8 +219,12 @@ def _order(write: list[Any]) -> tuple[str, int]:
     return write[0], write[1]
 
 
+def _namespace(config: RunnableConfig) -> str:
+    return str(config.get("configurable", {}).get("checkpoint_ns", ""))
+
+
 def _at(config: RunnableConfig, checkpoint_id: str) -> RunnableConfig:
-    asked = config["configurable"]
+    asked = config.get("configurable", {})
     return {
         "configurable": {
             "thread_id": asked["thread_id"],

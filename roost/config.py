@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import platformdirs
 from pydantic import (
@@ -239,7 +239,7 @@ class Settings(BaseSettings):
         clock_offset_seconds: added to the wall clock.
     """
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         env_prefix="ROOST_", env_nested_delimiter="__", extra="forbid", case_sensitive=False
     )
 

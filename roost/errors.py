@@ -204,7 +204,7 @@ class RetryLater(StepSignal):
 
     def __init__(self, after: float, reason: str = "") -> None:
         super().__init__(reason or f"retry in {after} s")
-        self.after_seconds = max(0.0, float(after))
+        self.after_seconds: float = max(0.0, float(after))
         self.reason = reason
 
 

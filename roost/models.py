@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -87,7 +87,7 @@ class WorkItem(BaseModel):
             that the engine reports with `spend`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     work_id: WorkId
     engine: EngineId
@@ -125,7 +125,7 @@ class Artifact(BaseModel):
         metadata: a JSON object.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     digest: str
@@ -146,7 +146,7 @@ class Signal(BaseModel):
         actor: who sent it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     signal_id: str
     name: str
@@ -168,7 +168,7 @@ class ChildResult(BaseModel):
         error: why it failed or was cancelled; empty if it is done.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     work_id: str
     key: str = ""
@@ -194,7 +194,7 @@ class Child(BaseModel):
         is_detached: it is nobody's child: no report comes, and it is not cancelled along.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     engine: EngineId
     payload: dict[str, Any] = Field(default_factory=dict)
@@ -229,7 +229,7 @@ class Join(BaseModel):
         cancels_rest: what is still open when the work goes on is cancelled.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     need_done: int | None = Field(default=None, ge=0)
     max_failed: int | None = Field(default=None, ge=0)
@@ -249,7 +249,7 @@ class WaitFor(BaseModel):
         replies: JSON Schema by signal, of those that answer approvals (`current_step().ask`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     signals: tuple[str, ...] = ()
     children: Join | None = None
@@ -269,7 +269,7 @@ class Approval(BaseModel):
         reply: JSON Schema of the answer; empty: any JSON.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     signal: str
@@ -315,7 +315,7 @@ class Snapshot(BaseModel):
         finished_at, failed_at: epoch seconds, once it is so.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     work_id: str
     engine: str

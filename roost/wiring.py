@@ -24,7 +24,16 @@ from roost.engines.schedule import ScheduleEngine
 from roost.errors import SettingsError
 from roost.loading import load_engines
 from roost.storage.instrument import InstrumentedBackend, crash_hook
-from roost.storage.ports import ArtifactStore, Backend, Finding
+from roost.storage.ports import (
+    Accounts,
+    ArtifactStore,
+    Backend,
+    Finding,
+    Journal,
+    ResourceClaims,
+    WorkIndex,
+    WorkQueue,
+)
 from roost.workspace import Origin, Workspaces, workspace_name
 
 if TYPE_CHECKING:
@@ -182,15 +191,15 @@ class MixedBackend:
     def __init__(self, state: Backend, artifacts: Backend) -> None:
         self._state = state
         self._artifacts = artifacts
-        self.url = f"{state.url} with artifacts in {artifacts.url}"
-        self.projects_on_append = state.projects_on_append
-        self.inline_max_bytes = state.inline_max_bytes
-        self.sweep_seconds = state.sweep_seconds
-        self.journal = state.journal
-        self.index = state.index
-        self.claims = state.claims
-        self.accounts = state.accounts
-        self.queue = state.queue
+        self.url: str = f"{state.url} with artifacts in {artifacts.url}"
+        self.projects_on_append: bool = state.projects_on_append
+        self.inline_max_bytes: int = state.inline_max_bytes
+        self.sweep_seconds: float = state.sweep_seconds
+        self.journal: Journal = state.journal
+        self.index: WorkIndex = state.index
+        self.claims: ResourceClaims = state.claims
+        self.accounts: Accounts = state.accounts
+        self.queue: WorkQueue = state.queue
         self.artifacts: ArtifactStore = artifacts.artifacts
 
     async def check(self) -> list[Finding]:

@@ -104,7 +104,7 @@ class Authenticator:
             "gateway": self._by_gateway,
         }
         self._way = authorize or ways[settings.auth]
-        self.has_login = authorize is None and settings.auth == "token"
+        self.has_login: bool = authorize is None and settings.auth == "token"
 
     def principal(self, scope: Mapping[str, Any]) -> Principal | None:
         """Who sent a request; None: nobody known."""

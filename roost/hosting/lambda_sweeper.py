@@ -32,7 +32,7 @@ class Sweeping:
     """
 
     def __init__(self, runtime: Runtime, schedules: Mapping[str, Schedule]) -> None:
-        self.sweeper = Sweeper(runtime.parts, "sweeper:lambda")
+        self.sweeper: Sweeper = Sweeper(runtime.parts, "sweeper:lambda")
         self._client = runtime.client
         self._schedules = schedules
         self._are_kept = False

@@ -54,7 +54,7 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     `trace` is where it was enqueued, as W3C's `traceparent`, if somebody traces.
     """
 
-    kind: ClassVar = Kind.ENQUEUED
+    kind: ClassVar[Kind] = Kind.ENQUEUED
     engine: str
     lane: Lane = Lane.NORMAL
     priority: int = 0
@@ -84,7 +84,7 @@ class Claimed(Struct, frozen=True, omit_defaults=True):
     With `is_daily` its namespace has a budget for each day, which this lease is charged to.
     """
 
-    kind: ClassVar = Kind.CLAIMED
+    kind: ClassVar[Kind] = Kind.CLAIMED
     worker_id: str
     lease_until: float
     engine_version: str | None = None
@@ -103,7 +103,7 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     last lines that the attempt logged (`core/step_log.py`), here and in the other ends of one.
     """
 
-    kind: ClassVar = Kind.COMMITTED
+    kind: ClassVar[Kind] = Kind.COMMITTED
     version: int
     step: str
     lease_until: float | None = None
@@ -128,7 +128,7 @@ class Recorded(Struct, frozen=True, omit_defaults=True):
     With `is_begun` it is about to be done, and must not be done again; there is no body.
     """
 
-    kind: ClassVar = Kind.RECORDED
+    kind: ClassVar[Kind] = Kind.RECORDED
     key: str
     is_begun: bool = False
 
@@ -136,7 +136,7 @@ class Recorded(Struct, frozen=True, omit_defaults=True):
 class AttemptFailed(Struct, frozen=True, omit_defaults=True):
     """A step failed; it is tried again at `retry_at`, or never (None)."""
 
-    kind: ClassVar = Kind.ATTEMPT_FAILED
+    kind: ClassVar[Kind] = Kind.ATTEMPT_FAILED
     error: ErrorInfo
     retry_at: float | None
     duration_seconds: float = 0.0
@@ -148,7 +148,7 @@ class AttemptFailed(Struct, frozen=True, omit_defaults=True):
 class Deferred(Struct, frozen=True, omit_defaults=True):
     """A step asked to be tried later; no attempt is burned."""
 
-    kind: ClassVar = Kind.DEFERRED
+    kind: ClassVar[Kind] = Kind.DEFERRED
     wake_at: float
     reason: str
     spent: Amounts = ()
@@ -163,7 +163,7 @@ class Blocked(Struct, frozen=True, omit_defaults=True):
     of its family or of the day is used up, as `over` says; at `wake_at` it looks again.
     """
 
-    kind: ClassVar = Kind.BLOCKED
+    kind: ClassVar[Kind] = Kind.BLOCKED
     by: tuple[str, ...]
     wake_at: float | None = None
     limited: tuple[str, ...] = ()
@@ -173,7 +173,7 @@ class Blocked(Struct, frozen=True, omit_defaults=True):
 class Released(Struct, frozen=True, omit_defaults=True):
     """The worker gave the lease back without a verdict; no attempt is burned."""
 
-    kind: ClassVar = Kind.RELEASED
+    kind: ClassVar[Kind] = Kind.RELEASED
     reason: str
     spent: Amounts = ()
 
@@ -184,7 +184,7 @@ class Evicted(Struct, frozen=True, omit_defaults=True):
     Or an operator took it away, be the holder silent or not; then there is a `reason`.
     """
 
-    kind: ClassVar = Kind.EVICTED
+    kind: ClassVar[Kind] = Kind.EVICTED
     token: int
     worker_id: str
     reason: str = ""
@@ -193,7 +193,7 @@ class Evicted(Struct, frozen=True, omit_defaults=True):
 class Failed(Struct, frozen=True, omit_defaults=True):
     """The work item is dead-lettered."""
 
-    kind: ClassVar = Kind.FAILED
+    kind: ClassVar[Kind] = Kind.FAILED
     error: ErrorInfo
     spent: Amounts = ()
     fires: tuple[Fire, ...] = ()
@@ -203,7 +203,7 @@ class Failed(Struct, frozen=True, omit_defaults=True):
 class Cancelled(Struct, frozen=True, omit_defaults=True):
     """The work item ended because somebody asked for it."""
 
-    kind: ClassVar = Kind.CANCELLED
+    kind: ClassVar[Kind] = Kind.CANCELLED
     reason: str
     spent: Amounts = ()
     fires: tuple[Fire, ...] = ()
@@ -218,7 +218,7 @@ class Signaled(Struct, frozen=True, omit_defaults=True):
     again is known by its id, at one read per `RECENT_MAX` signals.
     """
 
-    kind: ClassVar = Kind.SIGNALED
+    kind: ClassVar[Kind] = Kind.SIGNALED
     signal_id: str
     name: str
     recent: tuple[tuple[str, int], ...] = ()
@@ -227,7 +227,7 @@ class Signaled(Struct, frozen=True, omit_defaults=True):
 class CancelRequested(Struct, frozen=True, omit_defaults=True):
     """Somebody outside asked for the work to end; a step that still runs at `by` is interrupted."""
 
-    kind: ClassVar = Kind.CANCEL_REQUESTED
+    kind: ClassVar[Kind] = Kind.CANCEL_REQUESTED
     reason: str
     by: float | None = None
 
@@ -240,7 +240,7 @@ class Retried(Struct, frozen=True, omit_defaults=True):
     for; versions go on counting either way.
     """
 
-    kind: ClassVar = Kind.RETRIED
+    kind: ClassVar[Kind] = Kind.RETRIED
     reason: str
     snapshot_position: int | None = None
     waits: Wait | None = None
@@ -250,7 +250,7 @@ class Retried(Struct, frozen=True, omit_defaults=True):
 class ChildEnded(Struct, frozen=True, omit_defaults=True):
     """A child has ended. Its body is the report: what came of it."""
 
-    kind: ClassVar = Kind.CHILD_ENDED
+    kind: ClassVar[Kind] = Kind.CHILD_ENDED
     child_id: str
     ordinal: int
     state: State
@@ -262,7 +262,7 @@ class Paused(Struct, frozen=True, omit_defaults=True):
     A step that runs is committed first.
     """
 
-    kind: ClassVar = Kind.PAUSED
+    kind: ClassVar[Kind] = Kind.PAUSED
     reason: str
     until: float | None = None
     by: str = ""
@@ -271,7 +271,7 @@ class Paused(Struct, frozen=True, omit_defaults=True):
 class Resumed(Struct, frozen=True, omit_defaults=True):
     """An operator let the work go on."""
 
-    kind: ClassVar = Kind.RESUMED
+    kind: ClassVar[Kind] = Kind.RESUMED
     reason: str
 
 
@@ -281,7 +281,7 @@ class BudgetSet(Struct, frozen=True, omit_defaults=True):
     With `is_family` they are those of the family, all of them, and count for each of it.
     """
 
-    kind: ClassVar = Kind.BUDGET_SET
+    kind: ClassVar[Kind] = Kind.BUDGET_SET
     budget: Amounts
     reason: str
     is_family: bool = False
@@ -295,7 +295,7 @@ class TurnTaken(Struct, frozen=True, omit_defaults=True):
         interrupts: whoever is in line before it is asked to end.
     """
 
-    kind: ClassVar = Kind.TURN_TAKEN
+    kind: ClassVar[Kind] = Kind.TURN_TAKEN
     work_id: str
     asked_at: int = 0
     work: Enqueued | None = None
@@ -308,7 +308,7 @@ class TurnEnded(Struct, frozen=True, omit_defaults=True):
     `ended` are (work id, asked_at), see `Place`.
     """
 
-    kind: ClassVar = Kind.TURN_ENDED
+    kind: ClassVar[Kind] = Kind.TURN_ENDED
     ended: tuple[tuple[str, int], ...]
 
 
@@ -324,7 +324,7 @@ class Switch(Struct, frozen=True, omit_defaults=True):
 class Switched(Struct, frozen=True, omit_defaults=True):
     """An operator, `by`, paused an engine or a lane, or let it go on."""
 
-    kind: ClassVar = Kind.SWITCHED
+    kind: ClassVar[Kind] = Kind.SWITCHED
     target: str
     is_paused: bool
     reason: str = ""
@@ -334,7 +334,7 @@ class Switched(Struct, frozen=True, omit_defaults=True):
 class DailySet(Struct, frozen=True, omit_defaults=True):
     """An operator set what a namespace may use up each day; empty: what the settings say."""
 
-    kind: ClassVar = Kind.DAILY_SET
+    kind: ClassVar[Kind] = Kind.DAILY_SET
     namespace: str
     budget: Amounts
     reason: str = ""
@@ -347,7 +347,7 @@ class KeyBound(Struct, frozen=True, omit_defaults=True):
     a request, and the body says what was asked and answered (`core/requests.py`).
     """
 
-    kind: ClassVar = Kind.KEY_BOUND
+    kind: ClassVar[Kind] = Kind.KEY_BOUND
     work_id: str
     until: float
     work: Enqueued | None = None
@@ -356,13 +356,13 @@ class KeyBound(Struct, frozen=True, omit_defaults=True):
 class TurnGiven(Struct, frozen=True, omit_defaults=True):
     """In the journal of work: it has its turn in the conversation, and may run."""
 
-    kind: ClassVar = Kind.TURN_GIVEN
+    kind: ClassVar[Kind] = Kind.TURN_GIVEN
 
 
 class Operated(Struct, frozen=True, omit_defaults=True):
     """In a journal of operators' deeds: what one is about to do, to what, and why."""
 
-    kind: ClassVar = Kind.OPERATED
+    kind: ClassVar[Kind] = Kind.OPERATED
     what: str
     target: str
     reason: str = ""
@@ -372,14 +372,14 @@ class Operated(Struct, frozen=True, omit_defaults=True):
 class Noted(Struct, frozen=True, omit_defaults=True):
     """Something about the work that its people should know; it changes nothing else."""
 
-    kind: ClassVar = Kind.NOTED
+    kind: ClassVar[Kind] = Kind.NOTED
     text: str
 
 
 class Settled(Struct, frozen=True, omit_defaults=True):
     """The effects of all entries up to `up_to` are known to be done."""
 
-    kind: ClassVar = Kind.SETTLED
+    kind: ClassVar[Kind] = Kind.SETTLED
     up_to: int
 
 

@@ -60,10 +60,10 @@ class LabProcess:
         workspaces: HostWorkspaces | None = None,
     ) -> None:
         self.name = name
-        self.is_dead = False
+        self.is_dead: bool = False
         self._hook = hook
         settings = CoreSettings(lease_seconds=LEASE_SECONDS, wait_seconds=0.0, approvals=SIGNER)
-        self.parts = Parts(InstrumentedBackend(backend, self._call), clock, ids, settings, workspaces)
+        self.parts: Parts = Parts(InstrumentedBackend(backend, self._call), clock, ids, settings, workspaces)
         self._engines = engines
         self._sweeper = Sweeper(self.parts, f"sweeper:{name}")
 
@@ -120,13 +120,13 @@ class Driver:
         self.backend = backend
         self.clock = clock
         self.ids = ids
-        self.engines = EngineRegistry(engines)
+        self.engines: EngineRegistry = EngineRegistry(engines)
         parts = Parts(backend, clock, ids, CoreSettings(approvals=SIGNER))
-        self.client = Client(parts, engines=self.engines, actor="test")
+        self.client: Client = Client(parts, engines=self.engines, actor="test")
         self._pass_time = pass_time
         self._workspaces = workspaces
         self._count = 0
-        self.process = self.start()
+        self.process: LabProcess = self.start()
 
     def start(self, hook: Hook | None = None) -> LabProcess:
         """Start a process, which does all work from now on."""

@@ -53,7 +53,7 @@ class EngineHarness:
         self._loop = VirtualTimeLoop()
         self._clock = VirtualClock(self._loop)
         self._allow_broken_contract = allow_broken_contract
-        self.driver = Driver(
+        self.driver: Driver = Driver(
             MemoryBackend(self._clock),
             self._clock,
             SeededIds(random.Random(seed)),

@@ -5,6 +5,7 @@ Needs a package index, so it has a marker of its own: `pytest -m packaging`.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import blocks
+from tests.docs.site.reference import PYTHON
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = {
@@ -167,6 +169,24 @@ def test_the_first_command_of_the_readme_works_on_a_fresh_copy(place: Place, tmp
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "each step committed once, nothing lost" in done.stdout
+
+
+def test_editors_know_the_type_of_every_public_name(tmp_path: Path) -> None:
+    """Pyright, which is what Pylance asks, reads the installed package as a user's editor does."""
+    alone = Place(tmp_path)
+    alone.did(["pip", "install", "-q", f"{ROOT}[contract,console]", "pyright[nodejs]"])
+    told = json.loads(
+        alone.run(["pyright", "--verifytypes", "roost", "--ignoreexternal", "--outputjson"]).stdout
+    )
+    symbols = told["typeCompleteness"]["symbols"]
+    public = [one for one in symbols if one["isExported"] and one["name"].rpartition(".")[0] in PYTHON]
+    assert len(public) > 150
+    assert [
+        one["name"] for one in public if not one["isTypeKnown"] and not one["name"].endswith(".log")
+    ] == []
+    alone.did(
+        ["pyright", "--pythonpath", str(tmp_path / "venv/bin/python"), str(ROOT / "tests/typing/api.py")]
+    )
 
 
 def test_the_site_is_built_with_its_own_extra_alone(tmp_path: Path) -> None:

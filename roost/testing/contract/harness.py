@@ -90,8 +90,8 @@ class ManualHarness(BackendHarness):
 
     def __init__(self) -> None:
         super().__init__()
-        self.manual_clock = ManualClock()
-        self.clock = self.manual_clock
+        self.manual_clock: ManualClock = ManualClock()
+        self.clock: Clock = self.manual_clock
 
     async def advance(self, seconds: float) -> None:
         self.manual_clock.advance(seconds)

@@ -17,7 +17,7 @@ from roost.testing.contract.harness import BackendHarness
 T = TypeVar("T")
 
 IDS = ("a", "b", "c.1", "c.2")
-work_ids = st.sampled_from(IDS)
+work_ids: st.SearchStrategy[str] = st.sampled_from(IDS)
 
 
 class Machine(RuleBasedStateMachine):
@@ -29,7 +29,7 @@ class Machine(RuleBasedStateMachine):
         self._runner = asyncio.Runner()
         self.backend: Backend = self.wait(harness.open())
         self.other: Backend = self.wait(harness.reopen())
-        self.model = MemoryBackend(harness.clock)
+        self.model: MemoryBackend = MemoryBackend(harness.clock)
 
     def wait(self, call: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(call)

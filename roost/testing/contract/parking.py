@@ -22,8 +22,8 @@ class Held:
     """A step that runs until it is let go."""
 
     def __init__(self) -> None:
-        self.entered = asyncio.Event()
-        self.leave = asyncio.Event()
+        self.entered: asyncio.Event = asyncio.Event()
+        self.leave: asyncio.Event = asyncio.Event()
 
     async def __call__(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
         self.entered.set()

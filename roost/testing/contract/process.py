@@ -35,7 +35,7 @@ class Scripted:
 
     def __init__(self, step: Step, engine_id: str = "demo", retry: RetryPolicy | None = None) -> None:
         self.engine_id = engine_id
-        self.retry = retry or RetryPolicy(first_delay_seconds=0.0)
+        self.retry: RetryPolicy = retry or RetryPolicy(first_delay_seconds=0.0)
         self._step = step
 
     async def init_snapshot(self, item: WorkItem) -> Snapshot:
@@ -98,7 +98,7 @@ class Process:
         settings: CoreSettings | None = None,
     ) -> None:
         clock = Shifted(harness.clock, ahead_seconds) if ahead_seconds else harness.clock
-        self.lease_seconds = 4 * harness.time_step_seconds
+        self.lease_seconds: float = 4 * harness.time_step_seconds
         settings = settings or CoreSettings(
             lease_seconds=self.lease_seconds,
             wait_seconds=harness.time_step_seconds * 10,
@@ -106,11 +106,11 @@ class Process:
         )
         self.name = name
         self.backend = backend
-        self.parts = Parts(backend, clock, SystemIds(), settings)
-        self.client = Client(self.parts)
-        self.switches = Switches(self.parts)
-        self.sweeper = Sweeper(self.parts, f"sweeper:{name}", self.switches)
-        self.engines = EngineRegistry([engine])
+        self.parts: Parts = Parts(backend, clock, SystemIds(), settings)
+        self.client: Client = Client(self.parts)
+        self.switches: Switches = Switches(self.parts)
+        self.sweeper: Sweeper = Sweeper(self.parts, f"sweeper:{name}", self.switches)
+        self.engines: EngineRegistry = EngineRegistry([engine])
 
     async def receive(self, limit: int = 10) -> Sequence[Delivery]:
         return await self.backend.queue.receive(
@@ -192,8 +192,8 @@ class Hasty:
     """A clock whose sleeps end at once."""
 
     def __init__(self, clock: Clock) -> None:
-        self.now = clock.now
-        self.monotonic = clock.monotonic
+        self.now: Callable[[], float] = clock.now
+        self.monotonic: Callable[[], float] = clock.monotonic
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0)
