@@ -216,8 +216,10 @@ class Pulse:
         ]
 
     def engines(self) -> list[str]:
-        """Engines that had entries in the last hour."""
-        return sorted({engine for minute in self._minutes.values() for _, engine in minute})
+        """Engines that had entries in the last hour, but for the journal of operators' deeds."""
+        return sorted(
+            {engine for minute in self._minutes.values() for kind, engine in minute if kind != Kind.OPERATED}
+        )
 
     def versions(self, engine: str) -> list[tuple[str, int]]:
         """The versions of an engine that committed in the last hour, with how many steps."""

@@ -8,13 +8,13 @@ it was.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from roost import times
-from roost.console.told import waited_for
 from roost.journal.entries import Control, Entry
 from roost.journal.events import AttemptFailed, Blocked, Claimed, Committed, Deferred, Evicted, Released
+from roost.journal.projection import waited_for
 from roost.models import State
 
 NOBODY = ""
@@ -49,10 +49,11 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A time on the axis."""
+    """A time on the axis; `digits` of a second tell it from the one before."""
 
     x: float
     at: float
+    digits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,12 @@ class _Pen:
         }.get(control.state, ("que", "queued"))  # type: ignore[assignment]  # the literals above are shades
 
 
-def draw(entries: Sequence[Entry], now: float) -> Picture | None:
+def draw(entries: Sequence[Entry], now: float, *, lease_until: float | None = None) -> Picture | None:
     """The picture of entries, oldest first; None if there is nothing to draw.
 
     Args:
         now: where work that has not ended reaches to.
+        lease_until: when the lease ends, as last renewed; heartbeats are in no journal.
     """
     if not entries:
         return None
@@ -121,7 +123,7 @@ def draw(entries: Sequence[Entry], now: float) -> Picture | None:
         _add(pen, entry)
     last = entries[-1].control
     if not last.state.is_terminal:
-        _add_present(pen, last, now)
+        _add_present(pen, last, now, lease_until)
     return _place(pen, is_running=last.lease is not None)
 
 
@@ -170,10 +172,10 @@ def _idle(pen: _Pen, until: float) -> tuple[Shade, float, str, str]:
     return shade, until, f"{what}: {took}", f"{what} {took}"
 
 
-def _add_present(pen: _Pen, control: Control, now: float) -> None:
+def _add_present(pen: _Pen, control: Control, now: float, lease_until: float | None) -> None:
     if control.lease is None:
         pen.draw(*_idle(pen, now))
-    elif control.lease.until < now:
+    elif max(control.lease.until, lease_until or 0.0) < now:
         pen.draw("silent", now, f"{pen.holder} went silent; its lease is over")
     else:
         pen.draw("run", now, f"running for {times.span(max(now - pen.mark, 0.0))}")
@@ -200,7 +202,7 @@ def _place(pen: _Pen, *, is_running: bool) -> Picture:
     return Picture(
         lanes=_lanes(pen),
         bars=placed,
-        ticks=[tick for n in range(_TICKS) if (tick := _tick(placed, 100.0 * n / _TICKS)) is not None],
+        ticks=_ticks(placed),
         takeovers=[where for at in pen.takeovers if (where := _x(placed, at)) is not None],
         commits=sum(bar.shade == "ok" for bar in placed),
         failures=sum(bar.shade in ("bad", "silent") for bar in placed),
@@ -222,6 +224,16 @@ def _lanes(pen: _Pen) -> list[str]:
     """The last few workers, and nobody where there is a gap."""
     lanes = pen.workers[-LANES_MAX:]
     return [*lanes, NOBODY] if any(bar.lane == NOBODY for bar in pen.bars) else lanes
+
+
+def _ticks(bars: Sequence[Bar]) -> list[Tick]:
+    """Times at even places; with tenths or thousandths where two would read alike."""
+    ticks = [tick for n in range(_TICKS) if (tick := _tick(bars, 100.0 * n / _TICKS)) is not None]
+    for digits in (0, 1, 3):
+        told = [int(tick.at * 10**digits) for tick in ticks]
+        if len(set(told)) == len(told):
+            break
+    return [replace(tick, digits=digits) for tick in ticks]
 
 
 def _tick(bars: Sequence[Bar], x: float) -> Tick | None:

@@ -32,14 +32,15 @@ from roost.journal.events import (
     Released,
     Resumed,
     Retried,
+    Settled,
     Signaled,
     Switched,
     TurnGiven,
     TurnTaken,
 )
-from roost.journal.values import Amounts, ErrorInfo, LogLine, Wait
+from roost.journal.projection import waited_for
+from roost.journal.values import Amounts, ErrorInfo, LogLine
 from roost.models import State
-from roost.names import APPROVAL_MARK
 
 FOLD_MIN = 5  # so many plain commits in a row are shown as one line
 
@@ -185,6 +186,8 @@ def _of_fleet(event: Event) -> _Parts:
             return "key", "", "daily budget", allowed, event.reason, None
         case TurnTaken() | KeyBound():
             return "plus", "", event.kind.value.replace("_", " "), event.work_id, "", None
+        case Settled():
+            return "all", "", "settled", "", f"what followed from entry {event.up_to} is done", None
         case _:
             return "all", "", event.kind.value.replace("_", " "), "", "", None
 
@@ -237,15 +240,6 @@ def _committed(event: Committed, entry: Entry, before: Entry | None) -> _Parts:
     if event.spent:
         details.append(f"spent {_amounts(event.spent)}")
     return sign, shade, f"committed v{event.version}", f"{was} → {event.step}", " · ".join(details), None
-
-
-def waited_for(waits: Wait) -> str:
-    """What work waits for, in words."""
-    names = [
-        f"approval {name.removeprefix(APPROVAL_MARK)}" if name.startswith(APPROVAL_MARK) else f"signal {name}"
-        for name in waits.names
-    ]
-    return " or ".join([*names, "its children"] if waits.join is not None else names)
 
 
 def _in(at: float, start: float) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections.abc import Iterator
+from types import TracebackType
 
 from roost.journal.values import ErrorInfo
 
 MESSAGE_MAX_CHARS = 2000
 TRACEBACK_MAX_CHARS = 4000
+_RUNTIME = ("roost.core.", "asyncio.", "concurrent.futures.")  # what calls an engine
 
 _SECRETS = re.compile(
     r"""(?ix)
@@ -32,13 +35,28 @@ def clean(text: str, max_chars: int = MESSAGE_MAX_CHARS) -> str:
     return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
+def _from_engine(start: TracebackType | None) -> TracebackType | None:
+    """A traceback without how the runtime came to the engine; whole if it never came there."""
+    for frame in _walk(start):
+        if not frame.tb_frame.f_globals.get("__name__", "").startswith(_RUNTIME):
+            return frame
+    return start
+
+
+def _walk(start: TracebackType | None) -> Iterator[TracebackType]:
+    """The frames of a traceback, outermost first."""
+    while start is not None:
+        yield start
+        start = start.tb_next
+
+
 def describe(error: BaseException) -> ErrorInfo:
     """What the history keeps of an exception."""
     try:
         message = str(error)
     except Exception as broken:  # noqa: BLE001  an engine's __str__ may do anything; its own failure is the text
         message = f"its text can't be had: {type(broken).__name__}"
-    lines = traceback.format_tb(error.__traceback__, limit=-12)
+    lines = traceback.format_tb(_from_engine(error.__traceback__), limit=-12)
     return ErrorInfo(
         type=clean(type(error).__qualname__, 200),
         message=clean(message),

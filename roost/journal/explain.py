@@ -175,9 +175,8 @@ def _ended(facts: Facts) -> Explanation:
     control = facts.control
     why = f": {control.reason}" if control.reason and control.state is not State.DONE else ""
     note = f"; {control.note.removesuffix('.')}" if control.note else ""
-    text = (
-        f"It is {control.state} since {_ago(control.since, facts)}, at version {control.version}{why}{note}."
-    )
+    how = "It failed" if control.state is State.FAILED else f"It was {control.state}"
+    text = f"{how} {_ago(control.since, facts)} ago, at version {control.version}{why}{note}."
     return Explanation(Cause.ENDED, text, "It has ended: nothing follows.")
 
 
@@ -209,7 +208,7 @@ def _held(facts: Facts) -> Explanation:
         return Explanation(Cause.CANCELLING, text, follows, by)
     text = (
         f"It moves: {who} runs the step after version {control.version} under fencing token "
-        f"{control.lease.token}, since {_ago(control.since, facts)}{_tries(control)}{_progress(facts.row)}"
+        f"{control.lease.token}, for {_ago(control.since, facts)}{_tries(control)}{_progress(facts.row)}"
     )
     if control.paused:
         text += f"; then it is paused{_by(control.paused_by)} ({control.paused})"

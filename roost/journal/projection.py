@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from roost.journal import budget
 from roost.journal.entries import Control, Entry, IndexRow
-from roost.names import REASON_MAX_CHARS, State
+from roost.journal.values import Wait
+from roost.names import APPROVAL_MARK, REASON_MAX_CHARS, State
 
 MESSAGE_DELAY_MAX_SECONDS = 900.0  # Amazon SQS Developer Guide, "Message timers": 15 minutes
 SEND_EARLY_SECONDS = 60.0  # long sleepers: the sweeper sends this early, the rest is message delay
@@ -79,12 +80,39 @@ def _due_before(wake_at: float, at: float) -> float:
     return wake_at - SEND_EARLY_SECONDS
 
 
-def _shown(control: Control) -> State:
-    """How lists show work that is on hold, or parked: as blocked, if nothing but its turn is missing."""
+def shown_state(control: Control) -> State:
+    """The state as lists show it: work that is on hold, or parked, is paused; or blocked, if nothing
+    but its turn is missing."""
+    if not _why_idle(control):
+        return control.state
     if control.over:
         return State.PAUSED
     is_next = control.turn is not None and not budget.hold_of(replace(control, turn=None))
     return State.BLOCKED if is_next else State.PAUSED
+
+
+def _why_idle(control: Control) -> str:
+    """Why work that nobody runs is on hold, or parked; empty: it is not."""
+    is_idle = control.lease is None and not control.state.is_terminal
+    return (budget.hold_of(control) or control.over) if is_idle else ""
+
+
+def waited_for(waits: Wait) -> str:
+    """What work waits for, in words."""
+    names = [
+        f"approval {name.removeprefix(APPROVAL_MARK)}" if name.startswith(APPROVAL_MARK) else f"signal {name}"
+        for name in waits.names
+    ]
+    return " or ".join([*names, "its children"] if waits.join is not None else names)
+
+
+def _reason(control: Control) -> str:
+    """Why it is in its state, for lists."""
+    reason = _why_idle(control) or control.reason
+    if not reason and control.state is State.WAITING and control.waits is not None:
+        what = waited_for(control.waits)
+        reason = f"waits for {what}" if what else ""
+    return reason or control.note[:REASON_MAX_CHARS]
 
 
 def is_sent_with_delay(wake_at: float, now: float) -> bool:
@@ -96,12 +124,10 @@ def project(entry: Entry) -> IndexRow:
     """The index row that reflects `entry`."""
     control = entry.control
     lease = control.lease
-    is_idle = lease is None and not control.state.is_terminal
-    is_on_hold = is_idle and (budget.hold_of(control) or control.over)
     return IndexRow(
         work_id=entry.work_id,
         engine=control.engine,
-        state=_shown(control) if is_on_hold else control.state,
+        state=shown_state(control),
         lane=control.lane,
         position=entry.position,
         version=control.version,
@@ -117,7 +143,7 @@ def project(entry: Entry) -> IndexRow:
         deadline_at=control.deadline_at,
         failures=control.failures,
         interruptions=control.interruptions,
-        reason=is_on_hold or control.reason or control.note[:REASON_MAX_CHARS],
+        reason=_reason(control),
         labels=control.labels,
         parent_id=control.parent.work_id if control.parent else None,
     )

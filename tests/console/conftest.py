@@ -29,7 +29,7 @@ Front = Callable[[Guard], ASGIApp]
 class Scripted:
     """An engine that does what its payload says, step by step.
 
-    `steps`: a list of `data` to commit; `fail` raises with that text, `delay` waits so long,
+    `steps`: a list of `data` to commit; `say` logs, `fail` raises with that text, `delay` waits so long,
     `artifacts` stores (name, text, type), `ask` asks for an approval of that shape.
     """
 
@@ -47,6 +47,8 @@ class Scripted:
         if place >= len(steps):
             return snapshot.finish(data={"n": place})
         step = steps[place]
+        if "say" in step:
+            current_step().log.warning("%s", step["say"])
         if "fail" in step:
             raise TimeoutError(step["fail"])
         for name, text, media_type in step.get("artifacts", []):

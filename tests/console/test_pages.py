@@ -644,6 +644,34 @@ def test_the_budget_of_a_family_is_set_from_the_page_of_a_member(desk: Desk) -> 
     assert (balance["root"], balance["spent"]["steps"], balance["limits"]) == (work_id, 4.0, {"steps": 9.0})
 
 
+def test_work_with_a_budget_that_has_not_begun_has_a_page(desk: Desk) -> None:
+    work_id = desk.enqueue({}, delay_seconds=1000, budget={"usd": 3.0})
+    assert "usd 0 of 3" in desk.web.get(f"/work/{work_id}").text
+
+
+def test_log_lines_stand_beside_their_attempt_as_text(desk: Desk) -> None:
+    work_id = desk.enqueue({"say": "<b>page 1</b>"}, {"say": "page 2", "fail": "no answer"})
+    desk.work()
+    page = desk.web.get(f"/work/{work_id}").text
+    assert "&lt;b&gt;page 1&lt;/b&gt;" in page
+    assert page.count("1 log line") == 2
+    logs = desk.web.get(f"/work/{work_id}?tab=logs").text.split('class="logs"')[1]
+    assert logs.index("page 1") < logs.index("page 2")
+    kept = desk.web.get(f"/api/v1/work/{work_id}/journal?limit=1").json()["entries"][0]["detail"]["log"]
+    assert [line[1:] for line in kept] == [["warning", "page 2"]]
+    assert "No attempt has logged anything" in desk.web.get(f"/work/{desk.enqueue({})}?tab=logs").text
+
+
+def test_the_list_says_what_work_waits_for_and_the_page_has_its_state(desk: Desk) -> None:
+    asks = desk.enqueue({"ask": {}})
+    parked = desk.enqueue({}, {}, {}, family_budget={"steps": 1.0})
+    desk.work()
+    rows = {row["work_id"]: row for row in desk.web.get("/api/v1/work").json()["rows"]}
+    assert rows[asks]["reason"].startswith("waits for approval ")
+    assert rows[parked]["state"] == "paused"
+    assert 'class="st paused big"' in desk.web.get(f"/work/{parked}").text
+
+
 def test_a_version_that_is_not_kept_any_more_says_so_on_the_page(desk: Desk) -> None:
     work_id = desk.enqueue({"data": {"a": 1}}, {"data": {"a": 2}}, {"data": {"a": 3}})
     desk.work()

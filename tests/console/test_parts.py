@@ -136,6 +136,23 @@ def test_a_picture_shows_who_held_it_and_the_gaps() -> None:
     assert picture.bars[-1].x + picture.bars[-1].width == pytest.approx(100, abs=0.1)
 
 
+def test_who_holds_a_lease_by_its_heartbeats_is_drawn_as_running() -> None:
+    """The journal has the lease as it was claimed alone."""
+    entries = journal((0, Enqueued("demo")), (10, Claimed("a", 40)))
+    for until, shade in ((None, "silent"), (45.0, "silent"), (130.0, "run")):
+        picture = draw(entries, 100, lease_until=until)
+        assert picture is not None
+        assert picture.bars[-1].shade == shade
+        assert picture.failures == (shade == "silent")
+
+
+@pytest.mark.parametrize(("seconds", "digits"), [(600.0, 0), (3.0, 1), (0.06, 3)])
+def test_times_on_the_axis_do_not_read_alike(seconds: float, digits: int) -> None:
+    picture = draw(journal((0, Enqueued("demo")), (0, Claimed("a", 40))), seconds)
+    assert picture is not None
+    assert {tick.digits for tick in picture.ticks} == {digits}
+
+
 def test_a_long_sleep_leaves_room_for_the_steps() -> None:
     entries = journal(
         (0, Enqueued("demo")),

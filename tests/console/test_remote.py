@@ -67,7 +67,7 @@ def test_work_is_enqueued_looked_at_and_cancelled_from_afar(
     assert kinds[-1] == "committed"
     assert len(json.loads(roost("history", work_id, "--json").stdout)) == 3
     assert (roost("logs", work_id, "--json").returncode, roost("logs", "nobody").returncode) == (0, 3)
-    assert "It is done since" in roost("explain", work_id).stdout
+    assert "It was done" in roost("explain", work_id).stdout
     assert roost("wait", work_id, "--timeout", "5s").returncode == 0
     later = roost("enqueue", "--engine", "demo", "--delay", "1h").stdout.strip()
     assert roost("cancel", later, "--reason", "wrong").returncode == 0

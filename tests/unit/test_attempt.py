@@ -219,6 +219,19 @@ def dive() -> None:
 
 
 class TestRaised:
+    @pytest.mark.parametrize("is_async", [True, False])
+    async def test_its_traceback_begins_with_the_engine(self, attempt: Fixture, is_async: bool) -> None:
+        def reach(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            raise ValueError("no answer")
+
+        async def reach_async(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            return reach(snapshot, item)
+
+        outcome = await attempt.run(reach_async if is_async else reach)
+        assert isinstance(outcome, Raised)
+        assert "test_attempt.py" in outcome.error.traceback.splitlines()[0]
+        assert "in reach" in outcome.error.traceback
+
     @both_kinds
     @pytest.mark.parametrize(
         ("error", "type_"),

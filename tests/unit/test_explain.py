@@ -60,7 +60,7 @@ CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
     "done": (
         Facts(ME, control(State.DONE, version=3), NOW),
         Cause.ENDED,
-        "done since 1 m, at version 3",
+        "done 1 m ago, at version 3",
         None,
     ),
     "failed": (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from roost.core.redact import MESSAGE_MAX_CHARS, TRACEBACK_MAX_CHARS, clean, describe
@@ -79,6 +81,19 @@ def test_an_error_is_described_with_type_text_and_place() -> None:
         info = describe(error)
     assert (info.type, info.message) == ("ValueError", "password=[redacted]")
     assert "in broken" in info.traceback
+
+
+def test_a_traceback_of_roost_alone_is_whole() -> None:
+    """One that has frames of an engine begins with them; see `test_attempt`."""
+    ours: dict[str, Any] = {"__name__": "roost.core.session"}
+    exec("def outer(): inner()\ndef inner(): {}['x']", ours)
+    with pytest.raises(KeyError) as caught:
+        ours["outer"]()
+    error = caught.value
+    error.__traceback__ = caught.tb.tb_next  # without this test's own frame
+    lines = describe(error).traceback
+    assert "in outer" in lines
+    assert "in inner" in lines
 
 
 def test_an_error_whose_text_can_not_be_had_is_described_all_the_same() -> None:

@@ -14,10 +14,10 @@ from roost import jsonio, times
 from roost.console.desk import Desk, desk_of, operator_of
 from roost.console.forms import Field
 from roost.console.problems import Problem
-from roost.console.told import waited_for
 from roost.console.urls import segment
 from roost.core.client import Client, WorkView
 from roost.errors import ConflictError, InputError
+from roost.journal.projection import waited_for
 from roost.models import REASON_MAX_CHARS, State
 
 Form = Mapping[str, str]

@@ -21,15 +21,17 @@ from roost.console.timeline import draw
 from roost.core.approvals import OpenApproval
 from roost.core.client import WorkView
 from roost.errors import InputError, SettingsError
-from roost.journal import budget, family
+from roost.journal import family
 from roost.journal.accounts import Balance
 from roost.journal.claims import ResourceView
 from roost.journal.decide import lease_until
 from roost.journal.entries import Entry, IndexRow
-from roost.models import Snapshot, State
+from roost.journal.events import Logged
+from roost.journal.projection import shown_state
+from roost.models import Snapshot
 from roost.names import APPROVAL_MARK
 
-TABS = ("snapshot", "changes", "payload", "once", "cost")
+TABS = ("snapshot", "changes", "payload", "logs", "once", "cost")
 TICKS_MAX = 24  # versions that the slider names
 
 
@@ -72,7 +74,11 @@ async def detail(request: Request) -> Response:
         why=await desk.explain(view),
         lease_until=lease_until(view.control, view.row),
         lease_seconds=desk.runtime.parts.settings.lease_seconds,
-        picture=draw(newest[::-1], _drawn_until(view, newest, desk.now)),
+        picture=draw(
+            newest[::-1],
+            _drawn_until(view, newest, desk.now),
+            lease_until=lease_until(view.control, view.row),
+        ),
         journal=told.fold(lines) if is_folded else lines,
         groups=["all", *told.GROUPS],
         kinds=kinds if kinds in told.GROUPS else "all",
@@ -80,9 +86,10 @@ async def detail(request: Request) -> Response:
         is_oldest=not newest or newest[-1].position == 0,
         shown=await _shown(desk, request, view),
         ticks=ticks(view.control.version),
+        logs=[entry for entry in newest[::-1] if isinstance(entry.event, Logged) and entry.event.log],
         resources=await _resources(desk, view),
         actions=actions(view),
-        state=_state(view),
+        state=shown_state(view.control),
         relatives=await _relatives(desk, view),
         asks=await _asks(desk, request, view),
         line=await _line(desk, view),
@@ -162,7 +169,7 @@ async def _shown(desk: Desk, request: Request, view: WorkView) -> Shown:
         shared = view.control.account or view.control.is_daily
         balances = await client.balances(work_id) if shared else ()
         return replace(shown, cost=await desk.reads.cost(work_id), balances=balances)
-    if tab == "once" or not version:
+    if tab in ("once", "logs") or not version:
         return shown
     try:
         return await _version(desk, view, shown)
@@ -201,20 +208,6 @@ def ticks(top: int) -> list[int]:
     if top <= TICKS_MAX:
         return list(range(1, top + 1))
     return sorted({1 + round(n * (top - 1) / (TICKS_MAX - 1)) for n in range(TICKS_MAX)})
-
-
-def _state(view: WorkView) -> State:
-    """Its state as the list shows it, too."""
-    control = view.control
-    if not _is_on_hold(view):
-        return control.state
-    is_in_line = control.turn is not None and not control.turn.is_given
-    return State.BLOCKED if is_in_line and not control.paused else State.PAUSED
-
-
-def _is_on_hold(view: WorkView) -> bool:
-    control = view.control
-    return control.lease is None and not control.state.is_terminal and bool(budget.hold_of(control))
 
 
 @dataclass(frozen=True, slots=True)

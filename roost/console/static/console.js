@@ -24,13 +24,14 @@
     }
     return parts.slice(0, 2).join(" ");
   };
-  const clockText = (at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false });
+  const clockText = (at, digits = 0) => new Date(at * 1000).toLocaleTimeString([], { hour12: false })
+    + (digits ? (Math.floor((at % 1) * 10 ** digits) / 10 ** digits).toFixed(digits).slice(1) : "");
   const drift = () => Date.now() / 1000;
   const tellTimes = () => {
     const now = drift();
-    for (const node of all("time[data-at]")) {
+    for (const node of all("time[data-at],text[data-at]")) {
       const at = Number(node.dataset.at), as = node.dataset.as;
-      const text = as === "clock" ? clockText(at) : as === "age" ? span(now - at)
+      const text = as === "clock" ? clockText(at, Number(node.dataset.digits || 0)) : as === "age" ? span(now - at)
         : at > now ? "in " + span(at - now) : span(now - at) + " ago";
       if (node.textContent !== text) node.textContent = text;
     }
