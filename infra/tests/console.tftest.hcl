@@ -205,3 +205,25 @@ run "a_burst_of_zero_is_nobody" {
 
   expect_failures = [var.requests_at_once]
 }
+
+run "what_aws_would_refuse_is_refused_before" {
+  command = plan
+
+  module {
+    source = "./modules/console"
+  }
+
+  variables {
+    environment_kms_key_arn = "alias/mine"
+    log_kms_key_arn         = "alias/mine"
+    reserved_concurrency    = -2
+    memory_mb               = 64
+    stack                   = "A_Stack"
+    package                 = { s3_bucket = "b" }
+    runtime                 = "python3.10"
+    architecture            = "sparc"
+    log_retention_days      = 2
+  }
+
+  expect_failures = [var.environment_kms_key_arn, var.log_kms_key_arn, var.reserved_concurrency, var.memory_mb, var.stack, var.package, var.runtime, var.architecture, var.log_retention_days]
+}

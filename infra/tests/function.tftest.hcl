@@ -180,3 +180,23 @@ run "a_function_is_named_as_lambda_takes_it" {
 
   expect_failures = [var.name]
 }
+
+run "what_aws_would_refuse_is_refused_before" {
+  command = plan
+
+  module {
+    source = "./modules/function"
+  }
+
+  variables {
+    environment_kms_key_arn = "alias/mine"
+    log_kms_key_arn         = "alias/mine"
+    timeout_seconds         = 901
+    package                 = { s3_bucket = "b" }
+    runtime                 = "python3.10"
+    architecture            = "sparc"
+    log_retention_days      = 2
+  }
+
+  expect_failures = [var.environment_kms_key_arn, var.log_kms_key_arn, var.timeout_seconds, var.package, var.runtime, var.architecture, var.log_retention_days]
+}

@@ -189,3 +189,18 @@ run "a_policy_is_named_as_iam_takes_it" {
 
   expect_failures = [var.name]
 }
+
+run "what_aws_would_refuse_is_refused_before" {
+  command = plan
+
+  module {
+    source = "./modules/iam"
+  }
+
+  variables {
+    kms_key_arns = ["alias/mine"]
+    stack        = "A_Stack"
+  }
+
+  expect_failures = [var.kms_key_arns, var.stack]
+}

@@ -96,8 +96,30 @@ run "every_alarm_says_what_to_do" {
   }
 
   assert {
-    condition     = alltrue([for name in ["oldest-message-low", "dead-letters", "throttled-journal", "function-errors-t-worker", "function-throttles-t-worker", "sweeper-silent", "no-workers", "console-errors"] : contains(keys(aws_cloudwatch_metric_alarm.this), name)])
+    condition     = alltrue([for name in ["oldest-message-low", "dead-letters", "function-errors-t-worker", "function-throttles-t-worker", "sweeper-silent", "no-workers", "console-errors"] : contains(keys(aws_cloudwatch_metric_alarm.this), name)])
     error_message = "There is an alarm for everything."
+  }
+
+  assert {
+    condition     = alltrue([for alarm in aws_cloudwatch_metric_alarm.throttled : strcontains(alarm.alarm_description, "operations.md#throttled") && length(alarm.alarm_actions) == 1 && length(alarm.ok_actions) == 1])
+    error_message = "These as well."
+  }
+
+  assert {
+    condition = {
+      for key, alarm in aws_cloudwatch_metric_alarm.throttled :
+      key => [for query in alarm.metric_query : query.expression if query.return_data][0]
+      } == {
+      journal = "FILL(table,0)+FILL(marks,0)"
+      index   = "FILL(table,0)+FILL(due,0)+FILL(state,0)"
+      claims  = "FILL(table,0)"
+    }
+    error_message = "A hot index throttles as a table does."
+  }
+
+  assert {
+    condition     = contains([for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : widget.properties.metrics if widget.properties.title == "Throttled writes"][0], ["AWS/DynamoDB", "WriteThrottleEvents", "GlobalSecondaryIndexName", "due", "TableName", "t-index"])
+    error_message = "The dashboard shows it for each index."
   }
 
   assert {
@@ -119,7 +141,7 @@ run "what_is_not_there_has_no_alarm" {
   }
 
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.this) == 7
+    condition     = length(aws_cloudwatch_metric_alarm.this) + length(aws_cloudwatch_metric_alarm.throttled) == 7
     error_message = "Lanes, dead letters and tables."
   }
 }
@@ -180,4 +202,19 @@ run "a_runbook_is_on_the_web" {
   }
 
   expect_failures = [var.runbook_url]
+}
+
+run "what_aws_would_refuse_is_refused_before" {
+  command = plan
+
+  module {
+    source = "./modules/observability"
+  }
+
+  variables {
+    alarm_topic_arns = ["people@example.com"]
+    stack            = "A_Stack"
+  }
+
+  expect_failures = [var.alarm_topic_arns, var.stack]
 }

@@ -93,3 +93,24 @@ run "retention_is_not_negative" {
 
   expect_failures = [var.retention_days]
 }
+
+run "what_aws_would_refuse_is_refused_before" {
+  command = plan
+
+  module {
+    source = "./modules/sweeper-lambda"
+  }
+
+  variables {
+    environment_kms_key_arn = "alias/mine"
+    log_kms_key_arn         = "alias/mine"
+    memory_mb               = 64
+    stack                   = "A_Stack"
+    package                 = { s3_bucket = "b" }
+    runtime                 = "python3.10"
+    architecture            = "sparc"
+    log_retention_days      = 2
+  }
+
+  expect_failures = [var.environment_kms_key_arn, var.log_kms_key_arn, var.memory_mb, var.stack, var.package, var.runtime, var.architecture, var.log_retention_days]
+}

@@ -269,7 +269,7 @@ run "the_ceiling_is_above_the_floor" {
     tasks_max = 2
   }
 
-  expect_failures = [aws_appautoscaling_target.this]
+  expect_failures = [var.tasks_max]
 }
 
 run "leases_end_with_sqs" {
@@ -284,4 +284,43 @@ run "leases_end_with_sqs" {
   }
 
   expect_failures = [var.lease_seconds]
+}
+
+run "fargate_has_memory_for_its_cpu" {
+  command = plan
+
+  module {
+    source = "./modules/worker-ecs"
+  }
+
+  variables {
+    cpu_units = 4096
+    memory_mb = 4096
+  }
+
+  expect_failures = [var.memory_mb]
+}
+
+run "what_aws_would_refuse_is_refused_before" {
+  command = plan
+
+  module {
+    source = "./modules/worker-ecs"
+  }
+
+  variables {
+    log_kms_key_arn    = "alias/mine"
+    tasks_on_demand    = -1
+    memory_mb          = 1536
+    stack              = "A_Stack"
+    concurrency        = 0
+    retention_days     = -1
+    architecture       = "sparc"
+    tasks_min          = -1
+    work_per_task      = 0
+    oldest_seconds     = 30
+    log_retention_days = 2
+  }
+
+  expect_failures = [var.log_kms_key_arn, var.tasks_on_demand, var.memory_mb, var.stack, var.concurrency, var.retention_days, var.architecture, var.tasks_min, var.work_per_task, var.oldest_seconds, var.log_retention_days]
 }

@@ -260,3 +260,22 @@ run "a_key_needs_its_bucket" {
 
   expect_failures = [var.package]
 }
+
+run "what_aws_would_refuse_is_refused_before" {
+  command = plan
+
+  module {
+    source = "./modules/worker-lambda"
+  }
+
+  variables {
+    visibility_seconds      = 43201
+    environment_kms_key_arn = "alias/mine"
+    log_kms_key_arn         = "alias/mine"
+    reserved_concurrency    = -2
+    memory_mb               = 64
+    stack                   = "A_Stack"
+  }
+
+  expect_failures = [var.visibility_seconds, var.environment_kms_key_arn, var.log_kms_key_arn, var.reserved_concurrency, var.memory_mb, var.stack]
+}

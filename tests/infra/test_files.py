@@ -38,6 +38,24 @@ class TestEveryConfiguration:
         for name, body in found.named("output").items():
             assert body.get("description"), name
 
+    def test_numbers_and_arns_of_yours_are_validated(self, found: Configuration) -> None:
+        """In modules; examples hand theirs on to them."""
+        for name, body in found.named("variable").items() if found.name.startswith("modules/") else ():
+            is_yours = name.endswith(("kms_key_arn", "kms_key_arns", "topic_arns"))
+            assert body.get("validation") or not (body["type"] == "number" or is_yours), name
+
+    def test_every_validation_is_seen_to_refuse(self, found: Configuration) -> None:
+        tests = (
+            (INFRA / "tests" / f"{found.folder.name.replace('-', '_')}.tftest.hcl").read_text(
+                encoding="utf-8"
+            )
+            if found.name.startswith("modules/")
+            else ""
+        )
+        for name, body in found.named("variable").items():
+            refused = re.findall(rf"expect_failures = \[[^]]*\bvar\.{name}\b", tests)
+            assert len(refused) >= len(body.get("validation", ())), name
+
     def test_every_variable_is_used(self, found: Configuration) -> None:
         for name in found.named("variable"):
             uses = re.findall(

@@ -92,12 +92,22 @@ variable "memory_mb" {
   description = "Memory, and with it CPU: a whole one at 1,769 MB."
   type        = number
   default     = 1024
+
+  validation {
+    condition     = var.memory_mb >= 128 && var.memory_mb <= 10240
+    error_message = "Lambda has 128 to 10,240 MB."
+  }
 }
 
 variable "reserved_concurrency" {
   description = "Invocations at a time at most, taken from the account's quota; -1: no limit."
   type        = number
   default     = -1
+
+  validation {
+    condition     = var.reserved_concurrency >= -1
+    error_message = "-1 is no limit, 0 stops the function, more is a limit."
+  }
 }
 
 variable "runtime" {
@@ -137,12 +147,22 @@ variable "log_kms_key_arn" {
   description = "ARN of a KMS key of your own for the logs; null: one that AWS owns."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.log_kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.log_kms_key_arn))
+    error_message = "This must be the ARN of a KMS key."
+  }
 }
 
 variable "environment_kms_key_arn" {
   description = "ARN of a KMS key of your own for the environment; null: one that AWS manages."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.environment_kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.environment_kms_key_arn))
+    error_message = "This must be the ARN of a KMS key."
+  }
 }
 
 variable "vpc" {

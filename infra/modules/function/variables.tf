@@ -49,6 +49,11 @@ variable "environment" {
 variable "timeout_seconds" {
   description = "How long an invocation may take."
   type        = number
+
+  validation {
+    condition     = var.timeout_seconds >= 1 && var.timeout_seconds <= 900
+    error_message = "An invocation takes 1 to 900 seconds."
+  }
 }
 
 variable "memory_mb" {
@@ -109,12 +114,22 @@ variable "log_kms_key_arn" {
   description = "ARN of a KMS key of your own for the logs; null: one that AWS owns."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.log_kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.log_kms_key_arn))
+    error_message = "This must be the ARN of a KMS key."
+  }
 }
 
 variable "environment_kms_key_arn" {
   description = "ARN of a KMS key of your own for the environment; null: one that AWS manages."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.environment_kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.environment_kms_key_arn))
+    error_message = "This must be the ARN of a KMS key."
+  }
 }
 
 variable "vpc" {

@@ -69,6 +69,11 @@ variable "kms_key_arns" {
   description = "Keys of your own that tables, queues or bucket are encrypted with."
   type        = list(string)
   default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.kms_key_arns : can(regex("^arn:[a-z-]+:kms:", arn))])
+    error_message = "Each must be the ARN of a KMS key."
+  }
 }
 
 variable "tags" {

@@ -3,6 +3,8 @@
 data "aws_region" "current" {}
 
 locals {
+  definition = jsondecode(file("${path.module}/../../../roost/storage/aws/stack.json")).tables
+
   runbook = coalesce(var.runbook_url, "infra/operations.md")
 
   alarms = merge(
@@ -28,18 +30,6 @@ locals {
       comparison  = "GreaterThanThreshold"
       threshold   = 0
       periods     = 1
-      missing     = "notBreaching"
-    } },
-    { for key, table in var.tables : "throttled-${key}" => {
-      runbook     = "throttled"
-      description = "DynamoDB throttles writes to ${table.name}. Roost makes them again, so work is slow and not lost."
-      namespace   = "AWS/DynamoDB"
-      metric      = "WriteThrottleEvents"
-      stat        = "Sum"
-      dimensions  = { TableName = table.name }
-      comparison  = "GreaterThanThreshold"
-      threshold   = 100
-      periods     = 5
       missing     = "notBreaching"
     } },
     { for name in var.function_names : "function-errors-${name}" => {
@@ -114,7 +104,7 @@ locals {
       { title = "Age of the oldest message (s)", stat = "Maximum", metrics = [for name in local.queue_names : ["AWS/SQS", "ApproximateAgeOfOldestMessage", "QueueName", name]] },
       { title = "Write units", stat = "Sum", metrics = [for name in local.table_names : ["AWS/DynamoDB", "ConsumedWriteCapacityUnits", "TableName", name]] },
       { title = "Read units", stat = "Sum", metrics = [for name in local.table_names : ["AWS/DynamoDB", "ConsumedReadCapacityUnits", "TableName", name]] },
-      { title = "Throttled writes", stat = "Sum", metrics = [for name in local.table_names : ["AWS/DynamoDB", "WriteThrottleEvents", "TableName", name]] },
+      { title = "Throttled writes", stat = "Sum", metrics = concat([for key in sort(keys(var.tables)) : [for one in local.throttles[key] : concat(["AWS/DynamoDB", "WriteThrottleEvents"], flatten([for name, value in one.dimensions : [name, value]]))]]...) },
     ],
     length(var.function_names) == 0 ? [] : [
       { title = "Invocations", stat = "Sum", metrics = [for name in var.function_names : ["AWS/Lambda", "Invocations", "FunctionName", name]] },
@@ -144,6 +134,58 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   alarm_actions       = var.alarm_topic_arns
   ok_actions          = var.alarm_topic_arns
   tags                = var.tags
+}
+
+# CloudWatch counts a table's throttled writes and those of each of its indexes apart; an index whose
+# partition is hot holds up the table. What is not throttled has no metric, and counts as 0.
+locals {
+  throttles = {
+    for key, table in var.tables : key => concat(
+      [{ id = "table", dimensions = { TableName = table.name } }],
+      [for index in sort(keys(local.definition[key].indexes)) : {
+        id         = index
+        dimensions = { TableName = table.name, GlobalSecondaryIndexName = index }
+      }]
+    )
+  }
+}
+
+resource "aws_cloudwatch_metric_alarm" "throttled" {
+  for_each = var.tables
+
+  alarm_name          = "${var.stack}-throttled-${each.key}"
+  alarm_description   = "DynamoDB throttles writes to ${each.value.name} or its indexes. Roost makes them again, so work is slow and not lost. What to do: ${local.runbook}#throttled"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 100
+  evaluation_periods  = 5
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_topic_arns
+  ok_actions          = var.alarm_topic_arns
+  tags                = var.tags
+
+  metric_query {
+    id          = "throttled"
+    label       = "throttled writes"
+    expression  = join("+", [for one in local.throttles[each.key] : "FILL(${one.id},0)"])
+    return_data = true
+  }
+
+  dynamic "metric_query" {
+    for_each = local.throttles[each.key]
+
+    content {
+      id          = metric_query.value.id
+      return_data = false
+
+      metric {
+        namespace   = "AWS/DynamoDB"
+        metric_name = "WriteThrottleEvents"
+        stat        = "Sum"
+        period      = 60
+        dimensions  = metric_query.value.dimensions
+      }
+    }
+  }
 }
 
 resource "aws_cloudwatch_dashboard" "this" {

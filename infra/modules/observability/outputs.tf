@@ -1,6 +1,9 @@
 output "alarm_arns" {
   description = "By name: the ARNs of the alarms."
-  value       = { for name, alarm in aws_cloudwatch_metric_alarm.this : name => alarm.arn }
+  value = merge(
+    { for name, alarm in aws_cloudwatch_metric_alarm.this : name => alarm.arn },
+    { for key, alarm in aws_cloudwatch_metric_alarm.throttled : "throttled-${key}" => alarm.arn },
+  )
 }
 
 output "dashboard" {

@@ -51,6 +51,11 @@ variable "alarm_topic_arns" {
   description = "SNS topics that are told of alarms and of their end."
   type        = list(string)
   default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.alarm_topic_arns : can(regex("^arn:[a-z-]+:sns:", arn))])
+    error_message = "Each must be the ARN of an SNS topic."
+  }
 }
 
 variable "oldest_seconds" {

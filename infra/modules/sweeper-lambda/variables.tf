@@ -56,6 +56,11 @@ variable "memory_mb" {
   description = "Memory, and with it CPU: a whole one at 1,769 MB."
   type        = number
   default     = 512
+
+  validation {
+    condition     = var.memory_mb >= 128 && var.memory_mb <= 10240
+    error_message = "Lambda has 128 to 10,240 MB."
+  }
 }
 
 variable "runtime" {
@@ -95,12 +100,22 @@ variable "log_kms_key_arn" {
   description = "ARN of a KMS key of your own for the logs; null: one that AWS owns."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.log_kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.log_kms_key_arn))
+    error_message = "This must be the ARN of a KMS key."
+  }
 }
 
 variable "environment_kms_key_arn" {
   description = "ARN of a KMS key of your own for the environment; null: one that AWS manages."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.environment_kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.environment_kms_key_arn))
+    error_message = "This must be the ARN of a KMS key."
+  }
 }
 
 variable "vpc" {

@@ -19,13 +19,6 @@ resource "aws_appautoscaling_target" "this" {
   min_capacity       = var.tasks_min
   max_capacity       = var.tasks_max
   tags               = var.tags
-
-  lifecycle {
-    precondition {
-      condition     = var.tasks_max >= max(var.tasks_min, 1)
-      error_message = "tasks_max is below tasks_min, or 0."
-    }
-  }
 }
 
 resource "aws_appautoscaling_policy" "work_per_task" {

@@ -137,9 +137,18 @@ variable "memory_mb" {
   type        = number
   default     = 1024
 
+  # Amazon ECS Developer Guide, "Task definition parameters for Fargate", "Task size".
   validation {
-    condition     = var.memory_mb >= 512
-    error_message = "At least 512 MB."
+    condition = contains(lookup({
+      "256"   = [512, 1024, 2048]
+      "512"   = range(1024, 4097, 1024)
+      "1024"  = range(2048, 8193, 1024)
+      "2048"  = range(4096, 16385, 1024)
+      "4096"  = range(8192, 30721, 1024)
+      "8192"  = range(16384, 61441, 4096)
+      "16384" = range(32768, 122881, 8192)
+    }, tostring(var.cpu_units), [var.memory_mb]), var.memory_mb)
+    error_message = "Fargate allows 2 to 8 times as many MB as CPU units (512 too with 256 units, and no more than 30,720 MB with 4,096 units), in whole GB; with 8,192 units in steps of 4 GB, with 16,384 of 8."
   }
 }
 
@@ -169,12 +178,22 @@ variable "tasks_max" {
   description = "Tasks at most."
   type        = number
   default     = 10
+
+  validation {
+    condition     = var.tasks_max >= max(var.tasks_min, 1)
+    error_message = "tasks_max is below tasks_min, or 0."
+  }
 }
 
 variable "tasks_on_demand" {
   description = "So many tasks never run on Spot, if `spot_percent` is below 100."
   type        = number
   default     = 1
+
+  validation {
+    condition     = var.tasks_on_demand >= 0
+    error_message = "Not below 0."
+  }
 }
 
 variable "spot_percent" {
@@ -242,6 +261,11 @@ variable "log_kms_key_arn" {
   description = "ARN of a KMS key of your own for the logs; null: one that AWS owns."
   type        = string
   default     = null
+
+  validation {
+    condition     = var.log_kms_key_arn == null || can(regex("^arn:[a-z-]+:kms:", var.log_kms_key_arn))
+    error_message = "This must be the ARN of a KMS key."
+  }
 }
 
 variable "tags" {
