@@ -327,7 +327,7 @@ async def test_a_list_that_filters_out_very_much_goes_on_by_cursor(
     opened: tuple[AwsIndex, Wire], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What one call reads is bounded; pages are short or empty then, and nothing is left out."""
-    monkeypatch.setattr(table, "ROUNDS_MAX", 2)
+    monkeypatch.setitem(table.merge.__kwdefaults__ or {}, "rounds", 2)
     index, wire = opened
     rows = [row(f"w{n:03}", number=n, engine="other" if n % 50 else "demo") for n in range(300)]
     await fill(index, rows)

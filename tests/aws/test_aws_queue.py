@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from roost.errors import StorageError, StorageUnavailable
+from roost.errors import StorageDenied, StorageError, StorageUnavailable
 from roost.models import Lane
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.names import definition
@@ -190,7 +190,7 @@ async def test_the_error_of_a_shared_call_reaches_all_and_the_next_goes_through(
     outcomes = await asyncio.gather(
         *(opened.queue.send([Message(name, 0)]) for name in "ab"), return_exceptions=True
     )
-    assert [type(outcome) for outcome in outcomes] == [StorageError, StorageError]
+    assert [type(outcome) for outcome in outcomes] == [StorageDenied, StorageDenied]
     await opened.queue.send([Message("c", 0)])
     assert [delivery.work_id for delivery in await opened.receive_all(1)] == ["c"]
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from roost import spent
-from roost.core import where
+from roost.core import finding
 from tests.cli.conftest import Roost, read_until
 
 CONTROL_KEYS = {
@@ -172,8 +172,8 @@ def test_all_pages_at_once(roost: Roost) -> None:
 
 def test_a_page_is_full_where_few_of_many_rows_match(roost: Roost, monkeypatch: pytest.MonkeyPatch) -> None:
     """One look of the index may find less than a page, or nothing; the command goes on until it has one."""
-    monkeypatch.setattr(where, "SCAN_PAGE", 2)
-    monkeypatch.setattr(where, "SCAN_MAX", 2)
+    monkeypatch.setattr(finding, "SCAN_PAGE", 2)
+    monkeypatch.setattr(finding, "SCAN_MAX", 2)
     for number in range(20):
         roost.enqueue(None, "--work-id", f"w{number}", "--priority", "-1" if number % 5 else "0")
     page = roost("list", "--json", "--where", "-lane:low", "--limit", "3").ok().document
