@@ -31,6 +31,7 @@ from roost.journal.values import Join, Parent
 from roost.models import State
 
 from .invariants import Appended, Record, Sent, Stepped, Violation
+from .operator_invariants import FORKER
 
 
 @dataclass(slots=True)
@@ -178,7 +179,8 @@ class _Scan:
 
     def _enqueued(self, entry: Entry, event: Enqueued) -> None:
         """8: only what a commit asked for is spawned, as it asked for it."""
-        if entry.actor != "client" and entry.work_id not in self.asked_for:
+        is_from_outside = entry.actor == "client" or entry.actor.startswith(FORKER)
+        if not is_from_outside and entry.work_id not in self.asked_for:
             self._miss(8, _at(entry), "was spawned, but no commit asked for it")
         elif event.parent != self.asked_for.get(entry.work_id):
             self._miss(8, _at(entry), f"has parent {event.parent}, not {self.asked_for.get(entry.work_id)}")

@@ -6,7 +6,8 @@
     follows D by more than a stated slack, whatever the work waits for, be it on hold or not.
 19. Forks. A fork begins from a version of its origin that was committed before; it is started
     once; the first version that it commits was made from that snapshot (`check_snapshots`);
-    and the journal of its origin says nothing of it.
+    and the journal of its origin is as if it had never been: no entry names it, none is by who
+    started it.
 20. Holds. Work that is on hold is not claimed before its hold is over, by the clock of who
     claims; a lease under which it became so is given up with the next commit. Work ends as
     cancelled only if somebody asked for that since it was last put back to life.
@@ -14,8 +15,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+
+import msgspec
 
 from roost.core.attempt import DEADLINE
 from roost.journal.budget import hold_until
@@ -25,6 +28,7 @@ from roost.journal.events import Committed, Enqueued, Failed, Kind
 from .invariants import Appended, Record, Violation, at_entry, journals
 
 CLOCK_SLACK_SECONDS = 0.001
+FORKER = "forker:"  # how the name of who starts a fork begins; its id follows
 
 
 def check_deadlines(
@@ -59,6 +63,7 @@ def check_forks(history: Iterable[Record]) -> list[Violation]:
     found: list[Violation] = []
     committed: set[tuple[str, int]] = set()
     begun: set[str] = set()
+    history = list(history)
     for entry in (record.entry for record in history if isinstance(record, Appended)):
         if isinstance(entry.event, Committed):
             committed.add((entry.work_id, entry.event.version))
@@ -70,6 +75,20 @@ def check_forks(history: Iterable[Record]) -> list[Violation]:
         if entry.work_id in begun or entry.position != 0:
             found.append(Violation(19, at_entry(entry), "is started again"))
         begun.add(entry.work_id)
+    return found + _check_origins(journals(history))
+
+
+def _check_origins(by_id: Mapping[str, Sequence[Entry]]) -> list[Violation]:
+    """That origins know nothing of their forks."""
+    found: list[Violation] = []
+    for fork_id, entries in by_id.items():
+        event = entries[0].event
+        fork = event.fork if isinstance(event, Enqueued) else None
+        for entry in by_id.get(fork.work_id, ()) if fork is not None else ():
+            if entry.actor == f"{FORKER}{fork_id}":
+                found.append(Violation(19, at_entry(entry), f"is by who started its fork {fork_id}"))
+            elif fork_id.encode() in msgspec.json.encode([entry.event, entry.control]):
+                found.append(Violation(19, at_entry(entry), f"names its fork {fork_id}"))
     return found
 
 

@@ -18,6 +18,7 @@ from roost.errors import InputError
 from roost.journal.budget import hold_of
 from roost.journal.entries import Control
 
+from .operator_invariants import FORKER
 from .plan import Plan, PlannedDeed, draw_strike
 
 if TYPE_CHECKING:
@@ -84,8 +85,16 @@ def _draw_deed(source: random.Random, plan: Plan) -> PlannedDeed:
     return PlannedDeed(what, work.work_id, source.uniform(0.0, plan.chaos_seconds), number)
 
 
-async def do(world: World, client: Client, try_it: Callable[..., Awaitable[bool]], deed: PlannedDeed) -> None:
-    """Do it once, at its time; a program that dies or fails on the way leaves it half done."""
+async def do(
+    world: World,
+    client_as: Callable[[str], Client],
+    try_it: Callable[..., Awaitable[bool]],
+    deed: PlannedDeed,
+) -> None:
+    """Do it once, at its time; a program that dies or fails on the way leaves it half done.
+
+    Who forks has a name of its own, by which it is seen what a fork writes, and where.
+    """
     await asyncio.sleep(deed.after_seconds)
     fork_id = f"{deed.work_id}-fork-{round(deed.after_seconds * 1e6)}"
     if deed.what == "fork":
@@ -94,7 +103,9 @@ async def do(world: World, client: Client, try_it: Callable[..., Awaitable[bool]
 
     async def act() -> None:
         try:
-            await _act(world, client, deed, fork_id)
+            await _act(
+                world, client_as(f"{FORKER}{fork_id}" if deed.what == "fork" else "client"), deed, fork_id
+            )
         except InputError:
             world.report.counts["no such version"] += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from roost.core.attempt import DEADLINE
@@ -12,6 +13,7 @@ from roost.journal.events import (
     Committed,
     Enqueued,
     Failed,
+    Noted,
     Paused,
     Resumed,
     Retried,
@@ -78,6 +80,18 @@ def test_fork_of_what_was_never_committed_is_found() -> None:
 def test_fork_that_is_started_twice_is_found() -> None:
     history = forked()
     assert numbers(check_forks([*history, history[3]])) == [19]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("actor", "event"),
+    [("forker:fork", Noted("somebody was here")), ("client", Noted("fork began from version 1"))],
+    ids=["written by who forks", "names the fork"],
+)
+def test_origin_that_is_touched_by_its_fork_is_found(actor: str, event: Noted) -> None:
+    """Its journal is as if the fork had never been."""
+    committed = ("a", Committed(1, "one", lease_until=9.0))
+    touched = wrote(journal(("client", ENQUEUED), ("a", Claimed("a", 9.0)), committed, (actor, event)))
+    assert numbers(check_forks([*forked()[:3], touched[3], *forked()[3:]])) == [19]  # type: ignore[list-item]
 
 
 def test_fork_and_retry_go_on_from_the_version_that_they_name() -> None:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from roost.core import forks
+from roost.core import forks, outside
 from roost.core.accounts import Purse
 from roost.journal import accounts as rules
 from roost.journal import control, decide
 from roost.journal.accounts import Balance, Charge
 from roost.journal.entries import Control
-from roost.journal.events import Kind
+from roost.journal.events import Kind, Noted
 from roost.storage.memory import MemoryAccounts
 
 from .families import draw
@@ -53,6 +53,18 @@ def with_another_origin(patch: pytest.MonkeyPatch) -> None:
     """A fork says that it came from a later version than it did."""
     origin = forks._origin
     patch.setattr(forks, "_origin", lambda asked: origin(replace(asked, version=asked.version + 20)))
+
+
+def with_a_note_of_the_fork(patch: pytest.MonkeyPatch) -> None:
+    """The origin is told that it was forked."""
+    fork = forks.fork
+
+    async def other(parts: Any, asked: Any, new_id: str, *, actor: str) -> str:
+        note = Noted("forked")
+        await outside.append_to(parts, asked.work_id, lambda tail: note, actor=actor)
+        return await fork(parts, asked, new_id, actor=actor)
+
+    patch.setattr(forks, "fork", other)
 
 
 def without_holds(patch: pytest.MonkeyPatch) -> None:
@@ -104,6 +116,7 @@ MUTATIONS: dict[Mutation, int] = {
     without_deadlines: 18,
     with_hasty_deadlines: 18,
     with_another_origin: 19,
+    with_a_note_of_the_fork: 19,
     without_holds: 20,
     without_giving_up: 20,
     with_charges_twice: 21,

@@ -619,7 +619,7 @@ class Process:
 
     async def do(self, deed: PlannedDeed) -> None:
         """What an operator does."""
-        await operators.do(self.world, self._client, self.attempt, deed)
+        await operators.do(self.world, lambda who: Client(self.parts, actor=who), self.attempt, deed)
 
     async def let_go(self) -> None:
         """Let all go on that is on hold."""
