@@ -112,16 +112,18 @@ class Deed:
 
     Attributes:
         one: does it to one work item.
-        by_seconds: for `cancel`: when a step that still runs is interrupted.
+        by_seconds, for_seconds, version: see `bulk.How`.
     """
 
     action: Action
     reason: str
     one: Callable[[Client, str], Awaitable[Any]]
-    by_seconds: float | None = None
     is_dry_run: bool = False
     is_confirmed: bool = False
     as_json: bool = False
+    by_seconds: float | None = None
+    for_seconds: float | None = None
+    version: int | None = None
 
 
 async def act(runtime: Runtime, deed: Deed, ids: list[str], chosen: Filter) -> int:
@@ -192,6 +194,8 @@ async def _matching(runtime: Runtime, deed: Deed, text: str) -> int:
         actor=runtime.client.actor,
         at=now,
         by_seconds=deed.by_seconds,
+        for_seconds=deed.for_seconds,
+        version=deed.version,
         expected=expected,
     )
     work_id = await operations.begin(runtime, operation)

@@ -26,8 +26,9 @@ def audit(
 ) -> None:
     """List what operators did that no work item's history tells, newest first: who, what and why.
 
-    Purges, evictions, limits of resources, pauses of engines and lanes, budgets of days. All
-    else is in the history of the work that it was done to: `roost events "$WORK_ID"`.
+    Purges, evictions, limits of resources, pauses of engines and lanes, budgets of days, and
+    messages that were sent again or dropped. All else is in the history of the work that it was
+    done to: `roost events "$WORK_ID"`.
     With --json: a list of objects with at, actor, what, target, reason and details.
 
     Examples:

@@ -59,7 +59,7 @@ def cancel(
     async def one(client: Client, work_id: str) -> None:
         await client.cancel(work_id, reason, by_seconds=seconds)
 
-    deed = Deed(Action.CANCEL, reason, one, seconds, dry_run, yes, as_json)
+    deed = Deed(Action.CANCEL, reason, one, dry_run, yes, as_json, by_seconds=seconds)
     chosen = Filter(state, engine, prefix, label, why, older_than, where)
     _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
 
@@ -89,7 +89,7 @@ def pause(
     lane: LaneSwitch = None,
     time: Annotated[
         str | None,
-        typer.Option("--for", metavar="TIME", help="Goes on by itself then: 2h. Work items by id only."),
+        typer.Option("--for", metavar="TIME", help="Goes on by itself then: 2h. Not for engines and lanes."),
     ] = None,
     reason: acting.Reason = "",
     state: acting.StateOption = None,
@@ -119,13 +119,13 @@ def pause(
     from roost.core.bulk import Action
 
     seconds = None if time is None else times.seconds(time, "--for")
-    if seconds is not None and not work_ids:
-        raise InputError("--for is for work items by id")
+    if seconds is not None and (engine or lane):
+        raise InputError("--for is for work items, not for an engine or a lane")
 
     async def one(client: Client, work_id: str) -> None:
         await client.pause(work_id, reason, for_seconds=seconds)
 
-    deed = Deed(Action.PAUSE, reason, one, None, dry_run, yes, as_json)
+    deed = Deed(Action.PAUSE, reason, one, dry_run, yes, as_json, for_seconds=seconds)
     chosen = Filter(state, None, prefix, label, where=where)
     settings = options.settings_of(storage, home, config)
     if engine is None and lane is None:
@@ -212,7 +212,7 @@ def resume(
     async def one(client: Client, work_id: str) -> None:
         await client.resume(work_id, reason)
 
-    deed = Deed(Action.RESUME, reason, one, None, dry_run, yes, as_json)
+    deed = Deed(Action.RESUME, reason, one, dry_run, yes, as_json)
     chosen = Filter(state, None, prefix, label, why, where=where)
     settings = options.settings_of(storage, home, config)
     if engine is None and lane is None:
@@ -252,16 +252,15 @@ def retry(
       roost retry "$WORK_ID" --from 2
 
       roost retry --engine demo --why Timeout --yes
+
+      roost retry --engine demo --from 2 --reason "the third step is mended" --yes
     """
     from roost.core.bulk import Action
-
-    if version is not None and not work_ids:
-        raise InputError("--from is for work items by id")
 
     async def one(client: Client, work_id: str) -> None:
         await client.retry(work_id, reason, version=version)
 
-    deed = Deed(Action.RETRY, reason, one, None, dry_run, yes, as_json)
+    deed = Deed(Action.RETRY, reason, one, dry_run, yes, as_json, version=version)
     chosen = Filter(state, engine, prefix, label, why, older_than, where)
     _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
 
@@ -297,7 +296,7 @@ def purge(
     async def one(client: Client, work_id: str) -> None:
         await client.purge(work_id, reason)
 
-    deed = Deed(Action.PURGE, reason, one, None, dry_run, yes, as_json)
+    deed = Deed(Action.PURGE, reason, one, dry_run, yes, as_json)
     chosen = Filter(state, engine, prefix, label, why, older_than, where)
     _run(deed, work_ids, chosen, options.settings_of(storage, home, config))
 

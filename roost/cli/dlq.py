@@ -130,10 +130,9 @@ async def _end_messages(runtime: Runtime, deed: Deed, *, is_sent_again: bool) ->
     letters = await runtime.client.dead_letters(limit=10_000)
     if not deed.is_dry_run and not deed.is_confirmed:
         raise InputError(f"this would take {len(letters)} messages", hint="Add --yes.")
-    for letter in letters:
-        if not deed.is_dry_run:
-            again = is_sent_again and bool(letter.work_id)
-            await runtime.client.end_dead_letter(letter, is_sent_again=again)
+    if not deed.is_dry_run:
+        client = runtime.client
+        await client.end_dead_letters(letters, is_sent_again=is_sent_again, reason=deed.reason)
     would = "would be " if deed.is_dry_run else ""
     what = f"{len(letters)} messages {would}{'sent again' if is_sent_again else 'dropped'}"
     if deed.as_json:
@@ -173,7 +172,7 @@ def retry(
     async def one(client: Client, work_id: str) -> None:
         await client.retry(work_id, reason)
 
-    deed = Deed(Action.RETRY, reason, one, None, dry_run, yes, as_json)
+    deed = Deed(Action.RETRY, reason, one, dry_run, yes, as_json)
     chosen = Filter(State.FAILED, engine, None, None, why, older_than)
     _acts("retry", work_ids, chosen, messages, deed, options.settings_of(storage, home, config))
 
@@ -206,6 +205,6 @@ def drop(
     async def one(client: Client, work_id: str) -> None:
         await client.purge(work_id, reason)
 
-    deed = Deed(Action.PURGE, reason, one, None, dry_run, yes, as_json)
+    deed = Deed(Action.PURGE, reason, one, dry_run, yes, as_json)
     chosen = Filter(State.FAILED, engine, None, None, why, older_than)
     _acts("drop", work_ids, chosen, messages, deed, options.settings_of(storage, home, config))

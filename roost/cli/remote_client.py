@@ -33,6 +33,7 @@ from roost.names import Lane
 from roost.storage.ports import DeadLetter, FeedPage, IndexPage, IndexQuery
 
 PAGE = 200
+LETTERS_PAGE = 100
 _EVENTS: dict[str, Any] = {event.kind.value: event for event in get_args(Event)}
 _ERRORS = {
     "".join(f"_{char.lower()}" if char.isupper() else char for char in name).lstrip("_"): kind
@@ -283,6 +284,8 @@ class RemoteClient:
             "ids": list(operation.ids),
             "reason": operation.reason,
             "by_seconds": operation.by_seconds,
+            "for_seconds": operation.for_seconds,
+            "version": operation.version,
             "dry_run": False,
         }
         found: str = (await self._post("/operations", body))["operation"]["work_id"]
@@ -303,9 +306,13 @@ class RemoteClient:
     async def _throw(self, **body: Any) -> Any:
         return await self._post("/switches", body)
 
-    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
-        body = {"messages": [asdict(letter)], "send_again": is_sent_again}
-        await self._post("/failed/messages", body)
+    async def end_dead_letters(
+        self, letters: Sequence[DeadLetter], *, is_sent_again: bool, reason: str = ""
+    ) -> None:
+        for start in range(0, len(letters), LETTERS_PAGE):
+            page = [asdict(letter) for letter in letters[start : start + LETTERS_PAGE]]
+            body = {"messages": page, "send_again": is_sent_again, "reason": reason}
+            await self._post("/failed/messages", body)
 
     async def change_resource(self, resource: str, change: Change, reason: str = "") -> None:
         match change:

@@ -32,6 +32,35 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class How:
+    """What an action may be told beside its reason.
+
+    Attributes:
+        by_seconds: of a cancel: a step that still runs then is interrupted.
+        for_seconds: of a pause: it ends by itself then.
+        version: of a retry: of the snapshot to go on from; 0: from the beginning.
+    """
+
+    by_seconds: float | None = None
+    for_seconds: float | None = None
+    version: int | None = None
+
+    def check(self, action: Action) -> None:
+        """Whether it is about that action.
+
+        Raises:
+            InputError: it is not.
+        """
+        fits = {Action.CANCEL: "by_seconds", Action.PAUSE: "for_seconds", Action.RETRY: "version"}
+        for name in ("by_seconds", "for_seconds", "version"):
+            if getattr(self, name) is not None and fits.get(action) != name:
+                raise InputError(f"{name} is not for {action}")
+
+
+AS_USUAL = How()
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """What came of a part.
 

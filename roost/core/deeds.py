@@ -33,7 +33,7 @@ class Deed:
     """Something that an operator did.
 
     Attributes:
-        what: such as `purge`, `evict`, `limits`, `pause`, `resume`, `daily budget`.
+        what: such as `purge`, `evict`, `limits`, `pause`, `resume`, `daily budget`, `drop`.
         target: what it was done to.
         details: the ids of many, or what was set.
     """

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from roost.core.bulk import Action, Part, Run
+from roost.core.bulk import Action, How, Part, Run
 from roost.core.client import Client, WorkView
 from roost.core.parts import Parts
 from roost.core.where import TEXT_MAX_CHARS, Where, parse
@@ -44,7 +44,7 @@ class Operation(BaseModel):
         where: a filter; ids: or these.
         actor: who asked for it; in the journals with the operation's id.
         at: the instant that ages in the filter count from, in epoch seconds.
-        by_seconds: for `cancel`: when a step that still runs is interrupted.
+        by_seconds, for_seconds, version: see `bulk.How`.
         expected: how many there were when somebody looked, for the progress bar.
     """
 
@@ -57,7 +57,14 @@ class Operation(BaseModel):
     actor: str = "client"
     at: float
     by_seconds: Annotated[float, Field(ge=0)] | None = None
+    for_seconds: Annotated[float, Field(ge=0)] | None = None
+    version: Annotated[int, Field(ge=0)] | None = None
     expected: Annotated[int, Field(ge=0)] | None = None
+
+    @property
+    def how(self) -> How:
+        """What the action is told beside the reason."""
+        return How(self.by_seconds, self.for_seconds, self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +157,7 @@ class OperationEngine:
         if not is_first_try:
             before = await self._seen_to(page, actor, operation.action)
         left = [work_id for work_id in page if work_id not in set(before)]
-        part = await client.bulk_ids(
-            operation.action, left, operation.reason, by_seconds=operation.by_seconds
-        )
+        part = await client.bulk_ids(operation.action, left, operation.reason, how=operation.how)
         done, skipped = [*before, *part.done], [list(pair) for pair in part.skipped]
         return {
             "page": None,
@@ -205,8 +210,10 @@ async def start(client: Client, operation: Operation, *, key: str | None = None)
         key: the same key begins it once.
 
     Raises:
-        InputError: neither a filter nor ids are given, or both, or one is not well-formed.
+        InputError: neither a filter nor ids are given, or both, or one is not well-formed; or
+            what the action is told is of another.
     """
+    operation.how.check(operation.action)
     if bool(operation.ids) is bool(operation.where.strip()):
         raise InputError(
             "an operation needs a filter or ids, and not both",

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from roost.core import accounts, bulk, deeds, forks, new_work, outside, switches, versions
-from roost.core.bulk import Action, Part
+from roost.core.bulk import AS_USUAL, Action, How, Part
 from roost.core.contract import DELAY_MAX_SECONDS
 from roost.core.deeds import Deed
 from roost.core.parts import Parts
@@ -246,7 +246,7 @@ class Operations:
         where: Where,
         reason: str,
         *,
-        by_seconds: float | None = None,
+        how: How = AS_USUAL,
         cursor: str | None = None,
         is_dry_run: bool = False,
     ) -> AsyncIterator[Part]:
@@ -256,38 +256,36 @@ class Operations:
         like it; with the `cursor` of its last part it need not look at all again.
 
         Args:
-            by_seconds: for `cancel`, see there.
+            how: what the action may be told beside the reason.
             is_dry_run: nothing is done; the parts say what would be.
 
         Raises:
-            InputError: the cursor is none.
+            InputError: the cursor is none, or what it is told is of another action.
         """
-
-        act = partial(self._do, action, reason, by_seconds)
+        how.check(action)
+        act = partial(self._do, action, reason, how)
         if action is Action.PURGE and not is_dry_run:
             await self._record(Operated("purge", "all that match", reason, str(where)))
         run = bulk.Run(self._parts, action, where.within(self._namespace, self._whole), act)
         async for part in run.parts(cursor, is_dry_run=is_dry_run):
             yield part
 
-    async def bulk_ids(
-        self, action: Action, ids: Sequence[str], reason: str, *, by_seconds: float | None = None
-    ) -> Part:
+    async def bulk_ids(self, action: Action, ids: Sequence[str], reason: str, *, how: How = AS_USUAL) -> Part:
         """Do the same to some work items; those that it can't be done to are skipped."""
         if action is Action.PURGE and ids:
             await self._record(Operated("purge", f"{len(ids)} work items", reason, " ".join(ids)))
-        return await bulk.do(partial(self._do, action, reason, by_seconds), ids)
+        return await bulk.do(partial(self._do, action, reason, how), ids)
 
-    async def _do(self, action: Action, reason: str, by_seconds: float | None, work_id: str) -> None:
+    async def _do(self, action: Action, reason: str, how: How, work_id: str) -> None:
         match action:
             case Action.CANCEL:
-                await self.cancel(work_id, reason, by_seconds=by_seconds)
+                await self.cancel(work_id, reason, by_seconds=how.by_seconds)
             case Action.PAUSE:
-                await self.pause(work_id, reason)
+                await self.pause(work_id, reason, for_seconds=how.for_seconds)
             case Action.RESUME:
                 await self.resume(work_id, reason)
             case Action.RETRY:
-                await self.retry(work_id, reason)
+                await self.retry(work_id, reason, version=how.version)
             case Action.PURGE:
                 await self._purge(work_id)
 
@@ -362,7 +360,8 @@ class Operations:
     async def deeds(self, *, limit: int = 100) -> list[Deed]:
         """What operators did in this namespace that no work item's history tells, newest first.
 
-        Purges, evictions, limits of resources, pauses of engines and lanes, budgets of days.
+        Purges, evictions, limits of resources, pauses of engines and lanes, budgets of days,
+        messages that were set aside.
         """
         return await deeds.read(self._parts, self._namespace, limit=limit)
 
@@ -373,9 +372,22 @@ class Operations:
         """Messages that the work queue set aside; see `ports.WorkQueue.dead_letters`."""
         return list(await self._parts.backend.queue.dead_letters(limit))
 
-    async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
-        """Send a message that was set aside once more, or drop it."""
-        await self._parts.backend.queue.end_dead_letter(letter, is_sent_again=is_sent_again)
+    async def end_dead_letters(
+        self, letters: Sequence[DeadLetter], *, is_sent_again: bool, reason: str = ""
+    ) -> None:
+        """Send messages that were set aside once more, or drop them. One that names no work is dropped.
+
+        Args:
+            reason: why; kept with who and when, see `deeds`.
+        """
+        if not letters:
+            return
+        what = "send again" if is_sent_again else "drop"
+        named = " ".join(letter.work_id or "-" for letter in letters)
+        await self._record(Operated(what, f"{len(letters)} messages set aside", reason, named))
+        for letter in letters:
+            again = is_sent_again and bool(letter.work_id)
+            await self._parts.backend.queue.end_dead_letter(letter, is_sent_again=again)
 
     def _whole(self, work_id: str) -> str:
         """A work id with its namespace; this client's, where it names none."""

@@ -175,3 +175,24 @@ def test_an_engine_and_a_lane_are_paused_and_resumed(roost: Roost) -> None:
     assert roost("switches", "--json").ok().document == []
     [paused] = [one for one in events(roost, "roost-switches/all") if one["detail"]["is_paused"]][:1]
     assert paused["actor"] == getpass.getuser()
+
+
+def test_many_are_retried_from_a_version_and_held_for_a_while(roost: Roost) -> None:
+    ids = {roost.enqueue({"count": 3}) for _ in range(3)}
+    roost.work()
+    options = ("--state", "done", "--from", "1", "--reason", "the second step is mended")
+    shown = roost("retry", *options, "--dry-run").ok()
+    assert set(shown.out.split()) == ids
+    roost("retry", *options, "--yes").ok()
+    for work_id in ids:
+        last = roost("events", work_id, "-n", "1", "--json").ok().document
+        assert (last["kind"], last["detail"]["reason"]) == ("retried", "the second step is mended")
+        assert " by operation:" in last["actor"]
+    held = roost("pause", "--where", "state:queued", "--for", "2h", "--reason", "tonight", "--yes").ok()
+    assert set(held.out.split()) == ids
+    assert "(tonight) and goes on in 1 h 59 m" in roost("explain", next(iter(ids))).ok().out
+    roost("resume", "--state", "paused", "--yes").ok()
+    roost.work()
+    assert {roost("status", work_id, "--json").document["control"]["version"] for work_id in ids} == {5}
+    refused = roost("pause", "--engine", "demo", "--for", "2h")
+    assert (refused.code, "not for an engine or a lane" in refused.err) == (2, True)

@@ -15,6 +15,7 @@ from roost.testing.contract import (
     ClaimsContract,
     ConformanceContract,
     ControlContract,
+    DeedsContract,
     DirectivesContract,
     EndlessContract,
     EndsContract,
@@ -133,6 +134,10 @@ class TestOperations(OperationsContract):
 
 
 @pytest.mark.slow
+class TestDeeds(DeedsContract):
+    """See `DeedsContract`."""
+
+
 class TestDirectives(DirectivesContract):
     pass
 

@@ -19,6 +19,7 @@ from roost.testing.contract import (
     ClaimsContract,
     ConformanceContract,
     ControlContract,
+    DeedsContract,
     DirectivesContract,
     EndlessContract,
     EndsContract,
@@ -128,6 +129,10 @@ class TestChildren(ChildrenContract):
 
 class TestOperations(OperationsContract):
     """See `OperationsContract`."""
+
+
+class TestDeeds(DeedsContract):
+    """See `DeedsContract`."""
 
 
 class TestDirectives(DirectivesContract):

@@ -17,6 +17,7 @@ from roost.testing.contract import (
     ClaimsContract,
     ConformanceContract,
     ControlContract,
+    DeedsContract,
     DirectivesContract,
     EndlessContract,
     EndsContract,
@@ -118,6 +119,10 @@ class TestChildren(ChildrenContract):
 
 class TestOperations(OperationsContract):
     """See `OperationsContract`."""
+
+
+class TestDeeds(DeedsContract):
+    """See `DeedsContract`."""
 
 
 class TestDirectives(DirectivesContract):

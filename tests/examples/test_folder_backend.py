@@ -25,6 +25,7 @@ from roost.testing.contract import (
     ClaimsContract,
     ConformanceContract,
     ControlContract,
+    DeedsContract,
     DirectivesContract,
     EndlessContract,
     EndsContract,
@@ -146,6 +147,10 @@ class TestChildren(ChildrenContract):
 @pytest.mark.soak
 class TestOperations(OperationsContract):
     """See `OperationsContract`."""
+
+
+class TestDeeds(DeedsContract):
+    """See `DeedsContract`."""
 
 
 class TestDirectives(DirectivesContract):

@@ -30,6 +30,7 @@ from roost.testing.contract import (
     ClaimsContract,
     ConformanceContract,
     ControlContract,
+    DeedsContract,
     DirectivesContract,
     EndsContract,
     FlowsContract,
@@ -201,6 +202,10 @@ class TestBackend(BackendContract):
 
 class TestAttempts(AttemptsContract):
     pass
+
+
+class TestDeeds(DeedsContract):
+    """See `DeedsContract`."""
 
 
 class TestDirectives(DirectivesContract):

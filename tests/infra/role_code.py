@@ -366,7 +366,7 @@ async def act(runtime: Runtime, work_id: str, ended: str, letters: Sequence[Dead
     await _act_on_resources(client, work_id)
     await _act_on_all(client, forked)
     for number, letter in enumerate(letters):
-        await client.end_dead_letter(letter, is_sent_again=number == 0)
+        await client.end_dead_letters([letter], is_sent_again=number == 0)
     await client.cancel(forked, "enough")
     await client.cancel(work_id, "enough")
     await client.purge(ended)

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from roost.clock import SystemIds
+from roost.core.bulk import Action, How
 from roost.core.client import Client
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
@@ -511,3 +512,17 @@ class TestActing:
         )
         assert sum(answer is None for answer in answers) == 1
         assert all(answer is None or isinstance(answer, ConflictError) for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("action", "how"),
+    [
+        (Action.PURGE, How(version=1)),
+        (Action.CANCEL, How(for_seconds=1.0)),
+        (Action.RETRY, How(by_seconds=1.0)),
+        (Action.RESUME, How(for_seconds=1.0)),
+    ],
+)
+def test_an_action_on_many_is_told_only_what_is_for_it(action: Action, how: How) -> None:
+    with pytest.raises(InputError, match=f"is not for {action}"):
+        how.check(action)

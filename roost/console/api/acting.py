@@ -10,7 +10,7 @@ from roost.console.api.table import Answer, Call
 from roost.console.pages import bulk
 from roost.console.problems import Problem
 from roost.core import operating
-from roost.core.bulk import Action
+from roost.core.bulk import Action, How
 
 
 async def enqueue_work(call: Call) -> Answer:
@@ -119,7 +119,8 @@ async def _stands(call: Call, work_id: str | None = None) -> Answer:
 
 async def begin_operation(call: Call) -> Answer:
     body = call.body(asked.OperationIn)
-    target = bulk.Target(Action(body.action), body.ids, body.where, body.reason, body.by_seconds)
+    how = How(body.by_seconds, body.for_seconds, body.version)
+    target = bulk.Target(Action(body.action), body.ids, body.where, body.reason, how)
     matched = await bulk.look(call.desk, target)
     begun = None
     if not body.dry_run:

@@ -232,14 +232,20 @@ class EndMessages(In):
 
     messages: Annotated[tuple[Message, ...], Field(max_length=100)]
     send_again: bool
+    reason: Reason = ""
 
 
 class OperationIn(In):
-    """An action on many: ids, or all that a filter matches. An empty filter is not taken."""
+    """An action on many: ids, or all that a filter matches. An empty filter is not taken.
+
+    `by_seconds` is for `cancel`, `for_seconds` for `pause`, `version` for `retry`, as for one.
+    """
 
     action: Annotated[str, Field(pattern="^(retry|cancel|pause|resume|purge)$")]
     ids: Annotated[tuple[WorkId, ...], Field(max_length=LIMIT_MAX)] = ()
     where: Annotated[str, Field(max_length=1000)] = ""
     reason: Reason = ""
     by_seconds: Annotated[float | None, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = None
+    for_seconds: Annotated[float | None, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = None
+    version: Annotated[int | None, Field(ge=0, lt=10**9)] = None
     dry_run: bool = True

@@ -69,8 +69,9 @@ async def list_messages(call: Call) -> Answer:
 
 async def end_messages(call: Call) -> Answer:
     body = call.body(asked.EndMessages)
-    for one in body.messages:
-        letter = DeadLetter(one.work_id, one.cause, one.lane, one.reason, one.text, one.receipt)
-        again = body.send_again and bool(letter.work_id)
-        await call.client.end_dead_letter(letter, is_sent_again=again)
+    letters = [
+        DeadLetter(one.work_id, one.cause, one.lane, one.reason, one.text, one.receipt)
+        for one in body.messages
+    ]
+    await call.client.end_dead_letters(letters, is_sent_again=body.send_again, reason=body.reason)
     return Answer(given.MessagesEnded(ended=len(body.messages)))

@@ -29,6 +29,7 @@ VERSION_MAX_CHARS = 10
 OWN, FAMILY = "this work item", "its family"
 
 REASON = Field("reason", "Reason", hint="Kept in the journal with your name.")
+WITHIN = Field("within", "Within", hint="Such as 30s: a step that still runs then is interrupted.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +87,31 @@ def limits_of(form: Form) -> dict[str, float]:
     return limits
 
 
-def _seconds(form: Form, name: str) -> float | None:
+def seconds_of(form: Form, name: str) -> float | None:
+    """A duration that a form names; None: it does not."""
     text = form.get(name, "").strip()
     return times.seconds(text, name) if text else None
 
 
 async def _cancel(client: Client, work_id: str, form: Form) -> str:
-    await client.cancel(work_id, reason_of(form), by_seconds=_seconds(form, "within"))
+    await client.cancel(work_id, reason_of(form), by_seconds=seconds_of(form, "within"))
     return work_id
 
 
-async def _retry(client: Client, work_id: str, form: Form) -> str:
+def version_of(form: Form) -> int | None:
+    """The version that a form names; None: it does not.
+
+    Raises:
+        InputError: it is no number.
+    """
     text = form.get("version", "").strip()
     if text and not (text.isdecimal() and len(text) < VERSION_MAX_CHARS):
         raise InputError(f"the version is {text[:20]!r}, not a number")
-    await client.retry(work_id, reason_of(form), version=int(text) if text else None)
+    return int(text) if text else None
+
+
+async def _retry(client: Client, work_id: str, form: Form) -> str:
+    await client.retry(work_id, reason_of(form), version=version_of(form))
     return work_id
 
 
@@ -112,7 +123,7 @@ async def _signal(client: Client, work_id: str, form: Form) -> str:
 
 
 async def _pause(client: Client, work_id: str, form: Form) -> str:
-    await client.pause(work_id, reason_of(form), for_seconds=_seconds(form, "for"))
+    await client.pause(work_id, reason_of(form), for_seconds=seconds_of(form, "for"))
     return work_id
 
 
@@ -136,10 +147,7 @@ def _says_pause(view: WorkView) -> str:
 def _cancel_fields(view: WorkView) -> Sequence[Field]:
     if view.control.lease is None:
         return [REASON]
-    return [
-        REASON,
-        Field("within", "Within", hint="Such as 30s: a step that still runs then is interrupted."),
-    ]
+    return [REASON, WITHIN]
 
 
 def _retry_fields(view: WorkView) -> Sequence[Field]:

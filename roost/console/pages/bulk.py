@@ -14,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.console.desk import Desk, desk_of, operator_of
-from roost.console.pages.actions import REASON, Form, pairs_of, refill, to
+from roost.console.forms import Field
+from roost.console.pages.actions import REASON, WITHIN, Form, pairs_of, refill, seconds_of, to, version_of
 from roost.console.principal import Principal
 from roost.console.problems import Problem
 from roost.console.urls import segment
 from roost.core import operating
 from roost.core import where as filters
-from roost.core.bulk import Action, applies, is_meant
+from roost.core.bulk import AS_USUAL, Action, How, applies, is_meant
 from roost.core.operating import Operation
 from roost.journal.entries import IndexRow
 from roost.names import REASON_MAX_CHARS, check_work_id
@@ -39,6 +40,14 @@ VERBS = {
 }
 
 
+MORE = {
+    Action.RETRY: [Field("version", "From version", hint="0: its beginning. Empty: the last of each.")],
+    Action.CANCEL: [WITHIN],
+    Action.PAUSE: [Field("for", "For", hint="Such as 2h: then they go on by themselves.")],
+}
+"""What the form asks for beside the reason."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What is to be acted on: rows that were chosen, or a filter."""
@@ -47,7 +56,7 @@ class Target:
     ids: Sequence[str]
     q: str
     reason: str = ""
-    by_seconds: float | None = None
+    how: How = AS_USUAL
 
     @property
     def hidden(self) -> list[tuple[str, str]]:
@@ -99,7 +108,9 @@ async def begin(desk: Desk, principal: Principal, target: Target, *, key: str | 
         reason=target.reason,
         actor=principal.actor,
         at=desk.now,
-        by_seconds=target.by_seconds,
+        by_seconds=target.how.by_seconds,
+        for_seconds=target.how.for_seconds,
+        version=target.how.version,
         expected=None if matched.more else matched.count,
     )
     work_id = await operating.start(desk.client(principal), operation, key=key)
@@ -128,7 +139,7 @@ async def _confirm(request: Request, target: Target, desk: Desk) -> Response:
         if matched.count
         else "Nothing that matches is in a state for this.",
         action="/work/bulk/do",
-        fields=refill([REASON], None) if matched.count else (),
+        fields=refill([REASON, *MORE.get(target.action, ())], None) if matched.count else (),
         hidden=target.hidden,
         sample=matched.sample,
         verb=f"{VERBS[target.action]} {count}",
@@ -148,7 +159,8 @@ async def _target(request: Request) -> Target:
     if action not in list(Action):
         raise Problem(HTTPStatus.BAD_REQUEST, "bad_action", "There is no such action.")
     reason = fields.get("reason", "")[:REASON_MAX_CHARS]
-    return Target(Action(action), ids[:CHOSEN_MAX], fields.get("q", ""), reason)
+    how = How(seconds_of(fields, "within"), seconds_of(fields, "for"), version_of(fields))
+    return Target(Action(action), ids[:CHOSEN_MAX], fields.get("q", ""), reason, how)
 
 
 async def look(desk: Desk, target: Target) -> Matched:
@@ -158,6 +170,7 @@ async def look(desk: Desk, target: Target) -> Matched:
         Problem: it names nothing.
         InputError: the filter is not understood.
     """
+    target.how.check(target.action)
     if not (target.ids or target.q.strip()):
         raise Problem(
             HTTPStatus.BAD_REQUEST,

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.console.desk import Desk, desk_of, operator_of
-from roost.console.pages.actions import Form, form_of, to
+from roost.console.pages.actions import REASON, Form, form_of, to
 from roost.console.problems import Problem
 from roost.console.reads import FAILED_MAX
 from roost.models import State
@@ -57,7 +57,7 @@ async def ask_messages(request: Request) -> Response:
         title=f"{'Send' if is_sent else 'Drop'} {count} messages{' again' if is_sent else ''}?",
         says="A message is a hint to look at a work item; losing or repeating one loses nothing.",
         action="/failed/messages/do",
-        fields=(),
+        fields=[REASON],
         hidden=[("action", "send" if is_sent else "drop")],
         sample=(),
         verb="Send them" if is_sent else "Drop them",
@@ -71,10 +71,10 @@ async def ask_messages(request: Request) -> Response:
 async def end_messages(request: Request) -> Response:
     """`POST /failed/messages/do`: all that are there now."""
     desk, principal = desk_of(request), operator_of(request)
-    is_sent = _is_sent(await form_of(request))
+    form = await form_of(request)
     client = desk.client(principal)
-    for letter in await client.dead_letters(limit=LETTERS_MAX):
-        await client.end_dead_letter(letter, is_sent_again=is_sent and bool(letter.work_id))
+    letters = await client.dead_letters(limit=LETTERS_MAX)
+    await client.end_dead_letters(letters, is_sent_again=_is_sent(form), reason=form.get("reason", ""))
     desk.shared.forget()
     return to(request, "/failed?did=messages")
 

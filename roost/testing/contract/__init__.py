@@ -22,6 +22,7 @@ A backend is done when this suite is green on it. Bind it in a test module of yo
     class TestEndless(EndlessContract): ...
     class TestEnds(EndsContract): ...
     class TestModel(ModelContract): ...
+    class TestDeeds(DeedsContract): ...
 
 No test is skipped: where backends may differ, the harness declares it, and the test reads
 that. It needs pytest, pytest-asyncio and hypothesis.
@@ -42,6 +43,7 @@ _MODULES = (
     "attempts",
     "backend",
     "control",
+    "deeds",
     "directives",
     "approvals",
     "signals",
@@ -69,6 +71,7 @@ from roost.testing.contract.children import ChildrenContract  # noqa: E402
 from roost.testing.contract.claims import ClaimsContract  # noqa: E402
 from roost.testing.contract.conformance import ConformanceContract  # noqa: E402
 from roost.testing.contract.control import ControlContract  # noqa: E402
+from roost.testing.contract.deeds import DeedsContract  # noqa: E402
 from roost.testing.contract.directives import DirectivesContract  # noqa: E402
 from roost.testing.contract.endless import EndlessContract  # noqa: E402
 from roost.testing.contract.ends import EndsContract  # noqa: E402
@@ -94,6 +97,7 @@ __all__ = [
     "ClaimsContract",
     "ConformanceContract",
     "ControlContract",
+    "DeedsContract",
     "DirectivesContract",
     "EndlessContract",
     "EndsContract",

@@ -345,8 +345,8 @@ class OperationsContract(Contract):
         }
         for receipt in ("none", "9" * 30, "\N{ARABIC-INDIC DIGIT ONE}"):
             other = replace(letters["one"], receipt=receipt)
-            await process.client.end_dead_letter(other, is_sent_again=False)  # there is no such message
-        await process.client.end_dead_letter(letters["one"], is_sent_again=True)
-        await process.client.end_dead_letter(letters["two"], is_sent_again=False)
+            await process.client.end_dead_letters([other], is_sent_again=False)  # there is no such message
+        await process.client.end_dead_letters([letters["one"]], is_sent_again=True)
+        await process.client.end_dead_letters([letters["two"]], is_sent_again=False)
         assert [delivery.work_id for delivery in await process.receive()] == ["one"]
         assert await process.client.dead_letters() == []
