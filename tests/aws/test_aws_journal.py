@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
@@ -10,17 +11,29 @@ import pytest_asyncio
 from msgspec import structs
 
 from roost.clock import SystemIds
+from roost.core.contract import ARTIFACTS_MAX
+from roost.core.conversations import LINE_MAX
+from roost.core.directives import SIGNAL_NAMES_MAX
+from roost.core.new_work import LABEL_MAX_BYTES, LABELS_MAX
+from roost.core.records import KEYS_MAX_BYTES, RECORDS_MAX
+from roost.core.signals import PENDING_MAX, PENDING_NAMES_MAX_BYTES
+from roost.core.step_log import KEPT_MAX_CHARS
 from roost.errors import SchemaTooNew, StorageCorrupt, StorageError, StorageUnavailable
 from roost.journal.entries import Body, Encoding, Entry
 from roost.journal.events import Claimed, Committed, Kind
+from roost.journal.family import CHILDREN_MAX
 from roost.journal.projection import project
+from roost.journal.values import Family, LogLine, Place, Wait
+from roost.names import ID_MAX_CHARS, NAME_MAX_BYTES, REASON_MAX_CHARS
 from roost.storage.aws import journal as journal_module
 from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
+from roost.storage.aws.cost import item_bytes
 from roost.storage.aws.faults import Patience
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.items import entry_of, item_of, size_of
 from roost.storage.aws.journal import AwsJournal
+from roost.storage.aws.limits import INLINE_MAX_BYTES
 from roost.storage.aws.shrink import shrink, unshrink
 from roost.storage.codec import encode_entry
 from roost.testing.contract.harness import AT, first, follow
@@ -88,6 +101,41 @@ def test_the_size_of_an_item_is_never_understated() -> None:
         texts = [text for value in item.values() for text in value.values()]
         true_bytes = sum(len(text if isinstance(text, bytes) else text.encode()) for text in texts)
         assert size_of(item) >= true_bytes + sum(map(len, item))
+
+
+ITEM_MAX_BYTES = 400 << 10  # with the names of attributes (DynamoDB Developer Guide, "Quotas")
+
+
+def noise(length: int, seed: int) -> str:
+    """A text that can't be packed."""
+    return hashlib.shake_256(b"%d" % seed).hexdigest(length)[:length]
+
+
+def test_an_entry_that_is_full_in_every_way_is_below_what_an_item_may_have() -> None:
+    """Each bound is that of the code that checks it; in life no entry meets more than a few of them."""
+    keys = [(noise(KEYS_MAX_BYTES // RECORDS_MAX, n), n) for n in range(RECORDS_MAX)]
+    names = [(n, noise(PENDING_NAMES_MAX_BYTES // PENDING_MAX, n)) for n in range(PENDING_MAX)]
+    work_ids = [noise(63, n) + "/" + noise(ID_MAX_CHARS, n + 1) for n in range(LINE_MAX)]
+    full = structs.replace(
+        first("n" * 63 + "/" + "w" * ID_MAX_CHARS).control,
+        once=tuple(keys),
+        signals=tuple(names),
+        labels=tuple((noise(LABEL_MAX_BYTES, n), noise(LABEL_MAX_BYTES, n)) for n in range(LABELS_MAX)),
+        family=Family(
+            ((1, CHILDREN_MAX),), "f" * (CHILDREN_MAX // 4), tuple(range(10**7, 10**7 + CHILDREN_MAX))
+        ),
+        line=tuple(Place(work_id, 10**6, 10**6) for work_id in work_ids),
+        waits=Wait(tuple(noise(NAME_MAX_BYTES, n) for n in range(SIGNAL_NAMES_MAX))),
+        reason="ü" * REASON_MAX_CHARS,
+    )
+    digests = tuple(noise(64, n) for n in range(ARTIFACTS_MAX))
+    log = (LogLine(AT, "info", "ü" * KEPT_MAX_CHARS),)
+    event = Committed(
+        1, "s" * 200, artifacts=digests, consumed=tuple(range(10**7, 10**7 + PENDING_MAX)), log=log
+    )
+    body = Body(Encoding.ZSTD, bytes(INLINE_MAX_BYTES))
+    entry = structs.replace(first("w"), event=event, control=full, body=body)
+    assert item_bytes(item_of(entry, SHARDS)) < ITEM_MAX_BYTES
 
 
 def test_only_entries_that_leave_the_lease_free_are_marked() -> None:

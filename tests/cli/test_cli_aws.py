@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,6 +75,21 @@ def test_nothing_is_destroyed_unasked(aws: StandIn, roost: Roost) -> None:
     assert refused.code == 2
     assert "--yes" in refused.err
     roost("aws", "describe").ok()
+
+
+def test_who_destroys_a_stack_types_its_name(
+    aws: StandIn, roost: Roost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roost("aws", "create").ok()
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("roost.cli.aws.sys", terminal)
+    for typed in ("other", ""):
+        refused = roost("aws", "destroy", stdin=f"{typed}\n".encode())
+        assert refused.code == 2
+        assert "will be gone for good" in refused.err
+        roost("aws", "describe").ok()
+    assert len(roost("aws", "destroy", "--json", stdin=b"t\n").ok().document) == 8
+    assert roost("aws", "describe").code == 1
 
 
 def test_the_doctor_finds_a_good_stack_good(aws: StandIn, roost: Roost) -> None:

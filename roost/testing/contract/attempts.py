@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from roost.engine import RetryPolicy, current_step
 from roost.errors import RetryLater
+from roost.journal.decide import NO_ENGINE_DELAY_SECONDS
 from roost.journal.limits import Close, Open
 from roost.models import Snapshot, State, WorkItem
 from roost.storage.ports import Backend, Message
@@ -140,6 +141,25 @@ class AttemptsContract(Contract):
         await soon(session)
         await self._check(process, work_id, told, [1])
         assert await process.kinds(work_id) == ["enqueued", "claimed", "committed"]
+
+    async def test_work_for_an_engine_that_a_worker_lacks_is_left_to_others(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """It is put back, not failed and not claimed; the delivery comes again."""
+        other = Process(harness, await harness.reopen(), Scripted(finishes, "other"), "b")
+        work_id = await other.client.enqueue("demo")
+        for _ in range(3):
+            assert await other.work() == 1
+            await harness.advance(NO_ENGINE_DELAY_SECONDS + harness.time_step_seconds)
+        assert await other.kinds(work_id) == ["enqueued"]
+
+        async def nothing(number: int) -> None:
+            pass
+
+        told = Told(nothing)
+        process = Process(harness, backend, Scripted(told, retry=ONE), "a")
+        assert await process.work() == 1
+        await self._check(process, work_id, told, [1])
 
     async def test_a_step_that_raises_is_an_attempt(self, backend: Backend, harness: BackendHarness) -> None:
         """The other side: a commit begins to count anew."""
