@@ -176,8 +176,17 @@ class EngineSpec:
             )
             raise PayloadError(
                 f"payload does not fit engine {self.engine_id!r}: {faults}",
-                hint=f"Its fields are those of {self.payload_model.__name__}.",
+                hint=_fields_of(self.payload_model),
             ) from None
+
+
+def _fields_of(model: type[BaseModel]) -> str:
+    """The fields of a payload in words."""
+    names = [
+        f"{field.alias or name}{'' if field.is_required() else ' (may be left out)'}"
+        for name, field in model.model_fields.items()
+    ]
+    return f"Its fields: {', '.join(names)}." if names else "It takes no fields."
 
 
 def version_key(version: str | None) -> tuple[tuple[int, int, str], ...]:
