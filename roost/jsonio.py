@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -187,46 +187,85 @@ def _check(value: Any, what: str) -> None:
             kind = type(node)
             if kind in _PLAIN:
                 continue
-            if kind is dict:
-                deeper.extend(_check_keys(node, what))
-            elif kind is list:
-                deeper.extend(node)
-            elif not (kind in _NUMBERS and -1e300 < node < 1e300):
-                deeper.extend(_check_other(node, what))
+            try:
+                if kind is dict:
+                    deeper.extend(_check_keys(node))
+                elif kind is list:
+                    deeper.extend(node)
+                elif not (kind in _NUMBERS and -1e300 < node < 1e300):
+                    deeper.extend(_check_other(node))
+            except _Fault as fault:
+                raise PayloadError(f"{what}{_path_to(node, value)} {fault}", hint=fault.hint) from None
         if not deeper:
             return
         level = deeper
     raise PayloadError(f"{what} is nested more than {DEPTH_MAX} deep", hint="Flatten it.")
 
 
-def _check_other(node: Any, what: str) -> Collection[Any]:
+class _Fault(Exception):
+    """What is wrong with a node, as the end of a sentence about it."""
+
+    def __init__(self, text: str, hint: str = "") -> None:
+        super().__init__(text)
+        self.hint = hint
+
+
+def _path_to(node: Any, value: Any) -> str:
+    """Where a node is in a value: `.data.at`, `.items[2]`; empty: it is the value."""
+    level = [("", value)]
+    for _ in range(DEPTH_MAX + 1):
+        for path, one in level:
+            if one is node:
+                return path
+        level = [inner for path, one in level for inner in _inside(path, one)]
+    return ""
+
+
+def _inside(path: str, node: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict):
+        yield from ((f"{path}.{key}", value) for key, value in node.items())
+    elif isinstance(node, list | tuple):
+        yield from ((f"{path}[{number}]", value) for number, value in enumerate(node))
+
+
+def _check_other(node: Any) -> Collection[Any]:
     """Check what is not plainly JSON: huge numbers, tuples, subclasses of JSON's types.
 
     Returns:
         What it contains, to be checked in turn.
 
     Raises:
-        PayloadError: it is none of these.
+        _Fault: it is none of these.
     """
     if isinstance(node, dict):
-        return _check_keys(node, what)
+        return _check_keys(node)
     if isinstance(node, list | tuple):
         return node
     if isinstance(node, float) and not isfinite(node):
-        raise PayloadError(f"{what} has {node!r}, which is not JSON", hint="Use null or a number.")
+        raise _Fault(f"is {node!r}, which is not JSON", "Use null or a number.")
     if isinstance(node, int) and not -(10 ** (INT_DIGITS_MAX - 1)) < node < 10**INT_DIGITS_MAX:
-        raise PayloadError(f"{what} has an integer of more than {INT_DIGITS_MAX} digits")
+        raise _Fault(f"is an integer of more than {INT_DIGITS_MAX} digits", "Store it as text.")
     if isinstance(node, str | int | float):
         return ()
-    raise PayloadError(
-        f"{what} has a {type(node).__name__}, which is not JSON",
-        hint="Use objects, lists, text, numbers, true, false and null.",
-    )
+    kind = type(node).__name__
+    raise _Fault(f"is of type {kind}, which is not JSON", _HINTS.get(kind, _HINT))
 
 
-def _check_keys(node: dict[Any, Any], what: str) -> Collection[Any]:
+_HINT = "Use objects, lists, text, numbers, true, false and null."
+_HINTS = {
+    "datetime": "Store a time as text (isoformat) or as a number (timestamp).",
+    "date": "Store a date as text: isoformat.",
+    "set": "Store a sorted list.",
+    "frozenset": "Store a sorted list.",
+    "bytes": "Store bytes as an artifact, or as text (base64).",
+    "Decimal": "Store an exact number as text.",
+}
+"""What to do with the values that people most often try to store."""
+
+
+def _check_keys(node: dict[Any, Any]) -> Collection[Any]:
     """The values of a dict whose keys are all text."""
     for key in node:
         if type(key) is not str and not isinstance(key, str):
-            raise PayloadError(f"{what} has the key {key!r}, a {type(key).__name__}; JSON keys are text")
+            raise _Fault(f"has the key {key!r}, of type {type(key).__name__}; JSON keys are text")
     return node.values()

@@ -17,6 +17,7 @@ from roost.errors import InputError
 
 if TYPE_CHECKING:
     from roost.config import Settings
+    from roost.testing.findings import NoSubject
     from roost.testing.safety import Explored, Planned, Subject
 
 _MEMORY_SHARE = 0.4  # of the time, at most
@@ -129,6 +130,7 @@ def _try_all(tried: Subject, settings: Settings, seconds: float, *, aws: bool) -
     import asyncio
     from functools import partial
 
+    from roost.testing.findings import NoSubject
     from roost.testing.safety import explore, in_virtual_time, memory_world
     from roost.testing.worlds import local_world
     from roost.workspace import Origin
@@ -146,12 +148,17 @@ def _try_all(tried: Subject, settings: Settings, seconds: float, *, aws: bool) -
         results["local"] = asyncio.run(explore(tried, open_local, first=first, is_over=is_over))
         if aws:
             results["aws"] = _try_aws(tried, first, seconds - budget)
-    except ValueError as error:
-        hint = "--signal NAME=JSON sends it" if "signal" in str(error) else "--ignore data.fetched_at"
-        raise InputError(
-            str(error), hint=f"Give what is missing, or leave out what may differ: {hint}"
-        ) from error
+    except NoSubject as error:
+        raise InputError(str(error), hint=_hint(error)) from error
     return results
+
+
+def _hint(error: NoSubject) -> str:
+    if error.signal:
+        return f"Send it: --signal NAME=JSON, here --signal '{error.signal.split(', ')[0]}=true'."
+    if error.path:
+        return f"--ignore {error.path}"
+    return "An end that is meant is reached by `raise FailWork(reason)`; all else is to be mended first."
 
 
 def _try_aws(tried: Subject, first: Sequence[Planned], seconds: float) -> Explored:

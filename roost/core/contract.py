@@ -103,4 +103,4 @@ def _faults_in_follow_ups(snapshot: Snapshot) -> list[str]:
 
 def describe_contract(error: RoostError) -> ErrorInfo:
     """The error text of a snapshot that can't be stored, with its hint."""
-    return ErrorInfo("EngineContractError", f"{error} {error.hint}".strip())
+    return ErrorInfo("EngineContractError", f"{error}. {error.hint}" if error.hint else str(error))

@@ -14,7 +14,7 @@ from roost.names import State
 from roost.storage.instrument import When
 from roost.storage.ports import Delivery
 from roost.testing.driver import LEASE_SECONDS, Driver, Killed
-from roost.testing.outcome import history_of
+from roost.testing.outcome import entries_of
 from roost.testing.virtual_time import DAY_SECONDS
 
 RUN_DAYS_MAX = 400
@@ -111,7 +111,7 @@ class Run:
     async def _happens(self) -> None:
         control = await self._driver.client.control(self._work_id)
         self.step_before = (control.step, control.version)
-        self.fault_line = len(await history_of(self._driver, self._work_id))
+        self.fault_line = len(await entries_of(self._driver, self._work_id))
         if self._fault is Fault.RESTART:
             self._driver.engines = EngineRegistry(self._remake())
 

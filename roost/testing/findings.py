@@ -65,7 +65,8 @@ class Finding:
                 why = _RECORDED
             case _:
                 why = _REPEATED
-        return f"Step {self.step!r} from version {self.version}: {why[0].lower()}{why[1:]}"
+        step = f"Step {self.step!r}" if self.step else "The first step,"
+        return f"{step} from version {self.version}: {why[0].lower()}{why[1:]}"
 
     def __str__(self) -> str:
         where = f", {self.cut}" if self.cut else ""
@@ -74,6 +75,20 @@ class Finding:
             lines.insert(self.fault_line, f"    -- here {self.fault}")
         shown = "\n".join(lines)
         return f"when {self.fault}{where}:\n  {self.difference}\n  history:\n{shown}\n  {self.advice}"
+
+
+class NoSubject(ValueError):
+    """The undisturbed run is not what a crash can be compared with.
+
+    Attributes:
+        signal: that nobody sends.
+        path: in the snapshot, where two undisturbed runs differ.
+    """
+
+    def __init__(self, message: str, *, signal: str = "", path: str = "") -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.path = path
 
 
 class UnsafeEngine(AssertionError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from roost.journal.entries import Entry, IndexRow
+from roost.journal.events import Recorded
 from roost.models import Snapshot
+from roost.names import State
 from roost.storage.ports import IndexQuery
 from roost.testing.driver import Driver
 
@@ -25,6 +28,8 @@ class Outcome:
         history: the journals, as lines to print.
         waits_for: signals that the work still waits for, with nobody to send them.
         reason: why the work is where it is.
+        once_counts: by work id: how many effects were recorded by `once`.
+        error: the type of the error that the work failed of; empty: it did not fail.
     """
 
     works: Mapping[str, Mapping[str, Any]]
@@ -32,6 +37,8 @@ class Outcome:
     history: Sequence[str] = field(compare=False)
     waits_for: str = ""
     reason: str = ""
+    once_counts: Mapping[str, int] = field(default_factory=dict)
+    error: str = ""
 
     @property
     def in_words(self) -> str:
@@ -68,12 +75,36 @@ def _shown(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-async def history_of(driver: Driver, work_id: str) -> list[str]:
+async def entries_of(driver: Driver, work_id: str) -> list[Entry]:
+    """The journals of the work and of its children, in order of time."""
     entries: list[Entry] = []
     for row in await _rows(driver, work_id):
         entries += [entry async for entry in driver.client.events(row.work_id)]
-    entries.sort(key=lambda entry: (entry.at, entry.work_id, entry.position))
+    return sorted(entries, key=lambda entry: (entry.at, entry.work_id, entry.position))
+
+
+def lines_of(entries: Sequence[Entry], work_id: str) -> list[str]:
+    """Entries to print."""
     return [_line(entry, entry.work_id.replace(work_id, WORK_ID, 1)) for entry in entries]
+
+
+def once_counts_of(entries: Sequence[Entry], work_id: str) -> dict[str, int]:
+    """How many effects each work item recorded."""
+    recorded = (
+        entry.work_id.replace(work_id, WORK_ID, 1)
+        for entry in entries
+        if isinstance(entry.event, Recorded) and not entry.event.is_begun
+    )
+    return dict(Counter(recorded))
+
+
+def error_of(entries: Sequence[Entry], work_id: str) -> str:
+    """The type of the error that the work failed of; empty: it did not fail."""
+    own = [entry for entry in entries if entry.work_id == work_id]
+    last = own[-1] if own else None
+    if last is None or last.control.state is not State.FAILED:
+        return ""
+    return getattr(getattr(last.event, "error", None), "type", "")
 
 
 def _line(entry: Entry, name: str) -> str:
@@ -82,6 +113,15 @@ def _line(entry: Entry, name: str) -> str:
         f"{name:<12} {entry.position:>3}  {kind:<16} v{control.version:<3} "
         f"{control.state.value:<10} step {control.step!r} by {entry.actor}"
     )
+
+
+def unsteady(peace: Outcome, again: Outcome, ignore: Iterable[str]) -> tuple[str, str] | None:
+    """Where two undisturbed runs differ in data: a path that may be ignored, and in words."""
+    ignored = frozenset(ignore)
+    for path, text in _differences(peace.works, again.works, ()):
+        if not _is_ignored(path, ignored):
+            return ".".join(path[1:]), text
+    return None
 
 
 def compare(
@@ -97,10 +137,14 @@ def compare(
         if state != work["state"]:
             why = f": {other.reason}" if other.reason and work_id == WORK_ID else ""
             return f"{work_id} is {work['state']} in peace, {state} here{why}"
-    ignored = frozenset(ignore)
-    for path, text in _differences(peace.works, other.works, ()):
-        if not _is_ignored(path, ignored):
-            return text
+    if (found := unsteady(peace, other, ignore)) is not None:
+        return found[1]
+    for work_id, count in other.once_counts.items():
+        if count > peace.once_counts.get(work_id, 0):
+            return (
+                f"{work_id} recorded {count} effects by `once`, and {peace.once_counts.get(work_id, 0)} in "
+                "peace: one was done again, under another key"
+            )
     if is_outside_whole and peace.observed != other.observed:
         return f"outside: {_short(peace.observed)} in peace, {_short(other.observed)} here"
     return None

@@ -19,19 +19,32 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from roost.clock import Clock, Ids
+from roost.core.attempt import DEADLINE
 from roost.core.workspaces import HostWorkspaces
+from roost.errors import FailWork
 from roost.names import State
 from roost.storage.memory import MemoryBackend
 from roost.storage.ports import Backend
 from roost.testing.driver import Driver
 from roost.testing.faults import Cut, Fault, Run
-from roost.testing.findings import Finding, UnsafeEngine
-from roost.testing.outcome import WORK_ID, Outcome, compare, history_of, works_of
+from roost.testing.findings import Finding, NoSubject, UnsafeEngine
+from roost.testing.outcome import (
+    WORK_ID,
+    Outcome,
+    compare,
+    entries_of,
+    error_of,
+    lines_of,
+    once_counts_of,
+    unsteady,
+    works_of,
+)
 from roost.testing.virtual_time import SeededIds, VirtualClock, VirtualTimeLoop
 
 T = TypeVar("T")
 
 CUTS_MAX = 2000
+_MEANT = frozenset({FailWork.__name__, DEADLINE})  # what engines fail of on purpose
 _STRIDE = 7
 
 OpenWorld = Callable[[], AbstractAsyncContextManager["World"]]
@@ -115,7 +128,8 @@ def assert_crash_safe(
 
     Raises:
         UnsafeEngine: it is not safe; shows the shortest history that shows it.
-        ValueError: two undisturbed runs differ already, or wait for a signal that is not given.
+        NoSubject: the undisturbed run fails already (other than by `FailWork`), differs from a second
+            one, or waits for a signal that is not given.
     """
     engines = [engine, *others]
     tried = Subject(
@@ -184,15 +198,13 @@ async def explore(
         is_over: asked before each run; once true, the rest is left out.
 
     Raises:
-        ValueError: two undisturbed runs differ already, or wait for a signal that is not given.
+        NoSubject: the undisturbed run fails already (other than by `FailWork`), differs from a second
+            one, or waits for a signal that is not given.
     """
     calls: list[Cut] = []
     peace, _ = await _run(tried, open_world, watch=calls.append)
     again, _ = await _run(tried, open_world)
-    if (difference := compare(peace, again, tried.ignore)) is not None:
-        raise ValueError(f"two undisturbed runs differ, so nothing can be said of crashes: {difference}")
-    if peace.waits_for:
-        raise ValueError(f"the undisturbed run waits for the signal {peace.waits_for!r}, which is not given")
+    _check_peace(peace, again, tried.ignore)
     plan = _plan(tried, calls, cuts_max)
     plan = [*(one for one in first if one in plan), *(one for one in plan if one not in first)]
     findings, runs = [], 0
@@ -209,6 +221,31 @@ async def explore(
     # Of two alike in length that of a new memory comes first: what it says is to be mended first.
     findings.sort(key=lambda finding: (len(finding.history), finding.fault is not Fault.RESTART))
     return Explored(findings, runs, len(plan), len(calls), peace.in_words)
+
+
+def _check_peace(peace: Outcome, again: Outcome, ignore: Sequence[str]) -> None:
+    """See that there is an end that crashes must not change."""
+    if peace.error and peace.error not in _MEANT:
+        raise NoSubject(f"the undisturbed run fails already, at version {_version(peace)}: {peace.reason}")
+    if (found := unsteady(peace, again, ignore)) is not None:
+        path, difference = found
+        raise NoSubject(
+            f"two undisturbed runs differ, so nothing can be said of crashes: {difference}. A step that ran "
+            "twice would come to something else, too. Where that is meant (a time, what a model answers), "
+            f"leave {path} out of the comparison.",
+            path=path,
+        )
+    if (difference := compare(peace, again, ignore) or "") != "":
+        raise NoSubject(f"two undisturbed runs differ, so nothing can be said of crashes: {difference}")
+    if peace.waits_for:
+        raise NoSubject(
+            f"the undisturbed run waits for the signal {peace.waits_for!r}, which is not given",
+            signal=peace.waits_for,
+        )
+
+
+def _version(outcome: Outcome) -> int:
+    return int(outcome.works[WORK_ID]["version"])
 
 
 def _plan(tried: Subject, calls: Sequence[Cut], cuts_max: int) -> Sequence[Planned]:
@@ -282,10 +319,13 @@ async def _run(
 async def _outcome(driver: Driver, work_id: str, observed: Any) -> Outcome:
     control = await driver.client.control(work_id)
     waits = control.waits.names if control.state is State.WAITING and control.waits is not None else ()
+    entries = await entries_of(driver, work_id)
     return Outcome(
         await works_of(driver, work_id),
         observed,
-        await history_of(driver, work_id),
+        lines_of(entries, work_id),
         waits_for=", ".join(waits),
         reason=control.reason,
+        once_counts=once_counts_of(entries, work_id),
+        error=error_of(entries, work_id),
     )

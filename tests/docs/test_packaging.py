@@ -180,7 +180,7 @@ def test_editors_know_the_type_of_every_public_name(tmp_path: Path) -> None:
     )
     symbols = told["typeCompleteness"]["symbols"]
     public = [one for one in symbols if one["isExported"] and one["name"].rpartition(".")[0] in PYTHON]
-    assert len(public) > 150
+    assert len(public) > 100
     assert [
         one["name"] for one in public if not one["isTypeKnown"] and not one["name"].endswith(".log")
     ] == []

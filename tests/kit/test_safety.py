@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
 
 from examples.review import Review
-from roost import Child, Join, RetryPolicy, Snapshot, WaitFor, WorkItem, current_step
+from roost import Child, FailWork, Join, RetryPolicy, Snapshot, WaitFor, WorkItem, current_step
 from roost.storage.ports import Delivery
-from roost.testing import UnsafeEngine, assert_crash_safe
-from roost.testing.faults import Fault, Run
+from roost.testing import NoSubject, UnsafeEngine, assert_crash_safe
+from roost.testing.driver import LabProcess
+from roost.testing.faults import Cut, Fault, Run
+from roost.testing.safety import Subject, _run, in_virtual_time, memory_world
+from roost.testing.worlds import local_world
 
 
 class Mailer:
@@ -179,6 +184,83 @@ def test_a_key_that_differs_in_each_try_is_found_with_the_step_that_has_it() -> 
     ]
     assert {finding.fault for finding in at_commit} == {Fault.KILL, Fault.STEAL}
     assert any("another key in each try" in finding.advice for finding in at_commit)
+
+
+def test_a_key_that_differs_in_each_try_is_found_though_nobody_observes() -> None:
+    """The journal tells: more effects were recorded than in peace."""
+    keys = count()
+
+    class WrongKey(ChildEngine):
+        async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            await current_step().once(f"mail-{next(keys)}", lambda: None)
+            return snapshot.finish()
+
+    with pytest.raises(UnsafeEngine, match="recorded 2 effects by `once`, and 1 in peace") as caught:
+        assert_crash_safe(WrongKey)
+    assert "another key in each try" in caught.value.findings[0].advice
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (lambda snapshot: snapshot.finish(data={"at": object()}), r"snapshot\.data\.at is of type object"),
+        (lambda snapshot: snapshot.nothing, "AttributeError"),
+    ],
+)
+def test_an_engine_that_fails_in_peace_is_no_subject(step: Any, told: str) -> None:
+    class Broken(ChildEngine):
+        async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            return step(snapshot)  # type: ignore[no-any-return]  # whatever it is
+
+    with pytest.raises(NoSubject, match=f"fails already, at version 0: .*{told}"):
+        assert_crash_safe(Broken)
+
+
+def test_an_end_that_is_a_failure_on_purpose_is_a_subject() -> None:
+    class Gives(ChildEngine):
+        async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            raise FailWork("there is nothing to do")
+
+    assert assert_crash_safe(Gives) > 5
+
+
+@pytest.mark.parametrize("open_world", [memory_world, pytest.param(local_world, marks=pytest.mark.slow)])
+def test_each_fault_really_happens(open_world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each world; on a stand-in for AWS the same code hands out the deliveries."""
+    sessions: list[tuple[str, str]] = []
+    run = LabProcess.run
+
+    async def watched(process: LabProcess, delivery: Delivery) -> None:
+        sessions.append((process.name, delivery.work_id))
+        await run(process, delivery)
+
+    monkeypatch.setattr(LabProcess, "run", watched)
+    tried = Subject(lambda: [Parent(), ChildEngine()], {}, signals={"approve": "me"})
+    seen: dict[Fault | None, list[tuple[str, str]]] = {}
+
+    async def try_all() -> None:
+        claim = Cut("before", "append", "committed", 1)
+        for fault in (None, Fault.REPEAT, Fault.REVERSE, Fault.LATE, Fault.STEAL, Fault.KILL):
+            sessions.clear()
+            cut = claim if fault in (Fault.STEAL, Fault.KILL) else None
+            outcome, _ = await _run(tried, open_world, fault=fault, cut=cut)
+            assert outcome.works["lab"]["state"] == "done", fault
+            seen[fault] = [(name, work_id.partition(".")[2]) for name, work_id in sessions]
+
+    if open_world is memory_world:
+        in_virtual_time(try_all())
+    else:
+        asyncio.run(try_all())
+    peace = seen[None]
+    twice = seen[Fault.REPEAT]
+    assert len(twice) > len(peace)
+    assert any(one == other for one, other in pairwise(twice))
+    children = [work_id for _, work_id in peace if work_id]
+    assert [work_id for _, work_id in seen[Fault.REVERSE] if work_id] == children[::-1] != children
+    assert seen[Fault.LATE] != peace
+    first = peace[0][0]
+    assert {name for name, _ in seen[Fault.STEAL]} != {first}, "another took over"
+    assert {name for name, _ in seen[Fault.KILL]} != {first}, "another was started"
 
 
 def test_work_that_waits_for_what_nobody_sends_is_no_subject() -> None:

@@ -108,8 +108,26 @@ class TestDumpRefuses:
         with pytest.raises(PayloadError):
             dump(loop)
 
+    @pytest.mark.parametrize(
+        ("value", "told"),
+        [
+            (
+                {"a": [1, {"at": datetime(2026, 1, 1, tzinfo=UTC)}]},
+                "payload.a[1].at is of type datetime, which is not JSON",
+            ),
+            ({"a": ({1, 2},)}, "payload.a[0] is of type set, which is not JSON"),
+            (object(), "payload is of type object, which is not JSON"),
+            ({"n": float("nan")}, "payload.n is nan, which is not JSON"),
+        ],
+    )
+    def test_what_is_no_json_is_named_with_its_place(self, value: Any, told: str) -> None:
+        with pytest.raises(PayloadError) as caught:
+            jsonio.dump(value, what="payload", max_bytes=MAX)
+        assert str(caught.value) == told
+        assert caught.value.hint
+
     def test_a_key_that_is_no_text_is_named(self) -> None:
-        with pytest.raises(PayloadError, match=r"key 7, a int; JSON keys are text"):
+        with pytest.raises(PayloadError, match=r"payload\.a has the key 7, of type int; JSON keys are text"):
             dump({"a": {7: 1}})
 
     def test_the_size_is_bounded_to_the_byte(self) -> None:
