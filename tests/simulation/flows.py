@@ -375,7 +375,7 @@ def check_triggers(history: Sequence[Record], payloads: Mapping[str, Mapping[str
     return found
 
 
-def simulate_flows(seed: int, *, is_traced: bool = False) -> Report:
+def simulate_flows(seed: int, *, plan: Plan | None = None, is_traced: bool = False) -> Report:
     """Run one seed of these plans."""
     with patch.multiple(retention, TRIM_EVERY=2, ENTRIES_KEPT=2):
-        return simulate(seed, plan=draw_flows(seed), is_traced=is_traced, world=FlowWorld)
+        return simulate(seed, plan=plan or draw_flows(seed), is_traced=is_traced, world=FlowWorld)

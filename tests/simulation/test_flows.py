@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,10 +22,12 @@ from roost.rules import Schedule
 from roost.storage.memory import MemoryJournal
 
 from .flows import simulate_flows
+from .plan import Faults, Plan, PlannedWork, Strike, draw_alone
 
 SEED_COUNT = int(os.environ.get("ROOST_SIM_FLOW_SEEDS", "160"))
 PARTS = 4
 SEEDS_MAX = 200  # within which each mutation shows
+IN_LINE = 3  # a seed of which the first two work items are of one conversation, the second behind the first
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +52,39 @@ def test_what_is_checked_happens_often_enough() -> None:
         "trimmed",
     }
     assert all(counts[name] > 20 for name in wanted), counts
+
+
+def small_flow(when: str, number: int) -> Plan:
+    """Two work items of a conversation, what their ends trigger, and ticks; one call is its maker's last."""
+    works = [PlannedWork(f"work-{n}", "sim", ((("delay", 9.0, ""),), ()), 5.0 * n) for n in range(2)]
+    faults = Faults(strikes=(Strike("kill", when, "", number),))
+    return replace(
+        draw_alone(0),
+        lease_seconds=30.0,
+        worker_count=1,
+        skew_seconds=0.0,
+        drift=0.0,
+        sweep_seconds=(120.0,),
+        chaos_seconds=620.0,
+        works=tuple(works),
+        faults=faults,
+    )
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_whoever_dies_at_any_single_call(when: str) -> None:
+    """Of a turn, a trigger, a tick, and of trimming a schedule's journal."""
+    number, is_struck, counts = 0, True, Counter[str]()
+    while is_struck:
+        number += 1
+        report = simulate_flows(IN_LINE, plan=small_flow(when, number))
+        assert report.is_good, f"{when} call {number}: {report}"
+        is_struck = report.counts["kill"] > 0
+        counts += report.counts
+    calls = {"turn_taken", "turn_given", "turn_ended", "enqueued", "committed", "settled", "trim", "send"}
+    missed = {call for call in calls if not counts[f"kill {when} {call}"]}
+    assert not missed, counts
 
 
 # --- mutations -------------------------------------------------------------------

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -251,7 +253,7 @@ def small_family(fault: str, when: str, number: int) -> Plan:
         plan,
         works=(
             PlannedWork("work-0", "sim", parent, 0.0),
-            PlannedWork("work-1", "sim", parent, 0.0, cancel_after_seconds=40.0, retry_after_seconds=90.0),
+            PlannedWork("work-1", "sim", parent, 0.0, cancel_after_seconds=10.0, retry_after_seconds=90.0),
         ),
         scripts=(((("sleep", 1.0, ""),),), ((("wait", 60.0, "stop"),), ())),
         signals=tuple(
@@ -262,18 +264,51 @@ def small_family(fault: str, when: str, number: int) -> Plan:
     )
 
 
+def small_hand_off(fault: str, when: str, number: int) -> Plan:
+    """Three work items hand a resource on; one fails and is retried, from a version too, and is forked."""
+    failing = ((), (("refuse", 1.0, ""),), ())
+    plan = moment(Strike(fault, when, "", number))
+    return replace(
+        plan,
+        chaos_seconds=120.0,
+        works=(
+            PlannedWork("work-0", "sim", ((("sleep", 5.0, ""), ("delay", 9.0, "")), ()), 0.0, ("db",)),
+            PlannedWork("work-1", "sim", failing, 1.0, ("db",), holds_for_life=True),
+            PlannedWork("work-2", "sim", ((), ()), 2.0, ("db",)),
+        ),
+        deeds=(
+            PlannedDeed("retry", "work-1", 40.0, 1.0),
+            PlannedDeed("fork", "work-1", 60.0, 1.0),
+        ),
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
-def test_signals_and_families_survive_a_fault_at_any_single_call(fault: str, when: str) -> None:
-    """Also that of the program outside, which then sends no more."""
-    number, is_struck = 0, True
+@pytest.mark.parametrize("story", [small_family, small_hand_off])
+def test_whoever_dies_or_freezes_at_any_single_call(
+    story: Callable[[str, str, int], Plan], fault: str, when: str
+) -> None:
+    """In signals, spawns, joins, hand-offs, retries, forks. A program outside that dies sends no more."""
+    number, is_struck, counts = 0, True, Counter[str]()
     while is_struck:
         number += 1 if fault == "kill" else 3
-        report = simulate(0, plan=small_family(fault, when, number))
+        report = simulate(0, plan=story(fault, when, number))
         assert report.is_good, f"{fault} {when} call {number}: {report}"
         is_struck = report.counts[fault] > 0
+        counts += report.counts
     assert number > 100
+    if fault == "kill":
+        missed = {call for call in CALLS_OF[story] if not counts[f"kill {when} {call}"]}
+        assert not missed, counts
+
+
+CALLS_OF: dict[Any, set[str]] = {
+    small_family: {"signaled", "enqueued", "child_ended", "settled", "cancel_requested", "retried", "send"},
+    small_hand_off: {"acquire", "blocked", "release", "leave", "retried", "enqueued", "send", "index_put"},
+}
+"""Calls at which somebody is killed in each story, among others."""
 
 
 @pytest.mark.slow

@@ -528,6 +528,7 @@ class Process:
                 await asyncio.sleep(0)
             return
         for strike in world.struck(when, call, detail):
+            world.report.counts[f"{strike.fault} {when} {detail or call}"] += 1
             self._strike(strike.fault)
         if world.strikes(faults.slow):
             await asyncio.sleep(world.random.uniform(0.0, world.plan.lease_seconds / 10))
