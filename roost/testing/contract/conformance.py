@@ -1,26 +1,8 @@
 """The core on a backend: black-box checks for each group of durable execution's semantics.
 
 What durable runtimes are held to elsewhere (the groups follow AWS's durable execution
-conformance requirements), checked here from outside, by what a work item comes to:
-
-| group | tests; those without a class are here |
-| --- | --- |
-| result fidelity | `test_every_json_value_comes_back_equal_by_every_way` |
-| no re-execution | `EndsContract`, `BackendContract.test_a_result_recorded_once_outlives_…` |
-| failure is durable | `test_a_failure_stays_what_it_was_and_its_parent_learns_of_it` |
-| handled failure | the same: the parent goes on |
-| retry | `test_attempts_are_exact_and_a_refusal_is_final`, `AttemptsContract` |
-| at most once | `test_an_effect_that_may_have_happened_is_not_repeated` |
-| waits | `SignalsContract`; the simulation draws delays from seconds to hours |
-| polling step | `test_a_polling_step_gives_up_after_so_many_times` |
-| signals | `SignalsContract`, `test_signals_come_in_during_…`, `test_two_waits_take_…` |
-| signal timeout | `SignalsContract.test_a_wait_times_out_…`, `ApprovalsContract` |
-| heartbeat of a wait | `test_a_heartbeat_extends_a_wait` |
-| children | `ChildrenContract`, `test_nested_children_report_in_order_and_…` |
-| child isolation by tenant | `test_nested_children_report_in_order_and_stay_in_their_namespace` |
-| join policies | `test_every_policy_comes_to_its_verdict`, `test_a_policy_that_never_could_…` |
-| concurrency | `test_nested_children_…`: in index order, the last is run first |
-| large payload | `test_data_up_to_its_limit_is_taken_and_beyond_it_refused` |
+conformance requirements), checked here from outside, by what a work item comes to.
+`tests/docs/test_durable_groups.py` names the checks of every group, here and elsewhere.
 """
 
 from __future__ import annotations
@@ -34,6 +16,7 @@ from roost.core.client import Client
 from roost.core.signals import DATA_MAX_BYTES
 from roost.engine import RetryPolicy, current_step
 from roost.errors import FailWork, InputError, OutcomeUnknown
+from roost.journal.events import Committed, Failed
 from roost.models import Child, Join, Snapshot, State, WaitFor, WorkItem
 from roost.storage.ports import Backend
 from roost.testing.contract.harness import BackendHarness, Contract
@@ -44,6 +27,9 @@ ODD: list[Any] = [
     *([], {}, [[[[]]]], {"": {"a.b": [None, {"ü": -0.5}]}}),
 ]
 RESULT_MAX_BYTES = 1 << 14
+
+DAY = 86_400.0
+WAITS = (899.0, 900.0, 901.0, DAY / 2 + 1, 15 * DAY, 400 * DAY)
 
 POLICIES = [
     pytest.param(Join(), "ddff", True, id="all, however they end"),
@@ -119,7 +105,12 @@ class ConformanceContract(Contract):
         check_done(await process.client.status(work_id), version=2)
         [child] = came[0][1]
         assert (child.state, child.error) == (State.FAILED, "FailWork: it was told to")
-        assert (await process.tail(child.work_id)).control.reason == child.error
+        for opened in (backend, await harness.reopen()):
+            tail = await opened.journal.tail(child.work_id)
+            assert tail is not None
+            assert (tail.control.state, tail.control.reason) == (State.FAILED, child.error)
+            assert isinstance(tail.event, Failed)
+            assert (tail.event.error.type, tail.event.error.message) == ("FailWork", "it was told to")
 
     async def test_attempts_are_exact_and_a_refusal_is_final(
         self, backend: Backend, harness: BackendHarness
@@ -184,6 +175,63 @@ class ConformanceContract(Contract):
         control = (await process.tail(work_id)).control
         assert (control.state, control.version, control.failures) == (State.FAILED, 3, 0)
         assert control.reason == "FailWork: not there after 4 looks"
+
+    async def test_a_wait_of_any_length_is_neither_cut_nor_doubled(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """About where a delay stops to travel with a message, and beyond all limits of a service.
+
+        No process is there for most of the time.
+        """
+        ran: dict[float, list[int]] = {}
+
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            ran.setdefault(item.payload["for"], []).append(snapshot.version)
+            return snapshot.finish() if snapshot.version else snapshot.next(delay=item.payload["for"])
+
+        def after(seconds: float) -> Process:
+            return Process(harness, backend, Scripted(step), ahead_seconds=seconds)
+
+        first = after(0.0)
+        ids = {seconds: await first.client.enqueue("demo", {"for": seconds}) for seconds in WAITS}
+        await first.work()
+        await harness.settle()
+        for passed in sorted({moment for seconds in WAITS[1:] for moment in (seconds - 61, seconds + 120)}):
+            process = after(passed)
+            await process.sweeper.sweep()
+            await process.work()
+            over = [seconds for seconds, versions in ran.items() if versions == [0, 1]]
+            assert over == [seconds for seconds in WAITS if seconds < passed]
+        for work_id in ids.values():
+            check_done(await first.client.status(work_id), version=2)
+
+    async def test_what_a_step_logs_is_said_once_for_each_time_it_ran(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """A worker that takes over says nothing again of steps that were committed before."""
+        entered, ran = asyncio.Event(), list[str]()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            text = f"step {snapshot.version}, run {len(ran)}"
+            ran.append(text)
+            current_step().log.info(text)
+            if snapshot.version == 1 and not entered.is_set():
+                entered.set()
+                await asyncio.Future()
+            return snapshot.finish() if snapshot.version == 2 else snapshot.next()
+
+        process = Process(harness, backend, Scripted(step))
+        work_id = await process.client.enqueue("demo")
+        await crash(await process.begin(entered))
+        await harness.advance(2 * process.lease_seconds)
+        await process.work()
+        said = [
+            [line.text for line in entry.event.log]
+            for entry in await process.entries(work_id)
+            if isinstance(entry.event, Committed)
+        ]
+        assert ran == ["step 0, run 0", "step 1, run 1", "step 1, run 2", "step 2, run 3"]
+        assert said == [[ran[0]], [ran[2]], [ran[3]]], "the run that was killed has said nothing durable"
 
     # --- signals -------------------------------------------------------------
 
@@ -343,3 +391,5 @@ class ConformanceContract(Contract):
         assert view.snapshot.data["lengths"] == [DATA_MAX_BYTES - 3, DATA_MAX_BYTES - 2]
         assert [child.state for child in came] == [State.DONE, State.DONE, State.FAILED]
         assert [len(child.result) for child in came[:2]] == [RESULT_MAX_BYTES - 3, RESULT_MAX_BYTES - 2]
+        for child in came[:2]:  # none ran again since its result is large
+            assert await process.kinds(child.work_id) == ["enqueued", "claimed", "committed"]
