@@ -1,4 +1,8 @@
-"""A text is published once somebody approves it: first the reviewer is asked, then the manager."""
+"""A text is published once somebody approves it: first the reviewer is asked, then the manager.
+
+That is an escalation: who does not answer in time has a link that is refused from then on, and the
+next in line gets another. Who was asked when, and who answered, is in the history.
+"""
 
 from __future__ import annotations
 
@@ -29,15 +33,20 @@ class Review:
         if context.signals:
             [answer] = context.signals
             verdict = Verdict.model_validate(answer.data)
-            return snapshot.finish(data={"published": verdict.approved, "by": answer.actor})
+            note = f"{answer.actor} {'approved' if verdict.approved else 'declined'}"
+            return snapshot.finish(data={"published": verdict.approved, "by": answer.actor}, note=note)
         asked = snapshot.data["asked"]
         if len(asked) == len(LADDER):
             raise FailWork("nobody answered")
         ask = context.ask(LADDER[len(asked)], reply=Verdict)
         await context.once("mail", lambda: self.mail(ask.name, ask.link))
         seconds = item.payload.get("hours", 24) * 3600
+        late = f"{asked[-1]} did not answer in time; " if asked else ""
         return snapshot.next(
-            "decide", data={"asked": [*asked, ask.name]}, wait_for=ask.wait(timeout_seconds=seconds)
+            "decide",
+            data={"asked": [*asked, ask.name]},
+            wait_for=ask.wait(timeout_seconds=seconds),
+            note=f"{late}{ask.name} is asked",
         )
 
     async def mail(self, to: str, link: str) -> None:
