@@ -191,6 +191,8 @@ class Child(BaseModel):
 
     Attributes:
         key: what the parent calls it; need not be unique.
+        ends_with_parent: it is asked to end when its parent is done or has failed, too. When that
+            is cancelled, all its children are.
         is_detached: it is nobody's child: no report comes, and it is not cancelled along.
     """
 
@@ -207,6 +209,7 @@ class Child(BaseModel):
     deadline_at: float | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     budget: dict[str, float] = Field(default_factory=dict)
+    ends_with_parent: bool = False
     is_detached: bool = False
 
 

@@ -24,6 +24,7 @@ class Follows:
     wake_at: float | None = None
     waits: values.Wait | None = None
     spawned: int = 0
+    bound: str = ""
 
 
 def clear(snapshot: Snapshot) -> None:
@@ -52,18 +53,29 @@ def read(
     if snapshot.spawn:
         children.check_children(snapshot.spawn, family.total(control.family), engines, now)
     spawned = sum(not child.is_detached for child in snapshot.spawn)
+    bound = _bound(snapshot)
     if snapshot.is_finished:
         return Follows(spawned=spawned)
     delay = snapshot.next_step_delay_seconds
     if snapshot.wait_for is None:
-        return Follows(wake_at=now + delay if delay > 0 else None, spawned=spawned)
+        return Follows(wake_at=now + delay if delay > 0 else None, spawned=spawned, bound=bound)
     if delay > 0:
         raise EngineContractError(
             "a snapshot asks for a delay and for a wait; the wait has a timeout of its own"
         )
-    return Follows(
-        waits=_wait(snapshot.wait_for, _family_after(control, consumed, spawned), now), spawned=spawned
-    )
+    waits = _wait(snapshot.wait_for, _family_after(control, consumed, spawned), now)
+    return Follows(waits=waits, spawned=spawned, bound=bound)
+
+
+def _bound(snapshot: Snapshot) -> str:
+    """Which of its attached children end with it, as a bitmap."""
+    for child in snapshot.spawn:
+        if child.ends_with_parent and (child.is_detached or snapshot.is_finished):
+            why = "its parent ends with this commit" if snapshot.is_finished else "it is detached"
+            raise EngineContractError(f"a child of {child.engine} can't end with its parent: {why}")
+    attached = [child for child in snapshot.spawn if not child.is_detached]
+    bits = sum(child.ends_with_parent << number for number, child in enumerate(attached))
+    return f"{bits:x}" if bits else ""
 
 
 def _family_after(control: Control, consumed: Collection[int], spawned: int) -> Family:

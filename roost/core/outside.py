@@ -236,8 +236,8 @@ async def _do(parts: Parts, origin: Entry, effect: Effect) -> None:
             await _spawn(parts, origin)
         case NotifyParent():
             await _notify_parent(parts, origin)
-        case CancelChildren(reason=reason):
-            await _cancel_children(parts, origin, reason)
+        case CancelChildren():
+            await _cancel_children(parts, origin, effect)
         case FireTriggers():
             await _fire(parts, origin)
 
@@ -283,10 +283,11 @@ async def _report(parts: Parts, parent_id: str, event: ChildEnded, body: Body) -
     await append_to(parts, parent_id, unless_known, actor=f"child:{event.child_id}", body=body)
 
 
-async def _cancel_children(parts: Parts, entry: Entry, reason: str) -> None:
-    """Ask every child that was open at `entry` to end, some at a time."""
-    event = CancelRequested(reason[:500], entry.control.cancel_by)
-    work_ids = [work_id for _, work_id in family.open_children(entry.control.family, entry.work_id)]
+async def _cancel_children(parts: Parts, entry: Entry, effect: CancelChildren) -> None:
+    """Ask the children that were open at `entry` to end, some at a time."""
+    event = CancelRequested(effect.reason[:500], entry.control.cancel_by)
+    found = family.open_children(entry.control.family, entry.work_id, only_bound=effect.only_bound)
+    work_ids = [work_id for _, work_id in found]
     for start in range(0, len(work_ids), _TOGETHER):
         asking = [
             append_to(

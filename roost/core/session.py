@@ -421,6 +421,7 @@ class Session(Recording):
             consumed=tuple(sorted(self._given.consumed)) if self._given.consumed else (),
             artifacts=tuple([artifact.digest for artifact in snapshot.artifacts[-10:]]),
             spawned=follows.spawned,
+            bound=follows.bound,
             has_spawned=bool(snapshot.spawn),
             spent=self._spending(),
             warning=self._purse.warning(control, self.work_id),

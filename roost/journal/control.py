@@ -158,7 +158,7 @@ def _take_in(control: Control, event: Committed, position: int, at: float) -> Co
         signals = tuple(pending for pending in signals if pending[0] not in seen)
         children = family.take_in(children, seen) if children is not None else None
     if event.spawned:
-        children = family.spawn(children, event.version, event.spawned)
+        children = family.spawn(children, event.version, event.spawned, event.bound)
     spent = control.spent
     if control.budget or event.spent:
         own = budget.own_counts(control.budget, steps=1, seconds=event.duration_seconds)

@@ -50,9 +50,10 @@ class NotifyParent:
 
 @dataclass(frozen=True, slots=True)
 class CancelChildren:
-    """Ask all children that are still open to end."""
+    """Ask all children that are still open to end; or those that end with their parent."""
 
     reason: str
+    only_bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,8 @@ def _of_end(event: Event, after: Control) -> list[Effect]:
         found.append(EndTurn())
     if after.state is State.CANCELLED and family.open_count(after.family):
         found.append(CancelChildren(f"its parent was cancelled: {after.reason}"))
+    elif family.has_open_bound(after.family):
+        found.append(CancelChildren(f"its parent is {after.state}", only_bound=True))
     if after.parent is not None:
         found.append(NotifyParent())
     if isinstance(event, Committed | AttemptFailed | Failed | Cancelled) and event.fires:

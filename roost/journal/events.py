@@ -96,7 +96,8 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
 
     `lease_until` None gives the lease up with the commit. `consumed` are the positions
     of the signals and children's reports that the step has seen. `spawned` is how many
-    children of the family the snapshot asks for, `has_spawned` whether it asks for any,
+    children of the family the snapshot asks for, `bound` a bitmap (hexadecimal) of those
+    that end with their parent, `has_spawned` whether it asks for any,
     detached ones too. `spent` is what the engine says that the step has used up. `fires`
     are triggers of the end of the work, here and in the other entries that end it.
     `warning` says that a budget of its family or of the day is nearly used up. `log` has the
@@ -120,6 +121,7 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     fires: tuple[Fire, ...] = ()
     warning: str = ""
     log: tuple[LogLine, ...] = ()
+    bound: str = ""
 
 
 class Recorded(Struct, frozen=True, omit_defaults=True):

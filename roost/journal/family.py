@@ -47,12 +47,20 @@ def open_count(family: Family | None) -> int:
     return 0 if family is None else total(family) - _bits(family).bit_count()
 
 
-def open_children(family: Family | None, parent_id: str) -> Iterator[tuple[int, str]]:
-    """(ordinal, work id) of the children that have not ended."""
+def has_open_bound(family: Family | None) -> bool:
+    """Whether a child has not ended that ends with its parent."""
+    return family is not None and bool(family.bound) and bool(int(family.bound, 16) & ~_bits(family))
+
+
+def open_children(
+    family: Family | None, parent_id: str, *, only_bound: bool = False
+) -> Iterator[tuple[int, str]]:
+    """(ordinal, work id) of the children that have not ended; with `only_bound` those that end with it."""
     if family is None:
         return
+    left_out = _bits(family) | (~int(family.bound or "0", 16) if only_bound else 0)
     for ordinal, work_id in children(family, parent_id):
-        if not has_ended(family, ordinal):
+        if not left_out >> ordinal & 1:
             yield ordinal, work_id
 
 
@@ -65,10 +73,11 @@ def children(family: Family, parent_id: str) -> Iterator[tuple[int, str]]:
             ordinal += 1
 
 
-def spawn(family: Family | None, version: int, count: int) -> Family:
-    """The family with `count` children more, spawned by `version`."""
+def spawn(family: Family | None, version: int, count: int, bound: str = "") -> Family:
+    """The family with `count` children more, spawned by `version`; `bound` of them end with their parent."""
     family = family or Family()
-    return replace(family, batches=(*family.batches, (version, count)))
+    bits = int(family.bound or "0", 16) | int(bound or "0", 16) << total(family)
+    return replace(family, batches=(*family.batches, (version, count)), bound=f"{bits:x}" if bits else "")
 
 
 def end(family: Family | None, ordinal: int, position: int, *, is_done: bool) -> Family:

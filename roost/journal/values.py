@@ -136,11 +136,13 @@ class Family(Struct, frozen=True, omit_defaults=True):
         ended: a bitmap of those that have ended, by ordinal, in hexadecimal digits.
         reported: positions of the reports that no committed step has seen; those of
             children that ended otherwise than done are negative.
+        bound: a bitmap as `ended`, of those that end with their parent, however that ends.
     """
 
     batches: tuple[tuple[int, int], ...] = ()
     ended: str = ""
     reported: tuple[int, ...] = ()
+    bound: str = ""
 
 
 Amounts = tuple[tuple[str, float], ...]

@@ -5,7 +5,8 @@ every policy; and strikes hit the moments that belong to it. A step's last opera
 what comes after it:
 
     wait    for so many seconds, for any of the names; it fails at the timeout with "!"
-    spawn   so many children, which follow the script of that number; "detach" likewise
+    spawn   so many children, which follow the script of that number; "detach" likewise, and
+            "bind" those that end with their parent
     join    for so many seconds (0: for ever), by a policy, or when one of the names comes
     take    the pending signals of that name
 """
@@ -98,7 +99,8 @@ def _draw_end(source: random.Random, lease_seconds: float, scripts: range) -> li
         return [*taken, ("wait", timeout, names + source.choice(("", "", "!")))]
     policy = source.choice(POLICIES)
     count = source.randint(2 if policy == "two" else 1, CHILDREN_MAX)
-    ends: list[Operation] = [*taken, ("spawn", float(count), str(source.choice(scripts)))]
+    spawn = "spawn" if int(timeout * 1000) % 3 else "bind"  # a draw more would make all seeds others
+    ends: list[Operation] = [*taken, (spawn, float(count), str(source.choice(scripts)))]
     if source.random() < 0.15:
         ends.append(("detach", 1.0, str(source.choice(scripts))))
     if source.random() < 0.8:

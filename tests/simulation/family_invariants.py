@@ -6,7 +6,8 @@
    else; and nothing is consumed twice. A step after a wait runs because one of the signals came,
    or the join is satisfied, or the time of the wait is over; no step runs at the end of a wait
    that was to fail.
-8. Spawns. A child exists only after the commit that asks for it, with the id and the ordinal
+8. Spawns. A child that ends with its parent is asked to when that ends, however it does.
+   A child exists only after the commit that asks for it, with the id and the ordinal
    that follow from that commit, once; and each child that was asked for comes to exist. What an
    entry owes to others (children, the report to the parent, cancelling) is in the outbox until
    it has happened, and no longer than that.
@@ -45,6 +46,7 @@ class _Work:
         reports: (ordinal, state) by position.
         consumed: positions that a commit consumed.
         children: ids of all children asked for, by ordinal.
+        bound: ordinals of those that end with their parent, however that ends.
         claimed_at: when each token was claimed, by the clock of who claimed.
         ends: the terminal states that it had.
     """
@@ -55,6 +57,7 @@ class _Work:
     reports: dict[int, tuple[int, State]] = field(default_factory=dict)
     consumed: set[int] = field(default_factory=set)
     children: list[str] = field(default_factory=list)
+    bound: set[int] = field(default_factory=set)
     claimed_at: dict[int, float] = field(default_factory=dict)
     ends: list[State] = field(default_factory=list)
 
@@ -136,14 +139,18 @@ class _Scan:
             if entry.position not in entry.control.outbox:
                 self._miss(8 if effect != "cancel the rest" else 11, _at(entry), f"does not owe to {effect}")
         if any(isinstance(effect, CancelChildren) for effect in effects_of(entry)):
-            self._needy[entry.work_id, entry.position] = set(self._not_ending(work))
+            is_all = entry.control.state is not State.DONE and entry.control.state is not State.FAILED
+            some = None if is_all else work.bound
+            self._needy[entry.work_id, entry.position] = set(self._not_ending(work, some))
         for position in () if before is None else before.outbox:
             if position not in entry.control.outbox:
                 self._check_done(self._entries[entry.work_id, position])
 
-    def _not_ending(self, work: _Work) -> Iterator[str]:
-        """Children that neither ended nor were asked to."""
-        for child_id in work.children:
+    def _not_ending(self, work: _Work, some: set[int] | None) -> Iterator[str]:
+        """Children that neither ended nor were asked to; only `some` of them, if not None."""
+        for ordinal, child_id in enumerate(work.children):
+            if some is not None and ordinal not in some:
+                continue
             control = self.works[child_id].control
             if control is None or not (control.state.is_terminal or control.cancel_requested):
                 yield child_id
@@ -215,6 +222,8 @@ class _Scan:
         for number in range(event.spawned):
             child_id = f"{entry.work_id}.{event.version}-{number}"
             self.asked_for[child_id] = Parent(entry.work_id, len(work.children))
+            if number in stepped.bound:
+                work.bound.add(len(work.children))
             work.children.append(child_id)
         for number in range(stepped.detached_count):
             self.asked_for[f"{entry.work_id}.{event.version}d{number}"] = None
@@ -284,7 +293,8 @@ def _owed(entry: Entry, before: Control | None, work: _Work) -> list[str]:
     if _is_end(entry, before) and isinstance(entry.event, Committed | AttemptFailed | Failed | Cancelled):
         if entry.control.parent is not None:
             owed.append("report")
-        if entry.control.state is State.CANCELLED and work.open_count:
+        is_cancelled = entry.control.state is State.CANCELLED
+        if work.open_count if is_cancelled else work.bound - {o for o, _ in work.reports.values()}:
             owed.append("cancel")
     if isinstance(entry.event, ChildEnded) and before is not None and not before.state.is_terminal:
         owed += _owed_to_the_rest(before.waits.join if before.waits is not None else None, work)

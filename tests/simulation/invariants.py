@@ -114,6 +114,7 @@ class Stepped:
         taken: ids of those that it took besides.
         children: (ordinal, state, result) of the results that it was given.
         detached_count: how many detached children it spawns.
+        bound: which of its attached children end with it, by number.
     """
 
     work_id: str
@@ -125,6 +126,7 @@ class Stepped:
     join_is_met: bool | None = None
     timed_out: bool = False
     detached_count: int = 0
+    bound: frozenset[int] = frozenset()
 
 
 Record = Appended | Began | Ended | Effect | Sent | Stepped

@@ -191,6 +191,11 @@ def without_signal_ids(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(signals, "_find", find)
 
 
+def without_parents_ends(patch: pytest.MonkeyPatch) -> None:
+    """Children that are to end with their parent go on."""
+    patch.setattr(family, "has_open_bound", lambda found: False)
+
+
 def without_waiting_again(patch: pytest.MonkeyPatch) -> None:
     """Work that is retried goes on, whatever it waited for when it ended."""
     met_in, move = control.TABLE[Kind.RETRIED]
@@ -222,6 +227,7 @@ MUTATIONS: dict[Mutation, int] = {
     without_derived_ids: 8,
     without_consuming: 7,
     without_signal_ids: 7,
+    without_parents_ends: 8,
     without_waiting_again: 7,
 }
 

@@ -699,6 +699,8 @@ class SimEngine:
             if not asks.take(what, number, text):
                 await self._do(what, number, text, context, (item.work_id, snapshot.version, place))
         version = snapshot.version + 1
+        if version == len(steps):  # children of the last step can't end with their parent
+            asks.spawn = [child.model_copy(update={"ends_with_parent": False}) for child in asks.spawn]
         after = snapshot.next(
             f"step-{version}",
             data={"trail": [*snapshot.data["trail"], version]},
@@ -786,9 +788,9 @@ class _Asks:
                 self.wait_for = WaitFor(
                     signals=tuple(names), children=JOINS[policy], timeout_seconds=number or None
                 )
-            case "spawn" | "detach":
-                child = Child(engine="sim", payload={"script": int(text)}, is_detached=what == "detach")
-                self.spawn += [child] * int(number)
+            case "spawn" | "bind" | "detach":
+                kind = {"is_detached": what == "detach", "ends_with_parent": what == "bind"}
+                self.spawn += [Child(engine="sim", payload={"script": int(text)}, **kind)] * int(number)
             case _:
                 return False
         return True
@@ -805,6 +807,11 @@ def _stepped(context: StepContext, version: int, taken: Iterable[Signal], spawn:
         join_is_met=context.join_is_met,
         timed_out=context.timed_out,
         detached_count=sum(child.is_detached for child in spawn),
+        bound=frozenset(
+            number
+            for number, child in enumerate(one for one in spawn if not one.is_detached)
+            if child.ends_with_parent
+        ),
     )
 
 

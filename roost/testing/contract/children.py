@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from roost.engine import current_step
+from roost.errors import FailWork
 from roost.models import Child, Join, Snapshot, State, WaitFor, WorkItem
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.ports import Backend
@@ -121,6 +122,34 @@ class ChildrenContract(Contract):
         await process.work()
         families = [work_id, f"{work_id}.1-0", f"{work_id}.1-1", f"{work_id}.1-0.1-1", f"{work_id}.1-1.1-0"]
         assert {await process.state(one) for one in families} == {State.CANCELLED}
+
+    @pytest.mark.parametrize("ends", [State.DONE, State.FAILED])
+    async def test_children_that_end_with_their_parent_are_cancelled_however_it_ends(
+        self, backend: Backend, harness: BackendHarness, ends: State
+    ) -> None:
+        """The others go on; and of two commits that spawn, each child keeps what was said of it."""
+        binds = [[True, False], [False, True]]
+
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            if item.parent_id is not None:
+                return snapshot.next(wait_for="never")
+            if snapshot.version < 2:
+                bound = binds[snapshot.version]
+                return snapshot.next(spawn=[Child(engine="demo", ends_with_parent=one) for one in bound])
+            if ends is State.FAILED:
+                raise FailWork("it was told to")
+            return snapshot.finish()
+
+        process = Process(harness, backend, Scripted(step))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        assert await process.state(work_id) is ends
+        states = [await process.state(f"{work_id}.{v}-{number}") for v in (1, 2) for number in (0, 1)]
+        expected = {True: State.CANCELLED, False: State.WAITING}
+        assert states == [expected[bound] for spawned in binds for bound in spawned]
+        tail = await process.tail(f"{work_id}.1-0")
+        assert tail.control.reason == f"its parent is {ends}"
+        await process.client.cancel(f"{work_id}.1-1", "enough")
 
     async def test_children_that_a_crash_left_out_are_started_by_whoever_comes_next(
         self, backend: Backend, harness: BackendHarness

@@ -101,6 +101,7 @@ def every_kind() -> list[Entry]:
             True,
             (("usd", 0.5),),
             log=said,
+            bound="2",
         ),
         Body(Encoding.DELTA, b"\x00\xff", base=0, depth=1),
     )
