@@ -22,6 +22,7 @@ async def cost_of(client: Client, storage: str, work_id: str) -> dict[str, Any]:
 
     Returns:
         `entries` and `bytes` of its journal as stored, artifacts and spilled bodies apart;
+        `seconds` that its steps took, those of attempts that failed included;
         `is_whole`, whether all of it was counted; and `aws`, null on other storage: `calls`,
         `write_units`, `read_units`, `sqs_requests`, `s3_requests`, `usd`, and `prices_of`, the
         date of the price list. Compute, storage and idle workers are not in it.
@@ -36,9 +37,16 @@ async def cost_of(client: Client, storage: str, work_id: str) -> dict[str, Any]:
     return {
         "entries": len(entries),
         "bytes": sum(map(_stored_bytes, entries)),
+        "seconds": round(sum(map(_seconds, entries)), 3),
         "is_whole": is_whole,
         "aws": _aws(entries) if storage.partition(":")[0] == "aws" else None,
     }
+
+
+def _seconds(entry: Entry) -> float:
+    from roost.journal.events import AttemptFailed, Committed
+
+    return entry.event.duration_seconds if isinstance(entry.event, AttemptFailed | Committed) else 0.0
 
 
 def _stored_bytes(entry: Entry) -> int:
@@ -65,7 +73,7 @@ def _aws(entries: list[Entry]) -> dict[str, Any]:
 
 def in_words(cost: dict[str, Any]) -> str:
     """The same for people, in a line."""
-    words = f"{cost['entries']} entries, {cost['bytes']} bytes"
+    words = f"{cost['entries']} entries, {cost['bytes']} bytes, {cost['seconds']:g} s in steps"
     if not cost["is_whole"]:
         words = f"of the first {words}"
     aws = cost["aws"]

@@ -153,13 +153,40 @@ def _throw(deed: Deed, engine: str | None, lane: Lane | None, *, is_alone: bool,
     options.run(settings, use)
 
 
+def drain(
+    worker_id: Annotated[str, typer.Argument(metavar="WORKER", help="As the console or `status` names it.")],
+    keep: Annotated[bool, typer.Option("--keep", help="Ask it no more, if it has not seen it.")] = False,
+    reason: acting.Reason = "",
+    storage: options.Storage = None,
+    home: options.Home = None,
+    config: options.Config = None,
+) -> None:
+    """Ask a worker to stop, wherever it runs: it takes no more work once it has swept, commits the
+    steps that run or gives them back after its grace period, and ends. What keeps workers running
+    starts another.
+
+    Examples:
+
+      roost drain "$WORKER" --reason "a bad host"
+    """
+
+    async def use(runtime: Runtime) -> int:
+        client = runtime.client
+        is_new = await (client.keep_worker if keep else client.drain_worker)(worker_id, reason)
+        say(f"{worker_id} {'stays' if keep else 'stops once it has swept'}{'' if is_new else ', as before'}")
+        return OK
+
+    options.run(options.settings_of(storage, home, config), use)
+
+
 def switches(
     as_json: options.Json = False,
     storage: options.Storage = None,
     home: options.Home = None,
     config: options.Config = None,
 ) -> None:
-    """List the engines and lanes that are paused, since when, by whom and why.
+    """List the engines and lanes that are paused, and the workers that are asked to stop (drain):
+    since when, by whom and why.
 
     Examples:
 

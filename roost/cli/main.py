@@ -61,6 +61,7 @@ app.command()(control.cancel)
 app.command()(control.pause)
 app.command()(control.resume)
 app.command()(control.switches)
+app.command()(control.drain)
 app.command()(control.retry)
 app.command()(control.fork)
 app.command()(budget.budget)
@@ -98,7 +99,7 @@ def _print_version(value: bool) -> None:
 _OVER_URL = frozenset(
     {"status", "explain", "list", "events", "logs", "history", "diff", "wait", "enqueue", "artifacts"}
     | {"resources", "cancel", "pause", "resume", "retry", "fork", "budget", "purge", "operations", "dlq"}
-    | {"schedules", "signal", "signals", "approvals", "approve", "tree", "switches"}
+    | {"schedules", "signal", "signals", "approvals", "approve", "tree", "switches", "drain"}
 )
 """Commands that a console's address is enough for."""
 

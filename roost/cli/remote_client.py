@@ -303,6 +303,12 @@ class RemoteClient:
     async def resume_lane(self, lane: Lane, reason: str) -> bool:
         return bool((await self._throw(lane=lane, is_paused=False, reason=reason))["is_new"])
 
+    async def drain_worker(self, worker_id: str, reason: str) -> bool:
+        return bool((await self._throw(worker=worker_id, is_paused=True, reason=reason))["is_new"])
+
+    async def keep_worker(self, worker_id: str, reason: str) -> bool:
+        return bool((await self._throw(worker=worker_id, is_paused=False, reason=reason))["is_new"])
+
     async def _throw(self, **body: Any) -> Any:
         return await self._post("/switches", body)
 

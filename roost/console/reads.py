@@ -223,7 +223,7 @@ class Reads:
         return await self._shared.get(("children", work_id), ask, for_seconds=LIST_SECONDS)
 
     async def switches(self) -> Sequence[Switch]:
-        """Engines and lanes that are paused."""
+        """Engines and lanes that are paused, and workers that are asked to stop."""
 
         async def ask() -> Sequence[Switch]:
             return await self._client.switches()

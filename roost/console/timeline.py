@@ -95,6 +95,9 @@ class _Pen:
         """Nobody holds it from here on, for the reason that its state gives."""
         self.holder = NOBODY
         what = waited_for(control.waits) if control.waits else "nothing"
+        if control.over:
+            self.idle = ("wait", "parked by its budget")
+            return
         self.idle = {
             State.SCHEDULED: ("sched", "delay"),
             State.WAITING: ("wait", f"waits for {what}"),

@@ -36,8 +36,8 @@ from roost.journal.events import (
     Switch,
     Switched,
 )
-from roost.journal.lines import engine_target, lane_target
-from roost.names import NAMESPACE_MARK, Lane, check_id, check_namespace, namespace_of
+from roost.journal.lines import engine_target, lane_target, worker_target
+from roost.names import NAMESPACE_MARK, Lane, check_id, check_name, check_namespace, namespace_of
 from roost.storage.ports import DeadLetter
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
@@ -314,12 +314,22 @@ class Operations:
         """Take work from a lane again. False: it was not paused."""
         return await self._throw(lane_target(lane), False, reason)
 
+    async def drain_worker(self, worker_id: str, reason: str) -> bool:
+        """Ask a worker to stop: it takes no more work once it has swept, commits the steps that run or
+        gives them back after its grace period, and ends. False: it is asked already.
+        """
+        return await self._throw(worker_target(check_name(worker_id, "worker id")), True, reason)
+
+    async def keep_worker(self, worker_id: str, reason: str) -> bool:
+        """Ask it no more; one that has seen it stops all the same. False: it was not asked."""
+        return await self._throw(worker_target(check_name(worker_id, "worker id")), False, reason)
+
     async def _throw(self, target: str, is_paused: bool, reason: str) -> bool:
         event = Switched(target, is_paused, reason[:500], self._actor)
         return await switches.throw(self._parts, event, actor=self._actor)
 
     async def switches(self) -> Sequence[Switch]:
-        """What is paused: lanes, and engines of this namespace."""
+        """What is paused: lanes, and engines of this namespace; and workers that are asked to stop."""
         ours = engine_target("", self._namespace)
         found = await switches.Switches(self._parts).read()
         return [one for one in found if one.target.startswith(ours) or not one.target.startswith("engine:")]

@@ -1,5 +1,5 @@
-"""Engines and lanes that operators have paused, and what namespaces may use up each day: one
-journal, read by every worker as it sweeps.
+"""Engines and lanes that operators have paused, workers that they asked to stop, and what namespaces
+may use up each day: one journal, read by every worker as it sweeps.
 
 An engine is paused within a namespace, a lane for all, as the lanes are shared. Work of a
 paused engine is thrown back without a claim: its delivery is acknowledged, and who resumes
@@ -8,14 +8,14 @@ the engine sends new ones. Work in a paused lane stays in its queue.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from roost.core.parts import Parts
 from roost.errors import StorageUnavailable
 from roost.journal.control import apply
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import DailySet, Switch, Switched
-from roost.journal.lines import engine_target, lane_target
+from roost.journal.lines import engine_target, lane_target, worker_target
 from roost.journal.values import Amounts
 from roost.models import Lane, State
 from roost.names import namespace_of
@@ -28,10 +28,15 @@ _PAGE = 200
 
 
 class Switches:
-    """What a worker knows of them."""
+    """What a worker knows of them.
 
-    def __init__(self, parts: Parts) -> None:
+    Args:
+        on_read: is called whenever they were read.
+    """
+
+    def __init__(self, parts: Parts, on_read: Callable[[], None] | None = None) -> None:
         self._parts = parts
+        self._on_read = on_read
         self._known: tuple[Switch, ...] = ()
         self._daily: dict[str, Amounts] = {}
 
@@ -40,6 +45,8 @@ class Switches:
         tail = await self._parts.backend.journal.tail(JOURNAL_ID)
         self._known = tail.control.switches if tail is not None else ()
         self._daily = dict(tail.control.daily) if tail is not None else {}
+        if self._on_read is not None:
+            self._on_read()
         return self._known
 
     def daily(self, namespace: str) -> Amounts:
@@ -64,6 +71,10 @@ class Switches:
     def engine_reason(self, engine: str, work_id: str) -> str:
         """Why the engine of a work item is paused; empty: it is not."""
         return self._reason(engine_target(engine, namespace_of(work_id))) if self._known else ""
+
+    def drain_reason(self, worker_id: str) -> str:
+        """Why a worker is asked to stop; empty: it is not."""
+        return self._reason(worker_target(worker_id)) if self._known else ""
 
     def _reason(self, target: str) -> str:
         return next((switch.reason or "paused" for switch in self._known if switch.target == target), "")

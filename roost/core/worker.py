@@ -16,9 +16,11 @@ from roost.core.parts import Parts
 from roost.core.pulse import Health, Pulse
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
-from roost.core.switches import Switches
+from roost.core.switches import Switches, throw
 from roost.engine import EngineRegistry
 from roost.errors import RoostError, StorageError
+from roost.journal.events import Switched
+from roost.journal.lines import worker_target
 from roost.models import Lane
 from roost.storage.ports import Delivery
 
@@ -52,7 +54,7 @@ class Worker:
         self._draining = asyncio.Event()
         self._lane_free = asyncio.Event()
         self._looks = 0
-        self._switches = Switches(parts)
+        self._switches = Switches(parts, self._drain_if_asked)
         self._heartbeat = Heartbeat(parts, self.sessions.keys())
         self._receiving = Pulse(parts.clock, "poll", parts.settings.wait_seconds + RECEIVE_SILENCE_SECONDS)
         self._has_received = False  # at the last try
@@ -78,6 +80,7 @@ class Worker:
                 heartbeat.cancel()
         finally:
             await self._leave_sessions()
+        await self._tell_stopped()
         log.info("worker %s stopped", self.worker_id)
 
     async def run_batch(self, deliveries: Sequence[Delivery], *, seconds: float) -> None:
@@ -116,6 +119,24 @@ class Worker:
         if self._draining.is_set():
             self.abandon()
         self._draining.set()
+
+    def _drain_if_asked(self) -> None:
+        """Drain once an operator wants this worker to stop."""
+        reason = self._switches.drain_reason(self.worker_id)
+        if reason and not self._draining.is_set():
+            extra = {"event": "worker.asked_to_stop", "worker_id": self.worker_id}
+            log.info("worker %s is asked to stop: %s", self.worker_id, reason, extra=extra)
+            self.drain()
+
+    async def _tell_stopped(self) -> None:
+        """Take back what asked this worker to stop: no other has its id, so it would stand for ever."""
+        if not self._switches.drain_reason(self.worker_id):
+            return
+        event = Switched(worker_target(self.worker_id), False, "it has stopped", self.worker_id)
+        try:
+            await throw(self._parts, event, actor=self.worker_id)
+        except StorageError as error:
+            log.warning("can't tell that it stopped: %s", error, extra={"event": "switches.failed"})
 
     def abandon(self) -> None:
         """Interrupt every running step now, and give the leases back."""

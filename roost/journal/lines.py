@@ -70,6 +70,11 @@ def engine_target(engine: str, namespace: str) -> str:
     return f"engine:{namespace}{NAMESPACE_MARK}{engine}"
 
 
+def worker_target(worker_id: str) -> str:
+    """How switches name a worker: one that is asked to stop."""
+    return f"worker:{worker_id}"
+
+
 def lane_target(lane: Lane) -> str:
     """What a switch calls a lane."""
     return f"lane:{lane.value}"

@@ -410,6 +410,7 @@ LOG_EVENTS = {
     "trigger.failed": "a trigger could not enqueue what it was to",
     "work.expired": "work was deleted whose retention time is over",
     "work.purged": "an operator deleted work, with its journal",
+    "worker.asked_to_stop": "an operator asked this worker to stop: `roost drain`",
     "worker.count_failed": "with --until-idle: what is left could not be counted",
     "worker.draining": "the worker was told to stop",
     "worker.ended_thread": "a step that hangs in a thread was ended with the process",

@@ -672,6 +672,44 @@ def test_the_list_says_what_work_waits_for_and_the_page_has_its_state(desk: Desk
     assert 'class="st paused big"' in desk.web.get(f"/work/{parked}").text
 
 
+def test_a_worker_is_asked_to_stop_from_its_page(desk: Desk) -> None:
+    desk.enqueue({})
+    desk.work()
+    [worker] = desk.web.get("/api/v1/workers").json()["workers"]
+    name = worker["worker_id"]
+    ask = {"kind": "worker", "name": name, "to": "pause"}
+    assert f"Ask worker {name} to stop?" in desk.web.get("/switches", params=ask).text
+    answer = desk.web.post("/switches", data={**ask, "reason": "a bad host"})
+    assert answer.headers["location"] == "/workers?did=switch"
+    assert "is asked to stop" in desk.web.get("/workers").text
+    assert desk.web.get("/api/v1/workers").json()["workers"][0]["is_draining"]
+    assert "a bad host" in desk.web.get("/events?by=people").text
+    desk.web.post("/switches", data={**ask, "to": "resume"})
+    assert "is asked to stop" not in desk.web.get("/workers").text
+    assert desk.web.get("/switches?kind=worker&name=&to=pause").status_code == 400
+
+
+def test_another_like_this_one_has_all_but_what_is_never_shown(make: Make) -> None:
+    desk = make(redact=("password",))
+    given = {"password": "hunter2", "topic": "x"}
+    work_id = desk.run(desk.runtime.client.enqueue("scripted", given, labels={"tenant": "acme"}))
+    assert f'href="/work/new?like={work_id}"' in desk.web.get(f"/work/{work_id}").text
+    form = html.unescape(desk.web.get(f"/work/new?like={work_id}").text)
+    assert "hunter2" not in form
+    assert "never shown: fill them in anew" in form
+    assert '"topic": "x"' in form
+    assert ">tenant=acme</textarea>" in form
+    plain = desk.enqueue({})
+    assert "never shown" not in desk.web.get(f"/work/new?like={plain}").text
+
+
+def test_the_cost_of_work_has_the_time_of_its_steps(desk: Desk) -> None:
+    work_id = desk.enqueue({}, {"fail": "no answer"})
+    desk.work()
+    assert "in its steps, tries that failed included" in desk.web.get(f"/work/{work_id}?tab=cost").text
+    assert desk.web.get(f"/api/v1/work/{work_id}/cost").json()["seconds"] >= 0
+
+
 def test_a_version_that_is_not_kept_any_more_says_so_on_the_page(desk: Desk) -> None:
     work_id = desk.enqueue({"data": {"a": 1}}, {"data": {"a": 2}}, {"data": {"a": 3}})
     desk.work()

@@ -408,6 +408,8 @@ async def switch(client: Client) -> None:
     await client.resume_engine("demo", "go on")
     await client.pause_lane(Lane.LOW, "wait")
     await client.resume_lane(Lane.LOW, "go on")
+    await client.drain_worker("w", "a bad host")
+    await client.keep_worker("w", "it was another")
     await client.set_daily_budget({"usd": 100}, "enough for a day")
 
 

@@ -168,6 +168,35 @@ class TestWorker:
             assert worker.health() == Health(True, False, "draining")
 
 
+class TestAskedToStop:
+    @in_virtual_time
+    async def test_it_gives_its_work_back_and_ends_and_nobody_asks_it_any_more(self) -> None:
+        world = World(hangs)
+        work_id = await world.client.enqueue("demo")
+        running = asyncio.create_task(world.worker.run())
+        await asyncio.sleep(SETTINGS.wait_seconds + 1)
+        assert (await world.client.control(work_id)).lease is not None
+        assert await world.client.drain_worker("w", "a bad host")
+        assert not await world.client.drain_worker("w", "a bad host")
+        [asked] = await world.client.switches()
+        assert (asked.target, asked.reason) == ("worker:w", "a bad host")
+        async with asyncio.timeout(2 * SETTINGS.sweep_seconds + SETTINGS.grace_seconds + 10):
+            await running
+        control = await world.client.control(work_id)
+        assert (control.lease, control.failures, control.state) == (None, 0, "queued")
+        assert not await world.client.switches()
+
+    @in_virtual_time
+    async def test_one_that_is_asked_no_more_stays(self) -> None:
+        world = World(hangs)
+        async with world.running() as worker:
+            await world.client.drain_worker("another", "")
+            await world.client.drain_worker("w", "")
+            await world.client.keep_worker("w", "it was another")
+            await asyncio.sleep(3 * SETTINGS.sweep_seconds)
+            assert worker.health().is_ready
+
+
 async def ask(port: int, request: bytes) -> tuple[int, dict[str, object] | None]:
     """Send a request as it is; the status, and the JSON body if there is one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -207,10 +207,11 @@ class LimitIn(Act):
 
 
 class SwitchIn(Act):
-    """An engine or a lane, to be paused or resumed."""
+    """An engine or a lane, to be paused or resumed; or a worker, to be asked to stop or no more."""
 
     engine: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] = None
     lane: Lane | None = None
+    worker: Annotated[str | None, Field(min_length=1, max_length=1024)] = None
     is_paused: bool
 
 

@@ -20,8 +20,11 @@ async def list_switches(call: Call) -> Answer:
 
 async def throw_switch(call: Call) -> Answer:
     body, client = call.body(asked.SwitchIn), call.client
-    if (body.engine is None) is (body.lane is None):
-        raise InputError("a switch names an engine or a lane, and not both")
+    if sum(one is not None for one in (body.engine, body.lane, body.worker)) != 1:
+        raise InputError("a switch names an engine, a lane or a worker, and one of them")
+    if body.worker is not None:
+        drains = client.drain_worker if body.is_paused else client.keep_worker
+        return _thrown(await drains(body.worker, body.reason))
     if body.engine is not None and body.is_paused:
         return _thrown(await client.pause_engine(body.engine, body.reason))
     if body.engine is not None:

@@ -80,10 +80,12 @@ class Work(Out):
 
 
 class Cost(Out):
-    """What a work item cost so far: what its journal takes, and what AWS charged (null elsewhere)."""
+    """What a work item cost so far: what its journal takes, how long its steps took, and what AWS
+    charged (null elsewhere)."""
 
     entries: int
     bytes: int
+    seconds: float
     is_whole: bool
     aws: dict[str, Any] | None
 
@@ -267,7 +269,8 @@ class Sent(Out):
 
 
 class SwitchOut(Out):
-    """An engine (`engine:NAMESPACE/ID`) or a lane (`lane:NAME`) that is paused: since when and why."""
+    """An engine (`engine:NAMESPACE/ID`) or a lane (`lane:NAME`) that is paused, or a worker
+    (`worker:ID`) that is asked to stop: since when and why."""
 
     target: str
     reason: str
@@ -427,6 +430,7 @@ class WorkerOut(Out):
     commits: int
     failures: int
     last_at: float | None
+    is_draining: bool
 
 
 class Workers(Out):

@@ -199,6 +199,7 @@ async def list_workers(call: Call) -> Answer:
             commits=worker.seen.commits if worker.seen else 0,
             failures=worker.seen.failures if worker.seen else 0,
             last_at=worker.seen.last_at if worker.seen else None,
+            is_draining=worker.is_draining,
         )
         for worker in await fleet.all_workers(call.desk)
     ]

@@ -196,6 +196,8 @@ def document(desk: Desk, snapshot: Snapshot) -> Mapping[str, Any]:
     """What a page shows of a snapshot: the engine's part of it."""
     shown: dict[str, Any] = {"status": snapshot.status, "step": snapshot.step}
     shown["data"] = desk.redaction.apply(snapshot.engine, snapshot.data)
+    if snapshot.result is not None:
+        shown["result"] = desk.redaction.apply(snapshot.engine, snapshot.result)
     if snapshot.history:
         shown["history"] = snapshot.history
     if snapshot.artifacts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -14,6 +14,7 @@ from roost.console.pulse import Seen
 from roost.engine import EngineSpec
 from roost.journal.entries import IndexRow
 from roost.journal.events import Switch
+from roost.journal.lines import worker_target
 from roost.loading import installed_engines
 
 HELD_SHOWN = 20
@@ -25,6 +26,7 @@ class Worker:
 
     Attributes:
         state: `busy`, `silent` (a lease of it ran out) or `idle`.
+        is_draining: it is asked to stop.
     """
 
     worker_id: str
@@ -32,6 +34,7 @@ class Worker:
     rows: Sequence[IndexRow]
     lease_until: float | None
     seen: Seen | None
+    is_draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ async def workers(request: Request) -> Response:
 async def all_workers(desk: Desk) -> list[Worker]:
     """Workers that hold work, and those that did something lately."""
     await desk.pulse.refresh()
-    now = desk.now
+    now, asked = desk.now, {switch.target for switch in await desk.reads.switches()}
     held = {worker.worker_id: worker for worker in await desk.reads.held()}
     found = [
         Worker(
@@ -85,7 +88,7 @@ async def all_workers(desk: Desk) -> list[Worker]:
         for name, seen in sorted(desk.pulse.workers.items())
         if name not in held and seen.last_at > now - ALIVE_SECONDS
     ]
-    return found
+    return [replace(one, is_draining=worker_target(one.worker_id) in asked) for one in found]
 
 
 async def engines(request: Request) -> Response:

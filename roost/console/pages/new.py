@@ -16,6 +16,7 @@ from roost.console.forms import Field
 from roost.console.pages.actions import Form, form_of, known, refill, to
 from roost.console.urls import segment
 from roost.errors import ConflictError, EngineNotFound, InputError
+from roost.models import WorkItem
 
 _INT_MAX_CHARS = 6
 PREFIX = "payload."
@@ -26,7 +27,12 @@ async def ask(request: Request) -> Response:
     operator_of(request)
     desk, like = desk_of(request), request.query_params.get("like")
     engine = request.query_params.get("engine", "")
-    return await _form(request, await _like(desk, like) if like else None, engine=engine)
+    if not like:
+        return await _form(request, None, engine=engine)
+    item = (await desk.reads.view(like)).item
+    payload = desk.redaction.apply(item.engine, item.payload)
+    hidden = "" if payload == item.payload else "Parts of its payload are never shown: fill them in anew."
+    return await _form(request, _like(item, payload), hidden)
 
 
 async def do(request: Request) -> Response:
@@ -84,14 +90,14 @@ def _priority(text: str) -> int:
         raise InputError(f"the priority is {text[:40]!r}, not a whole number") from None
 
 
-async def _like(desk: Desk, work_id: str) -> Form:
-    item = (await desk.reads.view(work_id)).item
-    payload = desk.redaction.apply(item.engine, item.payload)
+def _like(item: WorkItem, payload: Any) -> Form:
+    """The form as it was for a work item."""
     return {
         "engine": item.engine,
         "payload": json.dumps(payload, indent=2, ensure_ascii=False),
         "resources": "\n".join(item.resources),
         "priority": str(item.priority),
+        "labels": "\n".join(f"{name}={value}" for name, value in item.labels.items()),
     }
 
 
