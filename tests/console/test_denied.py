@@ -53,7 +53,7 @@ def test_nobody_is_told_that_no_worker_lives_who_cannot_see_any(
     blind: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blind.enqueue({})
-    monkeypatch.setattr("roost.console.pages.overview.QUEUED_SECONDS", -1.0)
+    monkeypatch.setattr("roost.console.attention.QUEUED_SECONDS", -1.0)
     page = blind.web.get("/").text
     assert "Workers can&#39;t be seen from here." in page
     assert "Nothing has happened" not in blind.web.get("/events").text
@@ -72,6 +72,6 @@ def test_the_feed_is_asked_for_again_after_a_while(blind: Desk, monkeypatch: pyt
 def test_explain_knows_of_no_worker_where_it_may_not_look(
     blind: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("roost.core.client.QUIET_SECONDS", -1.0)
+    monkeypatch.setattr("roost.core.why.QUIET_SECONDS", -1.0)
     work_id = blind.enqueue({})
     assert blind.run(blind.runtime.client.explain(work_id)).text
