@@ -101,7 +101,10 @@ class Meter:
                         assert kind == "Delete"
                         self._deleted(one["TableName"], one["Key"], IN_TRANSACTION)
             case "BatchWriteItem":
-                pass  # seeds of a test; not counted
+                for table, requests in params["RequestItems"].items():
+                    for request in requests:
+                        if "DeleteRequest" in request:  # else seeds of a test; not counted
+                            self._deleted(table, request["DeleteRequest"]["Key"], 1)
             case _:
                 raise AssertionError(operation)
 
@@ -136,10 +139,12 @@ class Meter:
         self._written(params["TableName"], item, 1)
 
     def _deleted(self, table: str, key: Item, times: int) -> None:
-        assert self._short(table) == "claims"
-        self.units["dynamodb_write_unit"] += (
-            _put_without_indexes(self._items.pop(self._key(table, key)), {}) * times
-        )
+        short, before = self._short(table), self._items.pop(self._key(table, key))
+        if short == "claims":
+            units = _put_without_indexes(before, {}) * times
+        else:
+            units = put_units(short, before, {}, times=times)
+        self.units["dynamodb_write_unit"] += units
 
     def _key(self, table: str, item: Item) -> tuple[str, str, str]:
         names = {"journal": ("work", "position"), "index": ("work", "work"), "claims": ("subject", "part")}

@@ -250,6 +250,26 @@ async def test_a_million_one_step_items_one_at_a_time_cost_less_than_9_50_usd(sh
     assert (table_usd / few + shared_by_two) * MILLION < 9.0
 
 
+async def test_a_million_one_step_items_that_expire_cost_6_50_usd(shop: Shop) -> None:
+    """Three entries and a row each; the looks at the marks of days are an idle worker's."""
+    process = shop.process(finishes)
+    count = 4
+    work_ids = await process.client.enqueue_many([NewWork("demo", {"n": n}) for n in range(count)])
+    await process.work()
+    assert [len(await shop.journal(work_id)) for work_id in work_ids] == [3] * count
+    shop.meter.taken()
+    shop.meter.units.clear()
+    gone = await shop.backend.journal.expire(shop.harness.clock.now() + 1, limit=100)
+    assert sorted(gone) == sorted(work_ids)
+    calls = shop.meter.taken()
+    assert calls["TransactWriteItems index+journal"] == calls["BatchWriteItem journal"] == count
+    days = calls.get("PutItem index", 0)  # up to which nothing is left, once for all of them
+    assert shop.meter.units["dynamodb_write_unit"] == 10 * count + days
+    each = 10 * price("dynamodb_write_unit") + 2 * price("dynamodb_read_unit")  # of the row, and of the tail
+    assert each * MILLION == pytest.approx(6.50)
+    assert calls["GetItem index"] == count + 1
+
+
 async def test_a_transcript_that_grows_by_a_message_a_step_takes_one_and_a_half_units_a_step(
     shop: Shop,
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -23,6 +25,7 @@ from tests.aws.wire import Fail, First, Stack, Wire, new_stack
 
 pytestmark = pytest.mark.slow
 DAY = 86_400.0
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -134,3 +137,13 @@ async def test_later_looks_begin_where_the_first_found_marks(opened: Opened) -> 
     opened.wire.taken()
     assert await opened.journal.expire(AT + 4 * DAY) == []
     assert opened.wire.taken() == {"GetItem": 1, "Query": 2}  # one day, two shards
+
+
+def test_nothing_turns_time_to_live_on() -> None:
+    """Decision 18; `roost aws create` and Terraform make tables that are alike in this, too."""
+    sources = [*(ROOT / "infra").rglob("*.tf"), ROOT / "roost/storage/aws/admin.py"]
+    found = [
+        path.name for path in sources if re.search(r"\bttl\b|time_to_live", path.read_text(), re.IGNORECASE)
+    ]
+    assert len(sources) > 10
+    assert found == []

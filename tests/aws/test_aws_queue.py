@@ -20,7 +20,7 @@ from roost.storage.aws.names import definition
 from roost.storage.aws.queue import AwsQueue
 from roost.storage.ports import Delivery, Message
 from roost.testing.standins import StandIn
-from tests.aws.wire import Answer, Fail, LoseReply, Stack, Wire, new_stack
+from tests.aws.wire import Answer, Fail, First, LoseReply, Stack, Wire, new_stack
 
 pytestmark = pytest.mark.slow
 LANES = (Lane.HIGH, Lane.NORMAL, Lane.LOW)
@@ -175,6 +175,28 @@ async def test_a_lost_reply_sends_twice_at_most(opened: Opened) -> None:
     await opened.queue.send([Message("w", 0)])
     found = await opened.receive_all(1)
     assert {delivery.work_id for delivery in found} == {"w"}
+
+
+async def test_a_call_that_hangs_is_given_up_long_before_a_long_poll_would_be(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client has to wait 28 s, for long polls; a lease is lost by then."""
+    for module in ("queue", "lanes", "replies"):
+        monkeypatch.setattr(f"roost.storage.aws.{module}.SQS_ANSWER_SECONDS", 0.2)
+    for operation in (
+        "SendMessageBatch",
+        "ReceiveMessage",
+        "ChangeMessageVisibilityBatch",
+        "GetQueueAttributes",
+    ):
+        opened.wire.script(operation, First(asyncio.Event().wait))
+    started = asyncio.get_running_loop().time()
+    await opened.queue.send([Message("w", 0)])
+    [delivery] = await opened.receive_all(1)
+    assert await opened.queue.extend([delivery], 60) == [True]
+    await opened.queue.backlog()
+    assert asyncio.get_running_loop().time() - started < 15
+    assert opened.aws.patience.met.counts["TimeoutError"] == 4
 
 
 async def test_a_call_that_is_denied_is_an_error_with_a_hint(opened: Opened) -> None:

@@ -26,8 +26,13 @@ from roost.storage.aws.shortcut import Shortcut
 Service = Literal["dynamodb", "dynamodbstreams", "sqs", "s3", "sts", "iam"]
 
 SQS_WAIT_MAX_SECONDS = 20  # SQS Developer Guide, "Amazon SQS short and long polling"
+SQS_ANSWER_SECONDS = 8  # for a call beyond what it was told to wait; a lease has time for three
 _CONNECT_TIMEOUT_SECONDS = 3
-_READ_TIMEOUTS_SECONDS: dict[str, int] = {"dynamodb": 6, "sqs": SQS_WAIT_MAX_SECONDS + 8, "s3": 60}
+_READ_TIMEOUTS_SECONDS: dict[str, int] = {
+    "dynamodb": 6,
+    "sqs": SQS_WAIT_MAX_SECONDS + SQS_ANSWER_SECONDS,
+    "s3": 60,
+}
 _OTHER_READ_TIMEOUT_SECONDS = 15
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -220,8 +221,14 @@ class Patience:
         self._ids = ids
         self.met = met or Met()
 
-    async def call(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+    async def call(
+        self, what: str, call: Callable[[], Awaitable[T]], *, within_seconds: float | None = None
+    ) -> T:
         """Call until it succeeds, fails for good, or `TRIES` are used up.
+
+        Args:
+            within_seconds: after which one try is given up and made again; None: when the client
+                gives it up, which waits as long as the longest of its calls may take.
 
         Raises:
             ClientError: the caller is to judge it (a condition that does not hold, …).
@@ -231,7 +238,8 @@ class Patience:
         pause = _FIRST_PAUSE_SECONDS
         for left in reversed(range(TRIES)):
             try:
-                return await call()
+                async with asyncio.timeout(within_seconds):
+                    return await call()
             except ClientError as error:
                 if not is_passing(error):
                     raise

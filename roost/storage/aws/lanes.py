@@ -20,7 +20,7 @@ from typing import Any
 
 from roost.errors import InputError, StorageError
 from roost.models import Lane
-from roost.storage.aws.clients import SQS_WAIT_MAX_SECONDS, Aws
+from roost.storage.aws.clients import SQS_ANSWER_SECONDS, SQS_WAIT_MAX_SECONDS, Aws
 from roost.storage.aws.faults import storage_errors
 from roost.storage.aws.messages import delivery_of
 from roost.storage.ports import DELIVERY_BATCH_MAX, Delivery
@@ -152,6 +152,7 @@ class Lanes:
                     WaitTimeSeconds=wait_seconds,
                     MessageSystemAttributeNames=["ApproximateReceiveCount"],
                 ),
+                within_seconds=wait_seconds + SQS_ANSWER_SECONDS,
             )
         messages = answer.get("Messages", [])
         if messages:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from math import ceil
 from typing import Any
@@ -19,7 +19,7 @@ from roost.errors import StorageError, StorageUnavailable
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.models import Lane, namespace_of
 from roost.storage.aws.batching import Batcher
-from roost.storage.aws.clients import Aws
+from roost.storage.aws.clients import SQS_ANSWER_SECONDS, Aws
 from roost.storage.aws.faults import storage_errors
 from roost.storage.aws.lanes import Lanes
 from roost.storage.aws.messages import BODY_VERSION, dead_letter_of
@@ -135,8 +135,7 @@ class AwsQueue:
             call = partial(
                 sqs.receive_message, QueueUrl=url, MaxNumberOfMessages=count, VisibilityTimeout=_LOOK_SECONDS
             )
-            with storage_errors("ReceiveMessage of dead letters"):
-                answer = await self._aws.patience.call("ReceiveMessage of dead letters", call)
+            answer = await self._call("ReceiveMessage of dead letters", call)
             messages = answer.get("Messages", [])
             if not messages:
                 break
@@ -192,6 +191,15 @@ class AwsQueue:
             self._urls[name] = answer["QueueUrl"]
         return self._urls[name]
 
+    async def _call(self, what: str, call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """A call that waits for nothing; one that hangs must not hold up those that come after it.
+
+        Raises:
+            StorageError: it failed.
+        """
+        with storage_errors(what):
+            return await self._aws.patience.call(what, call, within_seconds=SQS_ANSWER_SECONDS)
+
     async def _batch(self, operation: str, url: str, entries: Sequence[dict[str, Any]]) -> Sequence[bool]:
         """One batch call; what failed for a passing reason is tried again.
 
@@ -207,8 +215,7 @@ class AwsQueue:
         for _ in range(_ENTRY_TRIES):
             listed = [{"Id": str(number), **entry} for number, entry in left.items()]
             call = partial(getattr(sqs, operation), QueueUrl=url, Entries=listed)
-            with storage_errors(operation):
-                answer = await self._aws.patience.call(operation, call)
+            answer = await self._call(operation, call)
             for success in answer.get("Successful", []):
                 done[int(success["Id"])] = True
             for failure in answer.get("Failed", []):

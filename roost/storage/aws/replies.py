@@ -6,7 +6,7 @@ from typing import Any
 
 from botocore.parsers import ResponseParserError
 
-from roost.storage.aws.clients import Aws, Service
+from roost.storage.aws.clients import SQS_ANSWER_SECONDS, Aws, Service
 from roost.storage.aws.faults import storage_errors
 
 
@@ -34,4 +34,5 @@ async def ask(aws: Aws, service: Service, operation: str, has: str, **arguments:
     about = arguments.get("TableName") or arguments.get("QueueName") or service
     what = f"{operation} of {about}"
     with storage_errors(what):
-        return await aws.patience.call(what, call)
+        within = SQS_ANSWER_SECONDS if service == "sqs" else None
+        return await aws.patience.call(what, call, within_seconds=within)
