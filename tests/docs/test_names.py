@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -200,3 +201,20 @@ def test_every_claim_of_the_comparison_has_a_source_and_every_source_a_claim() -
     letters = dict(re.findall(r"`(on_\w+\.py)` \(([A-Z])\)", claims))
     assert set(letters.values()) == set(re.findall(r"\(([A-Z])\)", claims))
     assert all((ROOT / "tests/docs/peers" / name).exists() for name in letters)
+    assert [cell for cell in _cells_about_others(claims) if not CITED.search(cell)] == []
+
+
+CITED = re.compile(r"\[\d+\]|\([A-C]\)|not found")
+
+
+def _cells_about_others(text: str) -> Iterator[str]:
+    """Each cell of the tables that says something of another tool, with what its row begins with."""
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        lines = [line.strip("| ").split("|") for line in table.splitlines()]
+        head, _, *rows = ([cell.strip() for cell in line] for line in lines)
+        for first, *cells in rows:
+            if "Roost" in head:
+                titled = zip(head[-len(cells) :], cells, strict=True)
+                yield from (f"{first}: {cell}" for title, cell in titled if title != "Roost")
+            elif first != "Roost":
+                yield from (f"{first}: {cell}" for cell in cells)
