@@ -448,7 +448,7 @@ def _ready(facts: Facts, ready: str) -> Explanation:
         return Explanation(Cause.NO_WORKER, text, NOBODY)
     if facts.backlog:
         waiting = "1 delivery waits" if facts.backlog == 1 else f"{facts.backlog} deliveries wait"
-        text = f"{_sentence(ready)}; about {waiting} in the queue, as the workers are busy."
+        text = f"{_sentence(ready)}; about {waiting} in the queue: the workers are busy, or none runs."
         return Explanation(Cause.BACKLOG, text, NOBODY)
     if facts.backlog == 0 and facts.now - (ready_at(control) or control.since) > QUIET_SECONDS:
         text = (

@@ -326,7 +326,7 @@ class TestRaised:
         assert (refused.error.type, refused.error.message) == ("FailWork", "hopeless")
         broken = await run(EngineContractError("broken", hint="mend it"))
         assert isinstance(broken, Refused)
-        assert broken.error.message == "broken mend it"
+        assert broken.error.message == "broken. mend it"
         assert await run(LeaseLost("w", 7, "gone")) == Interrupted("lease 7 on w is lost: gone")
 
     async def test_a_retry_of_no_number_of_seconds_is_refused_not_taken(self, attempt: Fixture) -> None:
