@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from roost.core.parts import Parts
-from roost.errors import StorageUnavailable
+from roost.errors import InputError, StorageUnavailable
 from roost.journal.control import apply
-from roost.journal.entries import Entry, IndexRow
+from roost.journal.entries import Control, Entry, IndexRow
 from roost.journal.events import DailySet, Switch, Switched
 from roost.journal.lines import engine_target, lane_target, worker_target
 from roost.journal.values import Amounts
@@ -22,6 +24,7 @@ from roost.names import namespace_of
 from roost.storage.ports import IndexQuery, Message
 
 JOURNAL_ID = "roost-switches/all"
+STATE_MAX_BYTES = 200_000  # of what each entry here carries; an item of DynamoDB has room for twice that
 _TRIES = 50
 _RACE_PAUSE_SECONDS = 0.02
 _PAGE = 200
@@ -84,6 +87,7 @@ async def throw(parts: Parts, event: Switched | DailySet, *, actor: str) -> bool
     """Append to the journal of switches; False if it stood so already.
 
     Raises:
+        InputError: more is paused, or has a budget of its own, than one entry can hold.
         StorageUnavailable: too many throw switches at once.
     """
     for _ in range(_TRIES):
@@ -92,12 +96,27 @@ async def throw(parts: Parts, event: Switched | DailySet, *, actor: str) -> bool
             return False
         position, at = 0 if tail is None else tail.position + 1, parts.clock.now()
         control = apply(tail.control if tail else None, event, position=position, at=at)
+        _check_room(tail.control if tail else None, control)
         entry = Entry(JOURNAL_ID, position, parts.ids.unique(), at, actor, event, control)
         stands = await parts.backend.journal.append(entry, with_row=True)
         if stands.entry_id == entry.entry_id:
             return True
         await parts.clock.sleep(parts.ids.uniform(0.0, _RACE_PAUSE_SECONDS))
     raise StorageUnavailable("too many throw switches at once", hint="Try again.")
+
+
+def _check_room(before: Control | None, after: Control) -> None:
+    """Raises InputError: what all who sweep read at once would be too much."""
+    if max(STATE_MAX_BYTES, _size(before)) < _size(after):
+        raise InputError(
+            f"what is paused and what namespaces may use up in a day takes more than {STATE_MAX_BYTES} bytes",
+            hint="Resume what need not be paused, give shorter reasons, or set one budget for all "
+            "namespaces ([budgets] daily).",
+        )
+
+
+def _size(control: Control | None) -> int:
+    return 0 if control is None else len(msgspec.json.encode((control.switches, control.daily)))
 
 
 def _stands(tail: Entry | None, event: Switched | DailySet) -> bool:
