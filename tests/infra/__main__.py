@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra import e2e, image, runtime_client, schema, standin
+from tests.infra import e2e, image, restored, runtime_client, schema, standin
 from tests.infra.audit import KNOWN_ACTIONS, audit
 from tests.infra.contract_on_terraform import Plugin
 from tests.infra.stacks import Applied, apply_all
@@ -100,6 +100,8 @@ def apply(terraform: Terraform, folder: Path) -> list[str]:
             counts = f"{len(one.resources)} resources, second plan {len(one.changes)} changes"
             say(f"apply: {one.example}, {counts}")
         say(f"apply, plan and audit of {len(applied)} stacks: {clock}")
+        wrong += _tried(lambda: restored.check(terraform, running, applied["smallest"]))
+        say(f"restored tables, taken in: {clock}")
         wrong += _run_roost(applied, running, folder)
         wrong += _run_contract(applied, running)
     return wrong
@@ -238,4 +240,4 @@ def main(what: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "all"))
+    sys.exit(main(" ".join(sys.argv[1:]) or "all"))  # two parts are none

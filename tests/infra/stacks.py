@@ -68,29 +68,34 @@ def apply_all(terraform: Terraform, standin: StandIn) -> list[Applied]:
 
 def _apply(terraform: Terraform, standin: StandIn, example: str, variables: dict[str, Any]) -> Applied:
     where, stack = f"infra/examples/{example}", STACK[example]
-    (terraform.folder / where / "zz_override.tf").write_text(_OVERRIDE)
-    (terraform.folder / where / "test.auto.tfvars.json").write_text(json.dumps({"stack": stack, **variables}))
     common = ("-input=false", "-no-color", "-parallelism=20")
     endpoint = {"AWS_ENDPOINT_URL": standin.url}
-    terraform.init(where)
+    prepare(terraform, where, {"stack": stack, **variables})
     terraform.run(where, "apply", "-auto-approve", *common, **endpoint)
     terraform.run(where, "plan", "-out=second.bin", *common, **endpoint)
     plan = json.loads(terraform.run(where, "show", "-json", "second.bin"))
     state = json.loads(terraform.run(where, "show", "-json"))
-    applied = Applied(example, stack, state_resources(state), [*_changes(plan)])
+    applied = Applied(example, stack, state_resources(state), [*changes_of(plan)])
     _let_in_without_tls(standin, applied.bucket)
     return applied
 
 
+def prepare(terraform: Terraform, where: str, variables: Mapping[str, Any]) -> None:
+    """Give an example its variables, and a provider that is for the stand-in."""
+    (terraform.folder / where / "zz_override.tf").write_text(_OVERRIDE)
+    (terraform.folder / where / "test.auto.tfvars.json").write_text(json.dumps(variables))
+    terraform.init(where)
+
+
 def _let_in_without_tls(standin: StandIn, bucket: str) -> None:
     """Take the bucket's policy away: it refuses what comes without TLS, and a stand-in has none."""
-    s3 = _client(standin, "s3")
+    s3 = client_of(standin, "s3")
     with pytest.raises(ClientError, match="403"):
         s3.put_object(Bucket=bucket, Key="without-tls", Body=b"")
     s3.delete_bucket_policy(Bucket=bucket)
 
 
-def _changes(plan: Mapping[str, Any]) -> list[str]:
+def changes_of(plan: Mapping[str, Any]) -> list[str]:
     """What a plan would change: address, action, and the attributes that differ."""
     found = []
     for one in plan.get("resource_changes", []):
@@ -108,7 +113,7 @@ def _variables(folder: Path, standin: StandIn) -> dict[str, dict[str, Any]]:
     code = folder / "code.zip"
     with zipfile.ZipFile(code, "w") as archive:
         archive.writestr("README", "the stand-in never runs it")
-    ec2 = _client(standin, "ec2")
+    ec2 = client_of(standin, "ec2")
     subnets = [one["SubnetId"] for one in ec2.describe_subnets()["Subnets"]]
     groups = [one["GroupId"] for one in ec2.describe_security_groups()["SecurityGroups"]]
     return {
@@ -119,7 +124,7 @@ def _variables(folder: Path, standin: StandIn) -> dict[str, dict[str, Any]]:
     }
 
 
-def _client(standin: StandIn, service: str) -> Any:
+def client_of(standin: StandIn, service: str) -> Any:
     return boto3.client(
         service,
         endpoint_url=standin.url,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -38,8 +40,8 @@ def test_its_prices_are_those_of_the_file(row: list[str]) -> None:
 
 
 def test_there_is_a_row_for_everything_that_is_compared() -> None:
-    assert len(ROWS) == 18
-    text = "\n".join(row[2] for row in ROWS)
+    assert len(ROWS) == 19
+    text = "\n".join([*(row[2] for row in ROWS), *re.findall(r"\(\d+ GB x [^)]*\)", COSTS)])
     for name, price in prices()["others"]["usd"].items():
         assert re.search(rf"\b{price:g}", text.replace("25.00", "25").replace("8.00", "8")), name
 
@@ -52,6 +54,21 @@ def test_every_price_has_a_source() -> None:
 def test_what_a_wake_up_costs() -> None:
     [(arithmetic, figure)] = re.findall(r"(8 x 0\.625 \+ 3 x 0\.40) = (\d\.\d\d) USD", COSTS)
     assert eval(terms(arithmetic)) == pytest.approx(float(figure))
+
+
+def test_what_blobs_cost() -> None:
+    [(figure, count, price)] = re.findall(r"are (\d\.\d\d) USD\na month \((\d+) GB x ([\d.]+)\)", COSTS)
+    assert float(price) == prices()["others"]["usd"]["s3_gb_month"]
+    assert float(count) * float(price) == pytest.approx(float(figure))
+
+
+def test_how_many_alarms_the_example_has() -> None:
+    """An alarm is charged by its metrics."""
+    [row] = [row for row in ROWS if "alarms of the example" in row[0]]
+    example = json.loads(Path(__file__).with_name("states.json").read_text(encoding="utf-8"))["lambda"]
+    alarms = [one["values"] for one in example if one["type"] == "aws_cloudwatch_metric_alarm"]
+    counts = [sum(bool(query["metric"]) for query in alarm["metric_query"]) or 1 for alarm in alarms]
+    assert row[2].startswith(f"{sum(counts)} x ")
 
 
 def test_how_many_times_less_than_others() -> None:

@@ -157,6 +157,20 @@ class TestWithoutAProvider:
         assert "WRONG: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("part", ["statics", "static apply", ""])
+def test_a_part_of_the_checks_that_does_not_exist_is_refused(
+    part: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names those that do, and sets nothing up: else a misspelt part would check nothing, and be well."""
+    monkeypatch.setattr("tests.infra.__main__.Terraform.find", lambda _: pytest.fail("something was set up"))
+    assert main(part) == 2
+    said = capsys.readouterr().out
+    assert repr(part) in said
+    for known in ("all", "static", "apply", "scan", "image", "states"):
+        assert known in said
+    assert "all is well" not in said
+
+
 # --- the guide ---------------------------------------------------------------
 
 
