@@ -1,10 +1,11 @@
-"""The tables in the READMEs of modules: inputs, outputs and resources, made from the files.
+"""The tables in the READMEs of modules and examples: inputs, outputs and resources, made from the files.
 
 python -m tests.infra.readme     writes them anew
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from tests.infra.terraform import INFRA
 BEGIN, END = "<!-- BEGIN_TF_DOCS -->", "<!-- END_TF_DOCS -->"
 
 
-def modules() -> list[Path]:
-    """The folders of all modules."""
-    return sorted(path.parent for path in (INFRA / "modules").glob("*/main.tf"))
+def folders() -> list[Path]:
+    """Those of all modules and examples."""
+    return sorted(
+        path.parent for kind in ("modules", "examples") for path in (INFRA / kind).glob("*/main.tf")
+    )
 
 
 def tables(found: Configuration) -> str:
     """The text between the marks."""
     resources = sorted({type_ for type_, _, _ in found.typed("resource")})
-    lines = ["## Resources", "", *(f"* `{name}`" for name in resources), ""]
+    lines = ["## Resources", "", *(f"* `{name}`" for name in resources), ""] if resources else []
     inner = found.named("module")
     if inner:
         lines += ["Modules: " + ", ".join(f"[{name}]({body['source']})" for name, body in inner.items()), ""]
@@ -43,7 +46,7 @@ def _cell(text: str) -> str:
 
 def _type(text: Any) -> str:
     bare = str(text).removeprefix("${").removesuffix("}")
-    return re.sub(r"\s+", " ", re.sub(r"object\(\{.*\}\)", "object", bare, flags=re.DOTALL))
+    return re.sub(r"\s+", " ", bare).replace("({", "({ ").replace("})", " })")
 
 
 def _shown(value: Any) -> str:
@@ -51,7 +54,7 @@ def _shown(value: Any) -> str:
         return str(value).lower()
     if value is None:
         return "null"
-    return '""' if value == "" else re.sub(r"\s+", " ", str(value))
+    return '""' if value == "" else value if isinstance(value, str) else json.dumps(value)
 
 
 def with_tables(text: str, found: Configuration) -> str:
@@ -62,7 +65,7 @@ def with_tables(text: str, found: Configuration) -> str:
 
 
 def main() -> None:
-    for folder in modules():
+    for folder in folders():
         path = folder / "README.md"
         path.write_text(with_tables(path.read_text(encoding="utf-8"), read(folder)), encoding="utf-8")
 

@@ -72,6 +72,13 @@ class TestEveryConfiguration:
     def test_modules_leave_the_provider_to_the_root(self, found: Configuration) -> None:
         assert ("provider" in found.blocks) == found.name.startswith("examples/")
 
+    def test_what_can_be_tagged_is(self, found: Configuration) -> None:
+        """By the module's variable; examples tag by the provider's `default_tags`."""
+        known = json.loads(schema.STORED.read_text(encoding="utf-8"))["resources"]
+        for type_, name, body in found.typed("resource"):
+            has_tags = "tags" in known[type_]["attributes"]
+            assert body.get("tags", "") == ("${var.tags}" if has_tags else ""), f"{type_}.{name}"
+
     def test_names_are_lower_case_with_underscores(self, found: Configuration) -> None:
         for kind in ("variable", "output", "module"):
             for name in found.named(kind):
@@ -87,8 +94,8 @@ class TestEveryConfiguration:
         assert not re.search(r"arn:aws(-[a-z]+)*:|\b\d{12}\b", found.text)
 
 
-@pytest.mark.parametrize("found", MODULES, ids=ids)
-def test_a_modules_tables_are_those_of_its_files(found: Configuration) -> None:
+@pytest.mark.parametrize("found", [one for one in ALL if one.name != "."], ids=ids)
+def test_the_tables_of_a_readme_are_those_of_its_files(found: Configuration) -> None:
     """`python -m tests.infra.readme` writes them anew."""
     text = (found.folder / "README.md").read_text(encoding="utf-8")
     assert text == readme.with_tables(text, found)
