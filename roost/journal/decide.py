@@ -216,7 +216,8 @@ def _send_parked(control: Control, parked: float, now: float) -> LookLater | Sen
 def _crash_loop(control: Control, interruptions: int) -> ErrorInfo:
     return ErrorInfo(
         "CrashLoop",
-        f"{interruptions} workers in a row ended without a word in the step after version {control.version}",
+        f"{interruptions} workers in a row ended without a word in the step after version {control.version}: "
+        "killed, out of memory, or frozen by a step that blocks the event loop (`loop.blocked` in the log)",
     )
 
 
