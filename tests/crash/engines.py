@@ -75,3 +75,22 @@ class Tree:
             return snapshot.finish(result=[child.state for child in current_step().children])
         child = Child(engine="ledger", payload=item.payload["child"])
         return snapshot.next(spawn=[child] * item.payload["children"], wait_for=WaitFor(children=Join()))
+
+
+class Gate:
+    """Waits for two ledgers, then for the signal `go`, and ends with what it was told."""
+
+    engine_id = "gate"
+
+    async def init_snapshot(self, item: WorkItem) -> Snapshot:
+        return Snapshot.of(item, step="spawn")
+
+    async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        context = current_step()
+        if snapshot.step == "spawn":
+            child = Child(engine="ledger", payload=item.payload["child"])
+            return snapshot.next("ask", spawn=[child] * 2, wait_for=WaitFor(children=Join()))
+        if snapshot.step == "ask":
+            states = [child.state.value for child in context.children]
+            return snapshot.next("end", data={"children": states}, wait_for="go")
+        return snapshot.finish(data={**snapshot.data, "told": [signal.data for signal in context.signals]})

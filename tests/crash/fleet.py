@@ -21,7 +21,7 @@ from roost.models import State
 from roost.wiring import Runtime, open_runtime
 
 ROOT = Path(__file__).parents[2]
-ENGINES = ("Ledger", "Poison", "Tree")
+ENGINES = ("Ledger", "Poison", "Tree", "Gate")
 
 
 class Fleet:

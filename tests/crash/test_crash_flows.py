@@ -17,6 +17,7 @@ from roost.engines.schedule import LABEL_TICK
 from roost.journal.accounts import used_by
 from roost.journal.budget import add
 from roost.journal.entries import Entry
+from roost.journal.events import Kind
 from roost.journal.values import Amounts
 from roost.models import State
 from roost.rules import Schedule
@@ -106,6 +107,49 @@ async def test_each_end_fires_its_trigger_once(tmp_path: Path) -> None:
         assert found == made | set(ids)
         for work_id in made:
             await check_done(run.runtime, work_id, 1)
+
+
+async def test_signals_joins_and_forks_come_out_once(tmp_path: Path) -> None:
+    """Invariants 7, 8, 11 and 19: each signal is seen once, each child reports once, a fork waits anew."""
+    async with killed(tmp_path) as run:
+        ids = [await run.client.enqueue("gate", {"child": run.payload()}) for _ in range(6)]
+
+        async def tell(work_id: str) -> None:
+            for _ in range(2):
+                await run.client.signal(work_id, "go", work_id, signal_id=f"go-{work_id}")
+
+        for work_id in ids[::2]:  # some long before they wait for it
+            await tell(work_id)
+        await run.kill_until(3, State.WAITING)
+        for work_id in ids:
+            if (await run.client.status(work_id)).control.state is State.WAITING:
+                await tell(work_id)
+        await run.kill_until(5)
+        before = {work_id: await _check_gate(run, work_id) for work_id in ids}
+        forks = [await run.client.fork(work_id, 2, "what if") for work_id in ids[:3]]
+        await run.kill_until(6, State.WAITING)
+        for fork_id in forks:
+            await tell(fork_id)
+        await run.kill_until(7)
+        for fork_id in forks:
+            view = await run.client.status(fork_id)
+            assert view.snapshot is not None
+            assert view.snapshot.data == {"children": ["done"] * 2, "told": [fork_id]}
+        assert before == {work_id: await _check_gate(run, work_id) for work_id in ids}
+
+
+async def _check_gate(run: Run, work_id: str) -> Entry:
+    """It was told once, and of each child once; gives its last entry."""
+    view = await run.client.status(work_id)
+    assert view.snapshot is not None
+    assert view.snapshot.data == {"children": ["done"] * 2, "told": [work_id]}
+    entries = await journal(run.runtime, work_id)
+    kinds = [entry.event.kind for entry in entries]
+    assert [kinds.count(kind) for kind in (Kind.SIGNALED, Kind.CHILD_ENDED, Kind.COMMITTED)] == [1, 2, 3]
+    assert [entry.position for entry in entries] == list(range(len(entries)))
+    for number in range(2):
+        await check_done(run.runtime, f"{work_id}.1-{number}", 2)
+    return entries[-1]
 
 
 async def test_each_tick_is_enqueued_once(tmp_path: Path) -> None:
