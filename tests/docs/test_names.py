@@ -44,6 +44,7 @@ NOT_MODULES = (
     "roost.work.",
     "roost.step.",
     "roost.lease",
+    "roost.budget.",
     "roost.schedule",
     "roost.operation",
     "roost.sweeper",
