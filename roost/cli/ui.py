@@ -26,6 +26,9 @@ def ui(
     root_path: Annotated[
         str, typer.Option("--root-path", metavar="PATH", help="What a proxy in front takes off all paths.")
     ] = "",
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Nobody can act on it, whoever signs in; nothing is written.")
+    ] = False,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     bundle: Annotated[
         Path | None,
@@ -46,6 +49,8 @@ def ui(
       roost ui
 
       roost ui --auth token --port 0 --open
+
+      roost ui --read-only
 
       roost ui --bundle incident.roost
     """
@@ -70,4 +75,4 @@ def ui(
 
             webbrowser.open(address)
 
-    asyncio.run(serve(settings, announce, root_path.rstrip("/"), bundle=bundle))
+    asyncio.run(serve(settings, announce, root_path.rstrip("/"), bundle=bundle, is_read_only=read_only))

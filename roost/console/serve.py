@@ -32,7 +32,12 @@ def with_token(console: ConsoleSettings) -> ConsoleSettings:
 
 
 async def serve(
-    settings: Settings, say: Callable[[str], None], root_path: str = "", *, bundle: Path | None = None
+    settings: Settings,
+    say: Callable[[str], None],
+    root_path: str = "",
+    *,
+    bundle: Path | None = None,
+    is_read_only: bool = False,
 ) -> None:
     """Serve until told to stop.
 
@@ -40,6 +45,7 @@ async def serve(
         say: is told the address, once the console listens.
         root_path: what a proxy in front takes off all paths.
         bundle: shown instead of the storage; nobody can act on it.
+        is_read_only: nobody can act on the storage either, and nothing is done for operations.
 
     Raises:
         SettingsError: the address can't be listened on, or anybody could act.
@@ -52,8 +58,10 @@ async def serve(
         if bundle is not None:
             await bundles.load(runtime.backend, bundle)
         runtime = replace(runtime, engines=engines_here(settings))
-        authenticator = Authenticator(console, runtime.parts.clock, is_read_only=bundle is not None)
-        drivers = Drivers(runtime)
+        authenticator = Authenticator(
+            console, runtime.parts.clock, is_read_only=is_read_only or bundle is not None
+        )
+        drivers = None if is_read_only else Drivers(runtime)
         app = create_app(
             runtime,
             settings,
@@ -86,13 +94,15 @@ async def serve(
         if console.auth == "token":
             address += f"login?once={authenticator.make_once()}"
         try:
-            await drivers.take_up_all()
+            if drivers is not None:
+                await drivers.take_up_all()
             socket.listen(config.backlog)  # who is told the address may come at once
             say(address)
             await server.serve(sockets=[socket])
         finally:
             socket.close()
-            await drivers.close()
+            if drivers is not None:
+                await drivers.close()
 
 
 def _of_bundle(settings: Settings, bundle: Path) -> Settings:

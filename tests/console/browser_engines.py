@@ -43,11 +43,13 @@ class Research:
             ask = step.ask("refund", reply=Refund)
             return snapshot.next("asked", data=snapshot.data, wait_for=ask.wait(timeout_seconds=86_400))
         step.progress(n / 12, f"{n} of 12 sources read")
+        step.log.info("source %d of 12: https://source-%d.example/press", n + 1, n)
         if n == item.payload.get("slow") or (n == item.payload.get("stuck") and step.token == 1):
             await asyncio.sleep(600)
         if n == item.payload.get("flaky") and step.attempt == 1:
             raise TimeoutError("no answer from search.internal in 30 s")
         if n == item.payload.get("fail"):
+            step.log.warning("search.internal is silent, the last answer was %d s ago", 30 + n)
             raise TimeoutError(f"no answer from search.internal in {30 + n} s")
         await _artifacts(n)
         if n >= 12:

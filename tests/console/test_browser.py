@@ -46,6 +46,9 @@ PAGES = (
     "/engines",
     "/settings",
     "/work/new",
+    "/budget",
+    "/resources/limits?resource=topic:slow",
+    "/switches?kind=worker&name=w&to=pause",
 )
 SECONDS = 60.0  # bounds what takes a second or two on a machine that does nothing else
 LEASE_SECONDS = 2.0
@@ -227,6 +230,8 @@ def all_paths(site: Site) -> dict[str, str]:
     paths["patch"] = f"{base}/artifacts/2"
     paths["confirm"] = f"/work/{site.ids['tailspin-0']}/retry"
     paths["cost"] = f"{base}?tab=cost"
+    paths["logs"] = f"/work/{site.ids['tailspin-0']}?tab=logs"
+    paths["due"] = "/work?sort=due"
     paths["detail-refund"] = f"/work/{site.ids['refund']}"
     paths["detail-talk"] = f"/work/{site.ids['talk-2']}"
     [artifact, *_] = site.api("GET", base)["artifacts"]
