@@ -24,6 +24,7 @@ from roost.console.urls import segment
 HERE = Path(__file__).parent
 _VOLATILE = re.compile(rb"(<time\b[^>]*>)[^<]*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_COMMENT = re.compile(rb"/\*[^*]*\*/")
 _STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -37,8 +38,8 @@ def ago(at: float | None, now: float) -> Markup:
     if at is None:
         return Markup("")
     exact = times.clock(at)
-    return Markup('<time datetime="{}" title="{} UTC" data-at="{:.3f}">{}</time>').format(
-        exact, exact.replace("T", " ").rstrip("Z"), at, times.relative(at, now)
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        exact, exact.replace("T", " ").rstrip("Z"), times.relative(at, now)
     )
 
 
@@ -47,16 +48,16 @@ def age(at: float | None, now: float) -> Markup:
     if at is None:
         return Markup("")
     exact = times.clock(at)
-    return Markup('<time datetime="{}" title="{} UTC" data-at="{:.3f}" data-as="age">{}</time>').format(
-        exact, exact.replace("T", " ").rstrip("Z"), at, times.span(now - at)
+    return Markup('<time datetime="{}" title="{} UTC" data-as="age">{}</time>').format(
+        exact, exact.replace("T", " ").rstrip("Z"), times.span(now - at)
     )
 
 
 def hour(at: float) -> Markup:
     """The time of day, with the day and UTC under the pointer; scripts make it local."""
     exact = times.clock(at)
-    return Markup('<time datetime="{}" title="{} UTC" data-at="{:.3f}" data-as="clock">{}</time>').format(
-        exact, exact.replace("T", " ").rstrip("Z"), at, exact[11:19]
+    return Markup('<time datetime="{}" title="{} UTC" data-as="clock">{}</time>').format(
+        exact, exact.replace("T", " ").rstrip("Z"), exact[11:19]
     )
 
 
@@ -105,7 +106,7 @@ class Pages:
 
     def __init__(self) -> None:
         self.files = {
-            path.name: (path.read_bytes(), _STATIC_TYPES[path.suffix])
+            path.name: (_slim(path.read_bytes()), _STATIC_TYPES[path.suffix])
             for path in sorted((HERE / "static").iterdir())
             if path.suffix in _STATIC_TYPES
         }
@@ -147,6 +148,15 @@ def conditional(request: Request, body: bytes, etag: str, *, media_type: str) ->
     if etag in known or f"W/{etag}" in known:
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type=media_type)
+
+
+def _slim(source: bytes) -> bytes:
+    """A file as it is served: without indents, empty lines and lines of comment alone.
+
+    None of the files has a text or template that goes over lines.
+    """
+    lines = (line.strip() for line in source.splitlines())
+    return b"\n".join(line for line in lines if line and not _COMMENT.fullmatch(line)) + b"\n"
 
 
 def text_of(value: object) -> str:

@@ -29,8 +29,8 @@
   const drift = () => Date.now() / 1000;
   const tellTimes = () => {
     const now = drift();
-    for (const node of all("time[data-at],text[data-at]")) {
-      const at = Number(node.dataset.at), as = node.dataset.as;
+    for (const node of all("time[datetime],text[data-at]")) {
+      const at = node.dateTime ? Date.parse(node.dateTime) / 1000 : Number(node.dataset.at), as = node.dataset.as;
       const text = as === "clock" ? clockText(at, Number(node.dataset.digits || 0)) : as === "age" ? span(now - at)
         : at > now ? "in " + span(at - now) : span(now - at) + " ago";
       if (node.textContent !== text) node.textContent = text;
