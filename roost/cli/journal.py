@@ -12,7 +12,6 @@ import typer
 from roost import times
 from roost.cli import options
 from roost.cli.output import OK, plain, print_json, print_json_line, print_table, safe, say
-from roost.errors import InputError
 
 if TYPE_CHECKING:
     from roost.journal.entries import Entry
@@ -192,28 +191,33 @@ async def _log_lines(runtime: Runtime, work_id: str) -> AsyncIterator[dict[str, 
 def history(
     work_id: options.WorkIdArgument,
     first: Annotated[
-        int | None, typer.Argument(metavar="[A]", help="With B: what changed from version A …")
+        int | None, typer.Argument(metavar="[A]", min=1, help="This version; with B: what changed from it …")
     ] = None,
-    second: Annotated[int | None, typer.Argument(metavar="[B]", help="… to version B.")] = None,
+    second: Annotated[int | None, typer.Argument(metavar="[B]", min=1, help="… to version B.")] = None,
     as_json: options.Json = False,
     storage: options.Storage = None,
     home: options.Home = None,
     config: options.Config = None,
 ) -> None:
-    """List the committed versions of a work item, or show what changed between two.
+    """List the committed versions of a work item, show one of them, or what changed between two.
+
+    One version is an object with its `data`, `step`, `artifacts`, times and what it asked for, as
+    the engine's step was given it.
 
     Examples:
 
       roost history "$WORK_ID"
 
+      roost history "$WORK_ID" 2
+
       roost history "$WORK_ID" 1 3
     """
-    if (first is None) is not (second is None):
-        raise InputError("one version alone can't be compared", hint="Give two: roost history WORK_ID 1 3")
 
     async def use(runtime: Runtime) -> int:
-        if first is None or second is None:
+        if first is None:
             await _print_versions(runtime, work_id, as_json)
+        elif second is None:
+            print_json((await runtime.client.snapshot(work_id, first)).model_dump(mode="json"))
         else:
             await _print_changes(runtime, work_id, first, second, as_json)
         return OK

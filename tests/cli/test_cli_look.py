@@ -294,8 +294,15 @@ def test_history_says_what_changed(roost: Roost) -> None:
     assert "/data/count" in roost("history", work_id, "1", "3").ok().out
 
 
+def test_history_shows_one_version_as_the_step_was_given_it(roost: Roost) -> None:
+    work_id = roost.enqueue({"count": 3})
+    roost.work()
+    shown = roost("history", work_id, "2").ok().document
+    assert (shown["version"], shown["data"]["count"], shown["is_finished"]) == (2, 2, False)
+
+
 @pytest.mark.parametrize(
-    "versions", [["1"], ["1", "9"], ["0", "1"], ["-1", "1"], ["a", "b"], ["1", "9" * 30]]
+    "versions", [["9"], ["0"], ["1", "9"], ["0", "1"], ["-1", "1"], ["a", "b"], ["1", "9" * 30]]
 )
 def test_versions_that_are_not_there_are_wrong_input(roost: Roost, versions: list[str]) -> None:
     work_id = roost.enqueue({"count": 2})
