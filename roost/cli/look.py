@@ -175,7 +175,7 @@ def _more(view: WorkView) -> Iterator[tuple[str, str]]:
     """What only some work has."""
     control, item = view.control, view.item
     if item.forked_from is not None:
-        yield "forked from", "{} at version {}".format(*item.forked_from)
+        yield "fork of", "{} at version {}".format(*item.forked_from)
     if control.budget:
         yield "budget", _budget(control)
     if item.resources:

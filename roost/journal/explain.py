@@ -446,11 +446,10 @@ def _ready(facts: Facts, ready: str) -> Explanation:
     if facts.engines is not None and control.engine not in facts.engines:
         text = f"{_sentence(ready)}, but no worker that is known runs engine {control.engine}."
         return Explanation(Cause.NO_WORKER, text, NOBODY)
+    is_long = facts.now - (ready_at(control) or control.since) > QUIET_SECONDS
     if facts.backlog:
-        waiting = "1 delivery waits" if facts.backlog == 1 else f"{facts.backlog} deliveries wait"
-        text = f"{_sentence(ready)}; about {waiting} in the queue: the workers are busy, or none runs."
-        return Explanation(Cause.BACKLOG, text, NOBODY)
-    if facts.backlog == 0 and facts.now - (ready_at(control) or control.since) > QUIET_SECONDS:
+        return _behind(facts, ready, facts.backlog, is_long=is_long)
+    if facts.backlog == 0 and is_long:
         text = (
             f"{_sentence(ready)} while the queue is empty: it seems that no worker runs engine "
             f"{control.engine}; if one does, the sweeper sends it again."
@@ -458,6 +457,17 @@ def _ready(facts: Facts, ready: str) -> Explanation:
         return Explanation(Cause.NO_WORKER, text, NOBODY, at)
     why = f" ({control.reason})" if control.reason and control.state is State.QUEUED else ""
     return Explanation(Cause.READY, f"{_sentence(ready)}{why}; the next free worker takes it.", NOBODY)
+
+
+def _behind(facts: Facts, ready: str, backlog: int, *, is_long: bool) -> Explanation:
+    """Deliveries wait, its own among them."""
+    waiting = "1 delivery waits" if backlog == 1 else f"{backlog} deliveries wait"
+    text = f"{_sentence(ready)}; about {waiting} in the queue"
+    if facts.engines is not None:
+        return Explanation(Cause.BACKLOG, f"{text}, as the workers are busy.", NOBODY)
+    if is_long:
+        return Explanation(Cause.NO_WORKER, f"{text}, and no worker is known to be at work.", NOBODY)
+    return Explanation(Cause.BACKLOG, f"{text}, its own among them.", NOBODY)
 
 
 def _no_worker(facts: Facts, ready: str) -> Explanation:

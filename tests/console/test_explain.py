@@ -143,7 +143,7 @@ REASONS = {
     a_rate: (Cause.RATE, "It waits for its turn with resource llm (1 starts in "),
     its_budget: (Cause.OVER_BUDGET, "budget used up: usd 1 of 0.5, until somebody raises the budget."),
     no_worker: (Cause.NO_WORKER, "waits for a worker with engine nobody: none that looked at it has that."),
-    the_backlog: (Cause.BACKLOG, "deliveries wait in the queue, as the workers are busy."),
+    the_backlog: (Cause.BACKLOG, "about 2 deliveries wait in the queue, its own among them."),
     a_signal: (Cause.WAITING, "for signal go."),
     a_pause: (Cause.PAUSED, "(tonight) and goes on in "),
     a_paused_engine: (Cause.PAUSED, "Its engine scripted is paused by client (bad release)"),

@@ -349,15 +349,21 @@ CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
         None,
     ),
     "behind a backlog": (
-        Facts(ME, control(State.QUEUED), NOW, backlog=12),
+        Facts(ME, control(State.QUEUED), NOW, backlog=12, engines={"demo"}),
         Cause.BACKLOG,
-        "about 12 deliveries wait",
+        "about 12 deliveries wait in the queue, as the workers are busy.",
+        None,
+    ),
+    "behind a backlog that nobody is known to work on": (
+        Facts(ME, control(State.QUEUED), NOW, backlog=12),
+        Cause.NO_WORKER,
+        "about 12 deliveries wait in the queue, and no worker is known to be at work.",
         None,
     ),
     "behind one delivery": (
-        Facts(ME, control(State.QUEUED), NOW, backlog=1),
+        Facts(ME, control(State.QUEUED, since=NOW - 2), NOW, backlog=1),
         Cause.BACKLOG,
-        "about 1 delivery waits",
+        "about 1 delivery waits in the queue, its own among them.",
         None,
     ),
     "nobody takes it": (
