@@ -14,9 +14,11 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from roost.core import schedules
-from roost.core.switches import JOURNAL_ID
+from roost.core.switches import JOURNAL_ID, Switches
 from roost.errors import StorageError, StorageUnavailable
+from roost.journal.decide import WAITS_FOR_ENGINE
 from roost.names import SCHEDULE_ENGINE, State
+from roost.storage.ports import IndexQuery
 
 if TYPE_CHECKING:
     from roost.config import Settings
@@ -168,6 +170,10 @@ def _is_at_rest(state: State) -> bool:
     return state.is_terminal or state is State.PAUSED
 
 
+_READY = frozenset({State.QUEUED, State.SCHEDULED})
+_LOOKED_AT_MAX = 200  # work items of a state that are looked at for whether anybody could run them
+
+
 async def _is_schedules(runtime: Runtime, left: Mapping[State, int]) -> bool:
     """Whether all that is left are schedules between two ticks."""
     if not left.keys() <= {State.SCHEDULED, State.WAITING}:
@@ -176,21 +182,45 @@ async def _is_schedules(runtime: Runtime, left: Mapping[State, int]) -> bool:
     return sum(left.values()) == asleep
 
 
+async def _is_out_of_reach(runtime: Runtime, left: Mapping[State, int]) -> bool:
+    """Whether all that is ready is of an engine that workers lack, or of one or a lane that is paused."""
+    if not left.keys() <= _READY | {State.WAITING}:
+        return False
+    switches = Switches(runtime.parts)
+    await switches.read()
+    for state in _READY & left.keys():
+        page = await runtime.client.list(IndexQuery(state=state), limit=_LOOKED_AT_MAX)
+        for row in page.rows:
+            is_paused = switches.engine_reason(row.engine, row.work_id) or switches.lane_reason(row.lane)
+            if not is_paused and not row.reason.startswith(WAITS_FOR_ENGINE):
+                return False
+        if page.cursor is not None:
+            return False
+    return True
+
+
 async def _drain_when_idle(runtime: Runtime, worker: Worker, namespace: str) -> None:
     """Drain once all work has ended, or is seen twice in a row to wait for somebody outside."""
     was_at_rest = False
     while True:
         try:
-            counts = await runtime.backend.index.counts(namespace)
+            left = await _left(runtime, namespace)
+            is_at_rest = not worker.sessions and await _is_out_of_reach(runtime, left)
+            is_idle = not left or (is_at_rest and was_at_rest) or await _is_schedules(runtime, left)
         except StorageError as error:  # the worker itself goes on, too
             log.warning("can't count what is left: %s", error, extra={"event": "worker.count_failed"})
         else:
-            left = {state: count for state, count in counts.items() if count and not _is_at_rest(state)}
-            is_at_rest = left.keys() <= {State.WAITING} and not worker.sessions
-            if counts.get(State.PAUSED) and not left and await runtime.backend.queue.backlog():
-                left = {State.PAUSED: counts[State.PAUSED]}  # a raised budget may have sent for it
-            if not left or (is_at_rest and was_at_rest) or await _is_schedules(runtime, left):
+            if is_idle:
                 worker.drain()
                 return
             was_at_rest = is_at_rest
         await runtime.parts.clock.sleep(_IDLE_LOOK_SECONDS)
+
+
+async def _left(runtime: Runtime, namespace: str) -> dict[State, int]:
+    """How much work there is in each state in which somebody may have something to do."""
+    counts = await runtime.backend.index.counts(namespace)
+    left = {state: count for state, count in counts.items() if count and not _is_at_rest(state)}
+    if counts.get(State.PAUSED) and not left and await runtime.backend.queue.backlog():
+        return {State.PAUSED: counts[State.PAUSED]}  # a raised budget may have sent for it
+    return left

@@ -59,7 +59,8 @@ def worker(
         ),
     ] = None,
     until_idle: Annotated[
-        bool, typer.Option("--until-idle", help="Stop once all work has ended, waits or is paused.")
+        bool,
+        typer.Option("--until-idle", help="Stop once all has ended, waits, is paused or of other engines."),
     ] = False,
     storage: options.Storage = None,
     home: options.Home = None,

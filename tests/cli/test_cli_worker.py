@@ -40,6 +40,15 @@ def _end(process: subprocess.Popen[str]) -> Result:
     return Result(process.returncode, out, err)
 
 
+def test_until_idle_leaves_work_that_is_for_other_engines_or_paused(roost: Roost) -> None:
+    other = roost("enqueue", "--any-engine", "--engine", "nobody", "--payload", "{}").ok().out.strip()
+    roost("pause", "--lane", "low", "--reason", "night").ok()
+    low, mine = roost.enqueue({"count": 1}, "--priority", "-1"), roost.enqueue({"count": 1})
+    roost.work()
+    states = {row["work_id"]: row["state"] for row in roost("list", "--json").ok().document["rows"]}
+    assert states == {other: "queued", low: "queued", mine: "done"}
+
+
 def test_works_until_idle(roost: Roost) -> None:
     ids = [roost.enqueue({"count": 2}) for _ in range(5)]
     roost.enqueue({"count": 1}, "--delay", "0.3s")
