@@ -234,11 +234,8 @@ async def _expired_credentials(patient: Patient) -> None:
 
 # Of each kind one runs with the quick tests; the others make a stack for themselves, too, and take longer.
 QUICK = {
-    "s from that of AWS",
-    "ResourceNotFound",
     "its stream of NEW_IMAGE is off",
     "its time to live is on, by 'ends'",
-    "VisibilityTimeout is 7, below 30",
     "it has no redrive policy",
     "public access is not blocked",
 }
