@@ -18,10 +18,12 @@ from roost.engine import EngineRegistry
 from roost.engines.schedule import ScheduleEngine
 from roost.journal import retention
 from roost.journal.entries import Control, Entry
+from roost.journal.events import Claimed, Committed
 from roost.journal.values import Family
 from roost.models import State
 from roost.names import SCHEDULE_ENGINE
 from roost.rules import Missed, Schedule
+from roost.storage.aws.cost import bill_of
 from roost.storage.memory import MemoryBackend
 from roost.testing.contract.process import Scripted, finishes
 from roost.testing.virtual_time import SeededIds, VirtualClock, run
@@ -116,6 +118,23 @@ def test_a_bundle_has_what_is_left_of_a_trimmed_journal(
         await bundles.save(world.client(world.parts), world.parts.backend, [SCHEDULE], path)
         assert await bundles.load(world.other.backend, path) == len(entries)
         assert await world.entries(world.other) == entries
+
+    run(story)
+
+
+def test_the_bill_of_a_trimmed_journal_is_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its entries is written in a transaction with its row."""
+    monkeypatch.setattr(retention, "TRIM_EVERY", 3)
+    monkeypatch.setattr(retention, "ENTRIES_KEPT", 4)
+
+    async def story() -> None:
+        world = World()
+        await world.tick(world.parts, 8)
+        entries = await world.entries(world.parts)
+        bill = bill_of([entries])
+        assert bill.steps == sum(isinstance(entry.event, Committed) for entry in entries) < 8
+        claims = sum(isinstance(entry.event, Claimed) for entry in entries)
+        assert bill.units["claim", "dynamodb_write_unit"] >= 4 * claims
 
     run(story)
 

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Claimed, Enqueued, Kind
 from roost.journal.projection import LEASE_GRACE_SECONDS, LOST_DELIVERY_SECONDS, is_sent_with_delay, project
+from roost.journal.retention import is_endless
 from roost.models import State
 from roost.storage.aws.clients import SQS_WAIT_MAX_SECONDS
 from roost.storage.aws.index import row_item
@@ -129,7 +130,8 @@ def bill_of(journals: Iterable[Sequence[Entry]], *, batch: int = 1) -> Bill:
     """What journals cost, from their enqueueing to their last entry.
 
     Args:
-        journals: the entries of each work item, from position 0, none left out.
+        journals: the entries of each work item, from position 0, none left out but what was
+            trimmed; that is not charged for, nor its trimming.
         batch: how many work items share a request to SQS: 1 where little is going on, up
             to `DELIVERY_BATCH_MAX` under load.
     """
@@ -149,7 +151,7 @@ class _Journal:
 
     def __init__(self, bill: Bill, entries: Sequence[Entry], request: float) -> None:
         self._bill = bill
-        self._entries = entries
+        self._entries = {entry.position: entry for entry in entries}
         self._request = request
         self._row: Item | None = None
         self._resources: tuple[str, ...] = ()
@@ -158,7 +160,7 @@ class _Journal:
     def charge(self) -> None:
         """Charge for all."""
         before: Entry | None = None
-        for entry in self._entries:
+        for entry in self._entries.values():
             if before is None:
                 self._enqueued(entry)
             elif entry.event.kind is Kind.CLAIMED:
@@ -176,7 +178,7 @@ class _Journal:
 
     def _claim(self, before: Entry, entry: Entry) -> None:
         self._bill.add("claim", "sqs_request", self._request)  # the receive
-        self._put("claim", entry)
+        self._append("claim", entry)
         self._read("claim", entry_item(before))
         for read in self._bodies_of_a_claim(before):
             self._read("claim", entry_item(read))
@@ -195,7 +197,10 @@ class _Journal:
             part = "burst step" if goes_on else "last step"
             self._bill.steps += 1
             self._bill.burst_steps += goes_on
-        self._put(part, entry, times=1 if is_held else IN_TRANSACTION)
+        if is_held:
+            self._append(part, entry)
+        else:
+            self._put(part, entry, times=IN_TRANSACTION)
         if goes_on:
             return
         if is_held:
@@ -206,6 +211,13 @@ class _Journal:
         else:
             self._put_row("other entries", project(entry), times=IN_TRANSACTION)
         self._send("settle" if is_held else "other entries", entry)
+
+    def _append(self, part: Part, entry: Entry) -> None:
+        """Under a lease: alone, but with its row where there is no end."""
+        times = IN_TRANSACTION if is_endless(entry.control) else 1
+        self._put(part, entry, times=times)
+        if times > 1:
+            self._put_row(part, project(entry), times=times)
 
     def _read(self, part: Part, item: Item) -> None:
         self._bill.calls += 1
@@ -262,8 +274,7 @@ class _Journal:
         if tail.position != 0:
             yield self._entries[0]
         position = tail.control.snapshot_position
-        while position is not None:
-            entry = self._entries[position]
+        while position is not None and (entry := self._entries.get(position)) is not None:
             yield entry
             position = entry.body.base if entry.body else None
 
