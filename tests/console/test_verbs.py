@@ -56,6 +56,7 @@ class Story:
             return snapshot.next("waits", data={"n": n}, wait_for=WaitFor(signals=("go",)))
         if "spawn" in what and n == 1:
             return snapshot.next("spread", data={"n": n}, spawn=[Child(engine="story", payload={"fail": 1})])
+        current_step().log.info("note %d", n)
         await current_step().artifacts.put(f"note-{n}.txt", f"note {n}")
         return snapshot.finish(data={"n": n}) if n == 3 else snapshot.next("more", data={"n": n})
 
@@ -121,6 +122,7 @@ LOOKS = (
     "events parent",
     "logs done",
     "history done",
+    "history done 2",
     "history done 1 3",
     "diff done 1 2",
     "wait done",
