@@ -20,6 +20,12 @@ from tests.docs.site.sources import ROOT, for_the_site, pages, shown, sources
 PICTURES = ("examples/console.png",)
 
 
+STYLE_PATH = "assets/roost.css"
+STYLE = """/* A name in the first column of a table is never broken. */
+.md-typeset table:not([class]) td:first-child code { word-break: keep-all; }
+"""
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """A folder in the navigation stands for its pages, in order."""
     config.nav = [_unfolded(entry) for entry in config.nav or []]
@@ -42,7 +48,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     ours = [File.generated(config, path, abs_src_path=str(ROOT / path)) for path in (*pages(), *PICTURES)]
     code = [File.generated(config, page, content=shown(path)) for path, page in sources().items()]
     made = [File.generated(config, path, content=text) for path, text in reference.pages().items()]
-    return Files([*theirs, *ours, *code, *made])
+    style = File.generated(config, STYLE_PATH, content=STYLE)
+    return Files([*theirs, *ours, *code, *made, style])
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
