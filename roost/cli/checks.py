@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import roost.cli.options as options
 from roost.cli.output import FAILED, OK, print_json, print_table, say
-from roost.errors import RoostError
+from roost.errors import RoostError, StorageError
 from roost.names import State
 
 if TYPE_CHECKING:
@@ -116,13 +116,26 @@ async def _storage(settings: Settings) -> list[Finding]:
 
     try:
         async with open_runtime(settings) as runtime:
-            return [*await runtime.backend.check(), *await _work(runtime)]
+            found = list(await runtime.backend.check())
+            return [*found, *await _work(runtime, all(finding.is_ok for finding in found))]
     except RoostError as error:
         return [Finding("open", False, str(error), error.hint)]
 
 
-async def _work(runtime: Runtime) -> list[Finding]:
-    """Whether work waits that no worker could take which looked at it, by what they lack."""
+async def _work(runtime: Runtime, is_storage_well: bool) -> list[Finding]:
+    """Whether work waits that no worker could take which looked at it, by what they lack.
+
+    Nothing is said where it can't be looked for and the storage's own findings say why.
+    """
+    try:
+        return await _unserved(runtime)
+    except StorageError:
+        if is_storage_well:
+            raise
+        return []
+
+
+async def _unserved(runtime: Runtime) -> list[Finding]:
     from roost.core.where import containing, parse
     from roost.journal.decide import WAITS_FOR_ENGINE
     from roost.storage.ports import Finding

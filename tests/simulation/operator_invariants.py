@@ -6,8 +6,8 @@
     follows D by more than a stated slack, whatever the work waits for, be it on hold or not.
 19. Forks. A fork begins from a version of its origin that was committed before; it is started
     once; the first version that it commits was made from that snapshot (`check_snapshots`);
-    and the journal of its origin is as if it had never been: no entry names it, none is by who
-    started it.
+    and the journal of its origin is as if it had never been: no entry names it but as the holder
+    of a resource, none is by who started it.
 20. Holds. Work that is on hold is not claimed before its hold is over, by the clock of who
     claims; a lease under which it became so is given up with the next commit. Work ends as
     cancelled only if somebody asked for that since it was last put back to life.
@@ -23,7 +23,7 @@ import msgspec
 from roost.core.attempt import DEADLINE
 from roost.journal.budget import hold_until
 from roost.journal.entries import Entry
-from roost.journal.events import Committed, Enqueued, Failed, Kind
+from roost.journal.events import Blocked, Committed, Enqueued, Failed, Kind
 
 from .invariants import Appended, Record, Violation, at_entry, journals
 
@@ -87,9 +87,15 @@ def _check_origins(by_id: Mapping[str, Sequence[Entry]]) -> list[Violation]:
         for entry in by_id.get(fork.work_id, ()) if fork is not None else ():
             if entry.actor == f"{FORKER}{fork_id}":
                 found.append(Violation(19, at_entry(entry), f"is by who started its fork {fork_id}"))
-            elif fork_id.encode() in msgspec.json.encode([entry.event, entry.control]):
+            elif fork_id.encode() in _without_holders(entry):
                 found.append(Violation(19, at_entry(entry), f"names its fork {fork_id}"))
     return found
+
+
+def _without_holders(entry: Entry) -> bytes:
+    """An entry without who holds the resource that its work waits for: that may be a fork as anybody."""
+    event = None if isinstance(entry.event, Blocked) else entry.event
+    return msgspec.json.encode([event, msgspec.structs.replace(entry.control, reason="")])
 
 
 def check_holds(entries: Sequence[Entry]) -> list[Violation]:
