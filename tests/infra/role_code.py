@@ -329,11 +329,15 @@ async def look(runtime: Runtime, work_id: str, namespace: str = "") -> None:
     async for _ in client.events(work_id):
         break
     if not namespace:
+        await client.engines_seen()
+        await client.backlog()
         page = await client.feed(None, newest=True)
         await client.feed(page.cursor)
         await client.resources()
         await client.find(parse("", 0.0).sorted(Order.DUE))
-    await client.resources("printer")
+    await client.resource("printer")
+    await client.control_after(work_id, 0)
+    await client.paused()
     await client.explain(work_id)
     await client.switches()
     await client.balances()
