@@ -79,23 +79,35 @@ class Site:
             **storage,
         }
         self._started: list[subprocess.Popen[str]] = []
-        program = self.start(*console[1:], module=console[0])
-        assert program.stderr is not None
-        line = program.stderr.readline()
-        assert "the console is at" in line, line
-        self.url = line.split()[-1].rstrip("/")
+        self._said = home / "stderr"
+        self._said.mkdir(parents=True, exist_ok=True)
+        self.start(*console[1:], module=console[0])
+        self.url = self._address()
         self.ids: dict[str, str] = {}
 
     def start(self, *args: str, module: str = "roost") -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *args],
-            env=self._env,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
+        # Not a pipe: nobody reads on, and a full one would hold the program up.
+        with (self._said / f"{len(self._started)}.txt").open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", module, *args],
+                env=self._env,
+                stderr=stderr,
+                stdout=subprocess.DEVNULL,
+                text=True,
+            )
         self._started.append(process)
         return process
+
+    def _address(self) -> str:
+        """Of the console, once it says so."""
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            line, is_whole, _ = (self._said / "0.txt").read_text().partition("\n")
+            if is_whole:
+                assert "the console is at" in line, line
+                return line.split()[-1].rstrip("/")
+            time.sleep(0.02)
+        raise AssertionError("the console says nothing")
 
     def worker(self) -> subprocess.Popen[str]:
         return self.start("worker", "--engines", ENGINES, "--concurrency", "4")
@@ -131,7 +143,7 @@ class Site:
     def end(self) -> None:
         for process in self._started:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 @pytest.fixture(scope="module")
