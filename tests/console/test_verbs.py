@@ -233,6 +233,10 @@ def test_the_rest_of_the_verbs_from_afar(near: Roost, place: tuple[str, Path]) -
     far("resources", "open", "gpu")
     far("pause", "--lane", "low", "--reason", "x")
     far("resume", "--lane", "low")
+    far("drain", "w9", "--reason", "a bad host")
+    targets = [one["target"] for one in near("switches", "--json").ok().document]
+    assert sorted(targets) == ["engine:/story", "worker:w9"]
+    far("drain", "w9", "--keep")
     assert [one["target"] for one in near("switches", "--json").ok().document] == ["engine:/story"]
     far("schedules", "pause", "nightly")
     assert near("schedules", "list", "--json").ok().document[0]["state"] == "paused"
