@@ -12,6 +12,8 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -87,7 +89,7 @@ def create_app(
     """
     known = authenticator or Authenticator(settings.console, runtime.parts.clock, authorize)
     desk = _desk(runtime, settings, known, link, drivers)
-    app = Starlette(routes=_routes(), exception_handlers=_HANDLERS)
+    app = Starlette(routes=_routes(), exception_handlers=_HANDLERS, middleware=_MIDDLEWARE)
     app.state.desk = desk
     console = settings.console
     return Guard(
@@ -218,6 +220,15 @@ async def _on_bug(request: Request, error: Exception) -> Response:
     return _answer(request, problems.bug())
 
 
+# Downloads go out as they are kept: their length and hash are told beforehand, and most are packed already.
+_MIDDLEWARE = [
+    Middleware(
+        GZipMiddleware,
+        minimum_size=1000,
+        compresslevel=4,
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream"),
+    )
+]
 _HANDLERS: Mapping[Any, Any] = {
     Problem: _on_problem,
     RoostError: _on_error,

@@ -222,6 +222,23 @@ def test_a_download_is_a_file_and_nothing_else(desk: Desk) -> None:
     assert answer.content == b"<script>"
 
 
+def test_pages_are_packed_for_who_takes_that_and_downloads_never(desk: Desk) -> None:
+    work_id = desk.enqueue({"artifacts": [["long.txt", "word " * 1000, "text/plain"]]})
+    desk.work()
+    for path in ("/work", f"/work/{work_id}", f"/api/v1/work/{work_id}"):
+        packed = desk.web.get(path, headers={"Accept-Encoding": "gzip"})
+        plain = desk.web.get(path, headers={"Accept-Encoding": "identity"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert "content-encoding" not in plain.headers
+        assert int(packed.headers["content-length"]) < len(plain.content) / 2
+        assert "Accept-Encoding" in packed.headers["vary"]
+    style = re.findall(r'href="(/static/[^"]+css)"', desk.web.get("/work").text)[0]
+    assert desk.web.get(style, headers={"Accept-Encoding": "gzip"}).headers["content-encoding"] == "gzip"
+    file = desk.web.get(f"/work/{work_id}/artifacts/0/download", headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in file.headers
+    assert int(file.headers["content-length"]) == len(file.content) == 5000
+
+
 @pytest.mark.parametrize(
     ("asked", "status", "content"),
     [
