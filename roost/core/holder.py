@@ -46,7 +46,7 @@ class Holder:
         self.is_row_written = parts.backend.projects_on_append
         self.held_until = 0.0
         self._parts = parts
-        self.lines = StepLines(parts.clock, self._said)
+        self.lines = StepLines(parts.clock)
         self._progress: tuple[float, str] | None = None
         self._has_told = False  # the step tells of its progress itself
         self._done_up_to = -1  # the effects of entries up to there were carried out
@@ -73,17 +73,13 @@ class Holder:
     def take_progress(self) -> tuple[float, str] | None:
         """What the running step last said of its progress, for a heartbeat to show."""
         self.has_progress = False
-        return self._progress
+        line = None if self._has_told else self.lines.last
+        return self._progress if line is None else (0.0, line)
 
     def _report(self, fraction: float, text: str) -> None:
         """The running step says how far it is; a heartbeat shows it soon."""
         self._progress = (fraction, text)
         self.has_progress = self._has_told = True
-
-    def _said(self, line: str) -> None:
-        """The running step logged a line, which the next heartbeat shows if it tells of no progress."""
-        if not self._has_told:
-            self._progress = (0.0, line)
 
     def _forget_progress(self) -> None:
         """The attempt is over."""

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from roost.clock import Clock
@@ -29,15 +29,10 @@ KEPT_COMMITTED_MAX_CHARS = 1000  # of a step that went well; DynamoDB charges a 
 
 
 class StepLines:
-    """The last lines that the running attempt logged, for the entry that ends it.
+    """The last lines that the running attempt logged, for the entry that ends it."""
 
-    Args:
-        said: is told each line as it comes.
-    """
-
-    def __init__(self, clock: Clock, said: Callable[[str], None]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._said = said
         self._lines: deque[LogLine] = deque(maxlen=LINES_MAX)
 
     def clear(self) -> None:
@@ -48,7 +43,11 @@ class StepLines:
         """One more line, without what looks like a secret; from any thread."""
         line = LogLine(round(self._clock.now(), 3), level, clean(text, LINE_MAX_CHARS))
         self._lines.append(line)
-        self._said(line.text)
+
+    @property
+    def last(self) -> str | None:
+        """The text of the last line; None if there is none yet."""
+        return self._lines[-1].text if self._lines else None
 
     def kept(self, max_chars: int = KEPT_MAX_CHARS) -> tuple[LogLine, ...]:
         """The newest of them that fit, oldest first."""

@@ -82,7 +82,7 @@ class Fixture:
             interruption=self.interruption,
             is_cancelled=lambda: self.is_cancelled,
             report=lambda fraction, text: self.reports.append((fraction, text)),
-            lines=StepLines(ManualClock(), lambda line: None),
+            lines=StepLines(ManualClock()),
             loop=asyncio.get_running_loop(),
         )
 

@@ -74,7 +74,7 @@ def test_each_attempt_keeps_its_own_lines_and_appends_nothing_for_them() -> None
 
 
 def lines() -> StepLines:
-    return StepLines(ManualClock(), lambda line: None)
+    return StepLines(ManualClock())
 
 
 def test_what_is_kept_is_the_end_and_bounded() -> None:
