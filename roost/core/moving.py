@@ -23,7 +23,7 @@ from roost.core.conversations import NAMESPACE as CONVERSATIONS
 from roost.core.parts import Parts
 from roost.errors import ConflictError, StorageCorrupt, WorkNotFound
 from roost.journal.claims import Ask, Owner, Refused, ResourceView, Want
-from roost.journal.entries import Entry, IndexRow
+from roost.journal.entries import Control, Entry, IndexRow
 from roost.journal.events import Cancelled, Committed
 from roost.journal.limits import Change, Close, SetCapacity, SetRate
 from roost.journal.projection import project
@@ -160,7 +160,16 @@ class Move:
         tail = await self.source.backend.journal.tail(work_id)
         if tail is None:
             return True
-        return tail.control.lease is None and not tail.control.outbox and _is_held(tail)
+        if tail.control.lease is not None or not _is_held(tail):
+            return False
+        return not tail.control.outbox or await self._has_told(tail)
+
+    async def _has_told(self, tail: Entry) -> bool:
+        """Whether what follows from an end was done: no entry says so, the row is due no more."""
+        if not tail.control.state.is_terminal:
+            return False
+        row = await self.source.backend.index.get(tail.work_id)
+        return row is not None and row.position == tail.position and row.due_at is None
 
     # --- copying -------------------------------------------------------------
 
@@ -182,7 +191,8 @@ class Move:
                 )
             await accounts.copy(self.target, entry)
             self.moved.entries += 1
-        await index.put(project(tail))
+        row = project(tail)
+        await index.put(replace(row, due_at=None) if tail.control.state.is_terminal else row)
         self._work.add(work_id)
         self.moved.work = len(self._work)
 
@@ -271,7 +281,7 @@ class Move:
             await self.source.backend.claims.leave(owner, now=self.source.clock.now())
 
     async def _go_on(self) -> None:
-        """Resume at the target what this move put on hold."""
+        """Resume at the target what this move put on hold, unless the step it was held in was its last."""
         client = Client(self.target, actor="move")
         cursor = None
         while True:
@@ -279,12 +289,15 @@ class Move:
             page = await self.target.backend.index.list(query, cursor=cursor, limit=_PAGE)
             for row in page.rows:
                 tail = await self.target.backend.journal.tail(row.work_id)
-                if tail is not None and tail.control.paused == f"{_HOLD} {self.name}":
+                if tail is not None and self._is_to_go_on(tail.control):
                     await client.resume(row.work_id, f"{_MOVED} {self.name}")
                     self.moved.resumed += 1
             cursor = page.cursor
             if cursor is None:
                 return
+
+    def _is_to_go_on(self, control: Control) -> bool:
+        return not control.state.is_terminal and control.paused == f"{_HOLD} {self.name}"
 
 
 def _is_line(work_id: str) -> bool:

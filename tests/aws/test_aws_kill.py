@@ -69,7 +69,8 @@ async def is_done(runtime: Runtime, work_ids: list[str]) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("workers", "items", "most_kills"), [(3, 16, 4), pytest.param(8, 40, 10, marks=pytest.mark.soak)]
+    ("workers", "items", "most_kills", "most_seconds"),
+    [(3, 16, 4, 0.1), pytest.param(8, 40, 10, 0.4, marks=pytest.mark.soak)],
 )
 async def test_items_survive_workers_that_are_killed_and_deliveries_that_come_twice(
     ministack: StandIn,
@@ -78,6 +79,7 @@ async def test_items_survive_workers_that_are_killed_and_deliveries_that_come_tw
     workers: int,
     items: int,
     most_kills: int,
+    most_seconds: float,
 ) -> None:
     """Kills of workers that have begun a step; ten interruptions of one step would end its work."""
     point_sdk_at(ministack, monkeypatch)
@@ -87,7 +89,7 @@ async def test_items_survive_workers_that_are_killed_and_deliveries_that_come_tw
             work(
                 fleet,
                 steps=6,
-                seconds=rng.uniform(0.02, 0.1),
+                seconds=rng.uniform(0.02, most_seconds),
                 resources=(f"r{n % 3}",) if n % 4 == 0 else (),
             )
             for n in range(items)

@@ -219,6 +219,20 @@ def test_a_move_that_broke_off_is_made_again(after: int) -> None:
 
 
 @in_virtual_time
+async def test_work_that_is_held_in_its_last_step_ends_and_is_moved_so() -> None:
+    """Its journal says that it is on hold, and that it is done: there is nothing to resume."""
+    world = World()
+    running = await workers(world)
+    work_id = await world.client(world.old).enqueue("demo", {"does": "end"})
+    await asyncio.sleep(0.5)  # in its only step
+    moved = await world.move().run(wait_seconds=60.0)
+    await drain(world, running)
+    assert (moved.work, moved.resumed) == (2, 1), "its trigger's work goes on"
+    assert (await world.client(world.new).status(work_id)).control.state is State.DONE
+    assert set(world.steps.values()) == {1}
+
+
+@in_virtual_time
 async def test_what_does_not_come_to_rest_is_not_moved() -> None:
     world = World()
     running = asyncio.create_task(world.workers[0].run())
