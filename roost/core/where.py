@@ -8,6 +8,7 @@ together: `reason:"*no answer*"`. What the index can't do is done on its rows, p
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from collections.abc import Callable
@@ -49,6 +50,7 @@ _NUMBERS: dict[str, Callable[[IndexRow], float]] = {
     "version": lambda row: row.version,
 }
 _CLOSED = {"state": State, "lane": Lane}
+_NAMES = (*_TEXTS, *_AGES, *_NUMBERS, "label")
 
 Check = Callable[[IndexRow], bool]
 
@@ -141,7 +143,8 @@ def parse(text: str, now: float) -> Where:
     checks: list[Check] = []
     for given in tokens:
         found = _TOKEN.fullmatch(given)
-        if found is None or found["name"] not in (*_TEXTS, *_AGES, *_NUMBERS, "label"):
+        if found is None or found["name"] not in _NAMES:
+            _check_slip(found, given)
             checks.append(_word(given.replace('"', "")))
             continue
         one = _Token(bool(found["not"]), found["name"], found["how"], found["value"].replace('"', ""), given)
@@ -176,6 +179,15 @@ class _Token:
 def _word(word: str) -> Check:
     wanted = word.lower()
     return lambda row: any(wanted in text.lower() for text in (row.work_id, row.step, row.reason))
+
+
+def _check_slip(found: re.Match[str] | None, given: str) -> None:
+    """Refuse `statee:failed`, which as a plain word would be found nowhere."""
+    nearest = difflib.get_close_matches(found["name"], _NAMES, 1, cutoff=0.75) if found else []
+    if nearest:
+        raise InputError(
+            f"the filter {given!r} is not understood", hint=f'Is it {nearest[0]}? As plain words: "{given}".'
+        )
 
 
 def _pushed(one: _Token, now: float) -> tuple[str, str | float] | None:

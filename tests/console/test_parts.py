@@ -89,6 +89,11 @@ def test_filters(text: str, fields: dict[str, Any], matches: bool) -> None:
     assert (is_in_query and parsed.matches(found)) is matches
 
 
+@pytest.mark.parametrize("text", ["http://host/", "domain:example.com", '"statee:done"'])
+def test_words_with_a_colon_that_are_no_slips_are_looked_for(text: str) -> None:
+    assert where.parse(text, NOW).matches(row(reason=f"at {text.strip(chr(34))}"))
+
+
 def test_what_the_index_can_do_is_left_to_it() -> None:
     parsed = where.parse("state:failed engine:demo id:01j created<1h", NOW)
     assert parsed.checks == ()
@@ -98,7 +103,18 @@ def test_what_the_index_can_do_is_left_to_it() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["state:lost", "lane:x", "-state:x", "created<soon", "attempts:many", "x " * 21, "a" * 1001, "step>3"],
+    [
+        "state:lost",
+        "statee:done",
+        "-engin:demo",
+        "lane:x",
+        "-state:x",
+        "created<soon",
+        "attempts:many",
+        "x " * 21,
+        "a" * 1001,
+        "step>3",
+    ],
 )
 def test_filters_that_are_not_understood(text: str) -> None:
     with pytest.raises(InputError):
