@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from roost.console.api import asked, given
+from roost.console.api import asked, given, given_fleet
 from roost.console.api.reading import operation_out, row_out
 from roost.console.api.table import Answer, Call
 from roost.console.pages import bulk
@@ -127,7 +127,7 @@ async def begin_operation(call: Call) -> Answer:
         work_id = await bulk.begin(call.desk, call.principal, target, key=call.digest)
         begun = operation_out(await operating.look(call.desk.runtime.client, work_id))
     return Answer(
-        given.OperationBegun(
+        given_fleet.OperationBegun(
             dry_run=body.dry_run,
             matched=matched.count,
             more=matched.more,

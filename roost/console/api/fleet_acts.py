@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roost.console.api import asked, given
+from roost.console.api import asked, given_fleet
 from roost.console.api.table import Answer, Call
 from roost.errors import InputError
 from roost.journal.limits import Change, Close, Open, Rate, SetCapacity, SetRate
@@ -14,8 +14,10 @@ MESSAGES_MAX = 100
 
 async def list_switches(call: Call) -> Answer:
     found = await call.desk.runtime.client.switches()
-    switches = [given.SwitchOut(target=one.target, reason=one.reason, at=one.at, by=one.by) for one in found]
-    return Answer(given.Switches(switches=switches))
+    switches = [
+        given_fleet.SwitchOut(target=one.target, reason=one.reason, at=one.at, by=one.by) for one in found
+    ]
+    return Answer(given_fleet.Switches(switches=switches))
 
 
 async def throw_switch(call: Call) -> Answer:
@@ -34,20 +36,20 @@ async def throw_switch(call: Call) -> Answer:
 
 
 def _thrown(is_new: bool, woken: int = 0) -> Answer:
-    return Answer(given.Thrown(is_new=is_new, woken=woken))
+    return Answer(given_fleet.Thrown(is_new=is_new, woken=woken))
 
 
 async def set_daily(call: Call) -> Answer:
     body = call.body(asked.DailyIn)
     await call.client.set_daily_budget(body.limits, body.reason)
-    return Answer(given.balance_out((await call.desk.runtime.client.balances())[0]))
+    return Answer(given_fleet.balance_out((await call.desk.runtime.client.balances())[0]))
 
 
 async def set_limit(call: Call) -> Answer:
     body = call.body(asked.LimitIn)
     await call.client.change_resource(body.resource, _change(body, call.principal.actor), body.reason)
     found = await call.client.resources(body.resource)
-    return Answer(given.Resources(resources=[given.resource_out(view) for view in found]))
+    return Answer(given_fleet.Resources(resources=[given_fleet.resource_out(view) for view in found]))
 
 
 def _change(body: asked.LimitIn, actor: str) -> Change:
@@ -67,7 +69,7 @@ def _change(body: asked.LimitIn, actor: str) -> Change:
 
 async def list_messages(call: Call) -> Answer:
     letters = await call.desk.runtime.client.dead_letters(limit=MESSAGES_MAX)
-    return Answer(given.Messages(messages=[asked.Message.model_validate(letter) for letter in letters]))
+    return Answer(given_fleet.Messages(messages=[asked.Message.model_validate(letter) for letter in letters]))
 
 
 async def end_messages(call: Call) -> Answer:
@@ -77,4 +79,4 @@ async def end_messages(call: Call) -> Answer:
         for one in body.messages
     ]
     await call.client.end_dead_letters(letters, is_sent_again=body.send_again, reason=body.reason)
-    return Answer(given.MessagesEnded(ended=len(body.messages)))
+    return Answer(given_fleet.MessagesEnded(ended=len(body.messages)))

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from starlette.routing import BaseRoute, Route
 
-from roost.console.api import acting, asked, fleet_acts, given, openapi, reading, talking
+from roost.console.api import acting, asked, fleet_acts, given, given_fleet, openapi, reading, talking
 from roost.console.api.table import Operation, Run, endpoint
 
 PREFIX = "/api/v1"
@@ -39,7 +39,12 @@ def _act_on(verb: str, summary: str, run: Run, body: type[BaseModel]) -> Operati
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    _look("/overview", "What changed for the worse, and the last hour", reading.get_overview, given.Overview),
+    _look(
+        "/overview",
+        "What changed for the worse, and the last hour",
+        reading.get_overview,
+        given_fleet.Overview,
+    ),
     _look("/counts", "How much work is in each state", reading.count_work, given.Counts),
     # --- work ---------------------------------------------------------------
     _look("/work", "List work, newest first", reading.list_work, given.Page, query=asked.ListQuery),
@@ -56,7 +61,7 @@ OPERATIONS: tuple[Operation, ...] = (
     _look_at("", "One work item", reading.get_work, given.Work),
     _look_at("/cost", "What it cost so far", reading.get_cost, given.Cost),
     _look_at(
-        "/balances", "What it is charged to, and how that stands", reading.list_balances, given.Balances
+        "/balances", "What it is charged to, and how that stands", reading.list_balances, given_fleet.Balances
     ),
     _look_at("/payload", "Its payload", reading.get_payload, given.Payload),
     _look_at(
@@ -109,26 +114,26 @@ OPERATIONS: tuple[Operation, ...] = (
         "/operations",
         "Act on many, or see what would happen",
         acting.begin_operation,
-        given.OperationBegun,
+        given_fleet.OperationBegun,
         body=asked.OperationIn,
         status=HTTPStatus.ACCEPTED,
         problems=(HTTPStatus.OK,),
     ),
-    _look("/operations", "What is done to many", reading.list_operations, given.Operations),
+    _look("/operations", "What is done to many", reading.list_operations, given_fleet.Operations),
     _look(
         "/operations/{work_id}",
         "How far an operation is",
         reading.get_operation,
-        given.OperationOut,
+        given_fleet.OperationOut,
         problems=_MISSING,
     ),
-    _look("/failed/groups", "Failed work by like error", reading.list_failed, given.Groups),
-    _look("/failed/messages", "What the queue set aside", fleet_acts.list_messages, given.Messages),
+    _look("/failed/groups", "Failed work by like error", reading.list_failed, given_fleet.Groups),
+    _look("/failed/messages", "What the queue set aside", fleet_acts.list_messages, given_fleet.Messages),
     _act(
         "/failed/messages",
         "Send such messages again, or drop them",
         fleet_acts.end_messages,
-        given.MessagesEnded,
+        given_fleet.MessagesEnded,
         body=asked.EndMessages,
     ),
     # --- the fleet ----------------------------------------------------------
@@ -143,7 +148,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "/resources",
         "What is held, by whom, and who waits",
         reading.list_resources,
-        given.Resources,
+        given_fleet.Resources,
         query=asked.ResourcesQuery,
     ),
     _act(
@@ -157,7 +162,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "/resources/limits",
         "Set a limit of a resource, close or open it",
         fleet_acts.set_limit,
-        given.Resources,
+        given_fleet.Resources,
         body=asked.LimitIn,
     ),
     _look(
@@ -173,26 +178,26 @@ OPERATIONS: tuple[Operation, ...] = (
         reading.list_conversations,
         given.Conversations,
     ),
-    _look("/switches", "Engines and lanes that are paused", fleet_acts.list_switches, given.Switches),
+    _look("/switches", "Engines and lanes that are paused", fleet_acts.list_switches, given_fleet.Switches),
     _act(
         "/switches",
         "Pause or resume an engine or a lane",
         fleet_acts.throw_switch,
-        given.Thrown,
+        given_fleet.Thrown,
         body=asked.SwitchIn,
     ),
-    _look("/budget", "What the day has used up, and may", reading.get_daily, given.BalanceOut),
+    _look("/budget", "What the day has used up, and may", reading.get_daily, given_fleet.BalanceOut),
     _act(
         "/budget",
         "Set what each day may use up",
         fleet_acts.set_daily,
-        given.BalanceOut,
+        given_fleet.BalanceOut,
         body=asked.DailyIn,
     ),
-    _look("/workers", "Workers, and what they hold", reading.list_workers, given.Workers),
-    _look("/schedules", "Schedules", reading.list_schedules, given.Schedules),
-    _look("/engines", "Engines, and what they take", reading.list_engines, given.Engines),
-    _look("/settings", "Settings, secrets hidden", reading.list_settings, given.SettingsOut),
+    _look("/workers", "Workers, and what they hold", reading.list_workers, given_fleet.Workers),
+    _look("/schedules", "Schedules", reading.list_schedules, given_fleet.Schedules),
+    _look("/engines", "Engines, and what they take", reading.list_engines, given_fleet.Engines),
+    _look("/settings", "Settings, secrets hidden", reading.list_settings, given_fleet.SettingsOut),
 )
 
 _CONVERTORS = {"{work_id}": "{work_id:work}", "{version}": "{version:version}"}

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs, to_builtins
 
 from roost import clock, times
-from roost.console.api import asked, given
+from roost.console.api import asked, given, given_fleet
 from roost.console.api.table import Answer, Call
 from roost.console.attention import needs_attention
 from roost.console.pages import blobs, events, fleet, lines
@@ -165,7 +165,7 @@ async def list_conversations(call: Call) -> Answer:
 
 async def list_failed(call: Call) -> Answer:
     groups = [
-        given.GroupOut(
+        given_fleet.GroupOut(
             fingerprint=group.fingerprint,
             engine=group.engine,
             step=group.step,
@@ -177,7 +177,7 @@ async def list_failed(call: Call) -> Answer:
         )
         for group in await call.desk.reads.groups()
     ]
-    return Answer(given.Groups(groups=groups))
+    return Answer(given_fleet.Groups(groups=groups))
 
 
 async def list_resources(call: Call) -> Answer:
@@ -185,12 +185,12 @@ async def list_resources(call: Call) -> Answer:
     found = await reads.resources() if name is None else await reads.resource(name)
     if found is None:
         raise StorageDenied("the rights of this console reach no list of resources", hint="Name one.")
-    return Answer(given.Resources(resources=[given.resource_out(view) for view in found]))
+    return Answer(given_fleet.Resources(resources=[given_fleet.resource_out(view) for view in found]))
 
 
 async def list_workers(call: Call) -> Answer:
     workers = [
-        given.WorkerOut(
+        given_fleet.WorkerOut(
             worker_id=worker.worker_id,
             state=worker.state,
             holds=[row.work_id for row in worker.rows],
@@ -203,12 +203,12 @@ async def list_workers(call: Call) -> Answer:
         )
         for worker in await fleet.all_workers(call.desk)
     ]
-    return Answer(given.Workers(workers=workers))
+    return Answer(given_fleet.Workers(workers=workers))
 
 
 async def list_schedules(call: Call) -> Answer:
     schedules = [
-        given.ScheduleOut(
+        given_fleet.ScheduleOut(
             name=one.name,
             work_id=one.work_id,
             state=one.state,
@@ -220,7 +220,7 @@ async def list_schedules(call: Call) -> Answer:
         )
         for one in await all_schedules(call.desk)
     ]
-    return Answer(given.Schedules(schedules=schedules))
+    return Answer(given_fleet.Schedules(schedules=schedules))
 
 
 async def list_engines(call: Call) -> Answer:
@@ -229,7 +229,7 @@ async def list_engines(call: Call) -> Answer:
     for engine in fleet.all_engines(call.desk):
         model = engine.spec.payload_model if engine.spec else None
         engines.append(
-            given.EngineOut(
+            given_fleet.EngineOut(
                 engine_id=engine.engine_id,
                 is_installed=engine.spec is not None,
                 version=engine.spec.engine_version if engine.spec else None,
@@ -239,7 +239,7 @@ async def list_engines(call: Call) -> Answer:
                 failures_last_hour=sum(engine.failures),
             )
         )
-    return Answer(given.Engines(engines=engines))
+    return Answer(given_fleet.Engines(engines=engines))
 
 
 async def get_overview(call: Call) -> Answer:
@@ -249,8 +249,8 @@ async def get_overview(call: Call) -> Answer:
     found = await needs_attention(desk, workers, await desk.reads.resources() or (), queued)
     kinds = ("enqueued", "committed", "done", "attempt_failed", "failed", "cancelled")
     return Answer(
-        given.Overview(
-            attention=[given.AttentionOut.model_validate(one) for one in found],
+        given_fleet.Overview(
+            attention=[given_fleet.AttentionOut.model_validate(one) for one in found],
             counts=await desk.reads.counts(),
             series={kind: desk.pulse.series(kind) for kind in kinds},
             backlog=await desk.reads.backlog(),
@@ -259,17 +259,17 @@ async def get_overview(call: Call) -> Answer:
 
 
 async def get_daily(call: Call) -> Answer:
-    return Answer(given.balance_out(await call.desk.reads.today()))
+    return Answer(given_fleet.balance_out(await call.desk.reads.today()))
 
 
 async def list_balances(call: Call) -> Answer:
     found = await call.desk.runtime.client.balances(call.work_id)
-    return Answer(given.Balances(balances=[given.balance_out(one) for one in found]))
+    return Answer(given_fleet.Balances(balances=[given_fleet.balance_out(one) for one in found]))
 
 
 async def list_operations(call: Call) -> Answer:
     found = await operations_page.newest(call.desk)
-    return Answer(given.Operations(operations=[operation_out(view) for view in found]))
+    return Answer(given_fleet.Operations(operations=[operation_out(view) for view in found]))
 
 
 async def get_operation(call: Call) -> Answer:
@@ -279,10 +279,10 @@ async def get_operation(call: Call) -> Answer:
     return Answer(operation_out(view))
 
 
-def operation_out(view: operating.OperationView) -> given.OperationOut:
+def operation_out(view: operating.OperationView) -> given_fleet.OperationOut:
     """An operation as the API gives it."""
     operation = view.operation
-    return given.OperationOut(
+    return given_fleet.OperationOut(
         work_id=view.work_id,
         action=operation.action.value,
         where=operation.where,
@@ -303,10 +303,10 @@ def operation_out(view: operating.OperationView) -> given.OperationOut:
 
 async def list_settings(call: Call) -> Answer:
     rows = [
-        given.Setting(name=name, value=value, source=source)
+        given_fleet.Setting(name=name, value=value, source=source)
         for name, value, source in settings_page.shown(call.desk.settings)
     ]
-    return Answer(given.SettingsOut(settings=rows))
+    return Answer(given_fleet.SettingsOut(settings=rows))
 
 
 def row_out(row: IndexRow) -> given.Row:
