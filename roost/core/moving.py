@@ -4,7 +4,9 @@ Everything of the namespace is put on hold, its journals are copied entry by ent
 copies left behind are ended without anything that follows from an end; only then does the work
 go on at its new place. Each entry keeps its id, so what was copied is known as such, and a move
 that broke off is made again from the start. An append to the old place in the midst, such as a
-signal, moves a tail: that journal can't be ended then, and is copied once more.
+signal, moves a tail: that journal can't be ended then, and is copied once more. A copy is not
+looked at by anybody before its original has ended; and who ended at the old place when those
+whom it told were gone from there tells them again at the new one.
 """
 
 from __future__ import annotations
@@ -20,21 +22,23 @@ from roost import jsonio
 from roost.core import accounts, bodies, keys, outside
 from roost.core.client import Client
 from roost.core.conversations import NAMESPACE as CONVERSATIONS
+from roost.core.ends import MOVED, MOVER, end_of, is_left_behind
 from roost.core.parts import Parts
 from roost.errors import ConflictError, StorageCorrupt, WorkNotFound
+from roost.journal import family
 from roost.journal.claims import Ask, Owner, Refused, ResourceView, Want
+from roost.journal.effects import CancelChildren, EndTurn, NotifyParent, effects_of
 from roost.journal.entries import Control, Entry, IndexRow
 from roost.journal.events import Cancelled, Committed
 from roost.journal.limits import Change, Close, SetCapacity, SetRate
 from roost.journal.projection import project
-from roost.models import Scope, namespace_of
+from roost.models import Scope, State, namespace_of
 from roost.storage.ports import IndexQuery
 
 _PAGE = 200
 _LOOK_SECONDS = 0.5  # between two looks whether the last steps have been committed
 _ROUNDS_MAX = 20  # copies of a journal that moves in the midst
 _HOLD = "moves to"
-_MOVED = "moved to"
 _RESOURCES_MAX = 10_000
 
 
@@ -81,11 +85,14 @@ class Move:
                 the target; what has been moved stays moved, or on hold, until the next try.
         """
         await self._move_limits()
+        was_empty = False
         for _ in range(_ROUNDS_MAX):
             left = [row async for row in self._rows() if not await self._is_moved(row.work_id)]
-            if not left:
+            if not left and was_empty:  # a list may miss once what changes its state meanwhile
+                await self._tell()
                 await self._go_on()
                 return self.moved
+            was_empty = not left
             await self._hold(left)
             await self._come_to_rest(left, wait_seconds)
             for row in left:
@@ -125,7 +132,7 @@ class Move:
 
     async def _is_moved(self, work_id: str) -> bool:
         tail = await self.source.backend.journal.tail(work_id)
-        if tail is None or _is_left_behind(tail):
+        if tail is None or await is_left_behind(self.source, tail):
             return True
         if not tail.control.state.is_terminal and not _is_line(work_id):
             return False
@@ -138,7 +145,7 @@ class Move:
     # --- coming to rest ------------------------------------------------------
 
     async def _hold(self, rows: Sequence[IndexRow]) -> None:
-        client = Client(self.source, actor="move")
+        client = Client(self.source, actor=MOVER)
         for row in rows:
             tail = await self.source.backend.journal.tail(row.work_id)
             if tail is not None and not _is_held(tail):
@@ -158,8 +165,9 @@ class Move:
 
     async def _rests(self, work_id: str) -> bool:
         tail = await self.source.backend.journal.tail(work_id)
-        if tail is None:
-            return True
+        return tail is None or await self._is_at_rest(tail)
+
+    async def _is_at_rest(self, tail: Entry) -> bool:
         if tail.control.lease is not None or not _is_held(tail):
             return False
         return not tail.control.outbox or await self._has_told(tail)
@@ -174,12 +182,17 @@ class Move:
     # --- copying -------------------------------------------------------------
 
     async def _copy(self, work_id: str) -> None:
-        """Copy a journal. Its row goes first, never due, so that nobody there runs a part of it."""
+        """Copy a journal. Its row goes first, never due, so that nobody there runs a part of it.
+
+        Nor the whole of it, while its original may still move: the row of what has not ended is
+        one ahead of its journal, so that no append there makes it due.
+        """
         tail = await self.source.backend.journal.tail(work_id)
         if tail is None:
             return
-        index, journal = self.target.backend.index, self.target.backend.journal
-        await index.put(replace(project(tail), due_at=None))
+        index, journal, row = self.target.backend.index, self.target.backend.journal, project(tail)
+        is_live = not tail.control.state.is_terminal
+        await index.put(replace(row, due_at=None, position=row.position + is_live))
         async for entry in self._entries(work_id, tail.position):
             for digest in await self._digests(entry):
                 await self._copy_blob(digest)
@@ -191,8 +204,7 @@ class Move:
                 )
             await accounts.copy(self.target, entry)
             self.moved.entries += 1
-        row = project(tail)
-        await index.put(replace(row, due_at=None) if tail.control.state.is_terminal else row)
+        await index.put(replace(row, due_at=None, position=row.position + is_live))
         self._work.add(work_id)
         self.moved.work = len(self._work)
 
@@ -270,34 +282,63 @@ class Move:
         tail = await journal.tail(work_id)
         if tail is None or tail.control.state.is_terminal or _is_line(work_id):
             return
-        if not await self._is_there(tail):
+        if not await self._is_there(tail) or not await self._is_at_rest(tail):
             return  # it moved; the next round copies what came
         untriggered = altered(self.source, settings=altered(self.source.settings, triggers={}))
-        entry = outside.follow(untriggered, tail, Cancelled(f"{_MOVED} {self.name}"), actor="move")
+        entry = outside.follow(untriggered, tail, Cancelled(f"{MOVED} {self.name}"), actor=MOVER)
         entry = replace(entry, control=replace(entry.control, outbox=()))
         standing = await journal.append(entry, with_row=True)
         if standing.entry_id == entry.entry_id:
             owner = Owner(work_id, entry.position, Scope.WORK)
             await self.source.backend.claims.leave(owner, now=self.source.clock.now())
 
+    async def _tell(self) -> None:
+        """Have what ended at the old place tell those who had left it before; each knows if it was told."""
+        async for work_id in self._there(IndexQuery(namespace=self.namespace)):
+            tail = await self.target.backend.journal.tail(work_id)
+            if tail is None or not _tells(tail.control) or (end := await end_of(self.target, tail)) is None:
+                continue
+            for effect in effects_of(end):
+                if isinstance(effect, CancelChildren):
+                    await outside.cancel_children(self.target, end, effect, await self._missed(end))
+                elif isinstance(effect, NotifyParent | EndTurn):
+                    await outside.carry_out_one(self.target, end, effect)
+
+    async def _missed(self, end: Entry) -> set[str]:
+        """Children that had left the old place when their parent ended there."""
+        found = set()
+        for _, child_id in family.open_children(end.control.family, end.work_id):
+            tail = await self.source.backend.journal.tail(child_id)
+            if tail is not None and await is_left_behind(self.source, tail) and tail.at <= end.at:
+                found.add(child_id)
+        return found
+
     async def _go_on(self) -> None:
-        """Resume at the target what this move put on hold, unless the step it was held in was its last."""
-        client = Client(self.target, actor="move")
-        cursor = None
+        """Resume at the target what this move put on hold; what else has not ended is due as it was."""
+        client = Client(self.target, actor=MOVER)
+        async for work_id in self._there(IndexQuery(namespace=self.namespace, state=State.PAUSED)):
+            tail = await self.target.backend.journal.tail(work_id)
+            if tail is None or tail.control.state.is_terminal:
+                continue
+            if tail.control.paused == f"{_HOLD} {self.name}":
+                await client.resume(work_id, f"{MOVED} {self.name}")
+                self.moved.resumed += 1
+            elif (row := await self.target.backend.index.get(work_id)) is not None and row.due_at is None:
+                await self.target.backend.index.take_due(row, project(tail).due_at)
+
+    async def _there(self, query: IndexQuery) -> AsyncIterator[str]:
+        """Ids at the target that a list gives, which may lag; and those that were copied just now."""
+        seen, cursor = set[str](), None
         while True:
-            query = IndexQuery(namespace=self.namespace)
             page = await self.target.backend.index.list(query, cursor=cursor, limit=_PAGE)
             for row in page.rows:
-                tail = await self.target.backend.journal.tail(row.work_id)
-                if tail is not None and self._is_to_go_on(tail.control):
-                    await client.resume(row.work_id, f"{_MOVED} {self.name}")
-                    self.moved.resumed += 1
+                seen.add(row.work_id)
+                yield row.work_id
             cursor = page.cursor
             if cursor is None:
-                return
-
-    def _is_to_go_on(self, control: Control) -> bool:
-        return not control.state.is_terminal and control.paused == f"{_HOLD} {self.name}"
+                break
+        for work_id in self._work - seen:
+            yield work_id
 
 
 def _is_line(work_id: str) -> bool:
@@ -311,5 +352,7 @@ def _is_held(tail: Entry) -> bool:
     return control.state.is_terminal or bool(control.paused) or _is_line(tail.work_id)
 
 
-def _is_left_behind(tail: Entry) -> bool:
-    return isinstance(tail.event, Cancelled) and tail.event.reason.startswith(_MOVED)
+def _tells(control: Control) -> bool:
+    """Whether its end may be something to others."""
+    has_kin = control.parent is not None or control.family is not None
+    return control.state.is_terminal and (has_kin or control.turn is not None)

@@ -15,6 +15,7 @@ from roost.core import accounts, bulk, deeds, forks, new_work, outside, switches
 from roost.core.bulk import AS_USUAL, Action, How, Part
 from roost.core.contract import DELAY_MAX_SECONDS
 from roost.core.deeds import Deed
+from roost.core.ends import is_left_behind
 from roost.core.parts import Parts
 from roost.core.requests import Request
 from roost.core.where import Where
@@ -415,6 +416,8 @@ class Operations:
                 return
             if tail.control.state.is_terminal is not is_for_terminal:
                 raise ConflictError(f"work item {work_id!r} is {tail.control.state}; it can't be {verb}")
+            if isinstance(event, Retried) and await is_left_behind(self._parts, tail):
+                raise ConflictError(f"work item {work_id!r} {tail.control.reason}; it goes on there")
             entry_id = request.entry_id(work_id) if request is not None else None
             if await outside.append(self._parts, tail, event, actor=self._actor, entry_id=entry_id):
                 return

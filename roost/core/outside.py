@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec.structs import replace
 
@@ -220,11 +220,12 @@ async def _do_all(parts: Parts, origin: Entry) -> Sequence[Balance]:
         if isinstance(effect, ChargeAccounts):
             balances = await accounts.charge(parts, origin)
         else:
-            await _do(parts, origin, effect)
+            await carry_out_one(parts, origin, effect)
     return balances
 
 
-async def _do(parts: Parts, origin: Entry, effect: Effect) -> None:
+async def carry_out_one(parts: Parts, origin: Entry, effect: Effect) -> None:
+    """Do one effect of an entry, but for charges; idempotent."""
     match effect:
         case AllowFamily():
             await accounts.allow(parts, origin)
@@ -237,7 +238,7 @@ async def _do(parts: Parts, origin: Entry, effect: Effect) -> None:
         case NotifyParent():
             await _notify_parent(parts, origin)
         case CancelChildren():
-            await _cancel_children(parts, origin, effect)
+            await cancel_children(parts, origin, effect)
         case FireTriggers():
             await _fire(parts, origin)
 
@@ -283,11 +284,13 @@ async def _report(parts: Parts, parent_id: str, event: ChildEnded, body: Body) -
     await append_to(parts, parent_id, unless_known, actor=f"child:{event.child_id}", body=body)
 
 
-async def _cancel_children(parts: Parts, entry: Entry, effect: CancelChildren) -> None:
-    """Ask the children that were open at `entry` to end, some at a time."""
+async def cancel_children(
+    parts: Parts, entry: Entry, effect: CancelChildren, only: Collection[str] | None = None
+) -> None:
+    """Ask the children that were open at `entry` to end, some at a time; `only` those, or all."""
     event = CancelRequested(effect.reason[:500], entry.control.cancel_by)
     found = family.open_children(entry.control.family, entry.work_id, only_bound=effect.only_bound)
-    work_ids = [work_id for _, work_id in found]
+    work_ids = [work_id for _, work_id in found if only is None or work_id in only]
     for start in range(0, len(work_ids), _TOGETHER):
         asking = [
             append_to(

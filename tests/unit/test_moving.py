@@ -113,6 +113,18 @@ async def workers(world: World) -> list[asyncio.Task[None]]:
     return [asyncio.create_task(worker.run()) for worker in world.workers]
 
 
+def before_each(move: Move, name: str, act: Callable[[str], Coroutine[Any, Any, None]]) -> list[str]:
+    """Have `act` run before a part of a move; gives a list for what it has seen."""
+    part = getattr(move, name)
+
+    async def both(work_id: str) -> None:
+        await act(work_id)
+        await part(work_id)
+
+    setattr(move, name, both)
+    return []
+
+
 async def drain(world: World, running: list[asyncio.Task[None]]) -> None:
     for worker in world.workers:
         worker.drain()
@@ -230,6 +242,145 @@ async def test_work_that_is_held_in_its_last_step_ends_and_is_moved_so() -> None
     assert (moved.work, moved.resumed) == (2, 1), "its trigger's work goes on"
     assert (await world.client(world.new).status(work_id)).control.state is State.DONE
     assert set(world.steps.values()) == {1}
+
+
+@in_virtual_time
+async def test_nobody_runs_or_ends_a_copy_before_its_original_has_ended() -> None:
+    """Those that were to end, or to go on by themselves, while much else was copied."""
+    world = World()
+    client = world.client(world.old)
+    until = await client.enqueue("demo", {"does": "end"})
+    await client.pause(until, "by ann", for_seconds=5.0)
+    cancelled = await client.enqueue("demo", {"does": "end"}, delay_seconds=900.0)
+    late = await client.enqueue("demo", deadline_at=world.clock.now() + 7.0, delay_seconds=900.0)
+    running = await workers(world)
+    move = world.move()
+
+    async def first(work_id: str) -> None:
+        if not seen:
+            seen.append(work_id)
+            await client.cancel(cancelled, "enough")
+            await asyncio.sleep(60.0)
+
+    seen = before_each(move, "_end", first)
+    await move.run(wait_seconds=60.0)
+    await asyncio.sleep(1500.0)
+    await drain(world, running)
+    assert world.steps == {(until, 0): 1, (f"{late}.2.t", 0): 1, (f"{cancelled}.3.t", 0): 1} | {
+        key: 1 for key in world.steps if key[0].endswith(".t")
+    }
+    ends = {until: State.DONE, cancelled: State.CANCELLED, late: State.FAILED}
+    for work_id, state in ends.items():
+        assert (await world.client(world.new).status(work_id)).control.state is state
+    after = [row for row in (await world.client(world.new).list(IndexQuery())).rows if row.engine == "after"]
+    assert len(after) == 3
+
+
+@in_virtual_time
+async def test_children_that_come_while_the_rest_is_held_report_at_the_new_place() -> None:
+    """A step under way spawned them after everything else was listed; their parent left before they ended."""
+    world = World()
+    running = await workers(world)
+    parent = await world.client(world.old).enqueue("demo", {"does": "family"})
+    await asyncio.sleep(0.5)  # in the step that spawns
+    move = world.move()
+
+    end = move._end
+
+    async def and_wait(work_id: str) -> None:
+        await end(work_id)
+        if work_id == parent:
+            await asyncio.sleep(100.0)  # they end, and report to what was left behind
+
+    move._end = and_wait  # type: ignore[method-assign]
+    await move.run(wait_seconds=60.0)
+    await asyncio.sleep(1500.0)
+    await drain(world, running)
+    view = await world.client(world.new).status(parent)
+    assert view.control.state is State.DONE
+    assert set(world.steps.values()) == {1}
+
+
+@pytest.mark.parametrize("how", ["cancel", "parent"])
+def test_who_ends_when_its_kin_is_gone_tells_it_at_the_new_place(how: str) -> None:
+    """A child that is cancelled after its parent has left, and a parent after its children."""
+
+    async def main() -> None:
+        world = World()
+        client = world.client(world.old)
+        running = await workers(world)
+        parent = await client.enqueue("demo", {"does": "family"})
+        await asyncio.sleep(4.5)
+        children = [f"{parent}.1-{number}" for number in range(3)]
+        order = [parent, *children] if how == "cancel" else [*children, parent]
+        move = world.move()
+        end = move._end
+
+        async def in_order(work_id: str) -> None:
+            if work_id != order[0]:
+                return
+            await end(order[0])
+            for work_id in order[1:3]:
+                await end(work_id)
+            await client.cancel(order[3], "enough")
+            await asyncio.sleep(20.0)
+
+        move._end = in_order  # type: ignore[method-assign]
+        again = move._hold
+
+        async def hold(rows: Any) -> None:
+            if move.moved.work:
+                move._end = end  # type: ignore[method-assign]
+            await again(rows)
+
+        move._hold = hold  # type: ignore[method-assign]
+        await move.run(wait_seconds=60.0)
+        await asyncio.sleep(1500.0)
+        await drain(world, running)
+        states = [(await world.client(world.new).status(work_id)).control.state for work_id in order]
+        expected = [State.DONE] * 3 if how == "cancel" else [State.CANCELLED] * 3
+        assert states == [*expected, State.CANCELLED]
+        assert set(world.steps.values()) == {1}
+
+    run(main)
+
+
+@in_virtual_time
+async def test_what_an_operator_cancelled_is_moved_whatever_the_reason_says() -> None:
+    world = World()
+    work_id = await world.client(world.old).enqueue("demo", delay_seconds=900.0)
+    running = await workers(world)
+    await world.client(world.old).cancel(work_id, "moved to another team")
+    await asyncio.sleep(20.0)
+    await world.move().run(wait_seconds=60.0)
+    await drain(world, running)
+    assert (await world.client(world.new).status(work_id)).control.state is State.CANCELLED
+
+
+@in_virtual_time
+async def test_a_copy_that_was_left_behind_is_not_put_back_to_life() -> None:
+    world = World()
+    work_id = await world.client(world.old).enqueue("demo", delay_seconds=900.0)
+    await world.move().run(wait_seconds=60.0)
+    with pytest.raises(ConflictError, match="moved to new"):
+        await world.client(world.old).retry(work_id, "again")
+
+
+@in_virtual_time
+async def test_work_whose_worker_died_comes_to_rest_when_its_lease_is_over() -> None:
+    world = World()
+    first = asyncio.create_task(world.workers[0].run())
+    work_id = await world.client(world.old).enqueue("demo", {"does": "end"})
+    await asyncio.sleep(0.5)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    world.workers[0] = world._worker(world.old, "next")
+    running = await workers(world)
+    await world.move().run(wait_seconds=60.0)
+    await asyncio.sleep(60.0)
+    await drain(world, running)
+    assert (await world.client(world.new).status(work_id)).control.state is State.DONE
 
 
 @in_virtual_time

@@ -1,0 +1,37 @@
+"""How a work item ended, whatever came to its journal afterwards; and whether it went elsewhere."""
+
+from __future__ import annotations
+
+from roost.core.parts import Parts
+from roost.journal.entries import Entry
+from roost.journal.events import Ending
+from roost.models import State
+
+MOVER = "move"  # who writes the ends of what was moved
+MOVED = "moved to"  # how their reasons begin
+_PAGE = 50
+
+
+async def end_of(parts: Parts, tail: Entry) -> Entry | None:
+    """The entry that ended the work of a journal; None: it has not ended, or that entry is gone."""
+    if not tail.control.state.is_terminal:
+        return None
+    if isinstance(tail.event, Ending):
+        return tail
+    before = tail.position
+    while before > 0:
+        page = await parts.backend.journal.read(tail.work_id, after=before, limit=_PAGE, newest_first=True)
+        for entry in page:
+            if isinstance(entry.event, Ending):
+                return entry
+        before = page[-1].position if page else 0
+    return None
+
+
+async def is_left_behind(parts: Parts, tail: Entry) -> bool:
+    """Whether this is the copy that a move left, and the work is elsewhere."""
+    control = tail.control
+    if control.state is not State.CANCELLED or not control.reason.startswith(MOVED):
+        return False
+    end = await end_of(parts, tail)  # an operator may have ended it for a reason that reads so
+    return end is not None and end.actor == MOVER
