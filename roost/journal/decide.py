@@ -84,6 +84,11 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class Evict:
+    """End a lease whose holder went silent: nobody may claim the work, which is on hold."""
+
+
+@dataclass(frozen=True, slots=True)
 class Send:
     """Send a delivery, and look again at `due_at`."""
 
@@ -223,7 +228,7 @@ def _crash_loop(control: Control, interruptions: int) -> ErrorInfo:
 
 def on_due(
     control: Control, row: IndexRow, *, now: float, has_backlog: bool
-) -> LookLater | Send | Fail | Cancel | Settle:
+) -> LookLater | Send | Fail | Cancel | Settle | Evict:
     """What a sweeper does with a due row.
 
     Args:
@@ -242,6 +247,8 @@ def on_due(
     ended = _ended(control, now)
     if ended is not None:
         return ended
+    if held_until is not None and (hold_until(control) or 0.0) > now:
+        return Evict()
     parked = _parked(control, now)
     if parked is not None:
         return _send_parked(control, parked, now)

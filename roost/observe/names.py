@@ -246,7 +246,8 @@ SWEEPER_LAG = _gauge("roost.sweeper.due.lag", "s", "How late the last sweep was 
 SWEEPER_REPAIRED = _counter(
     "roost.sweeper.repaired",
     "{row}",
-    "Due rows: `sent`, `settled`, `failed`, `cancelled`, `looked` (nothing to do yet).",
+    "Due rows: `sent`, `settled`, `failed`, `cancelled`, `evicted` (on hold, and its worker went silent), "
+    "`looked` (nothing to do yet).",
     "cause",
 )
 INDEX_LAG = _histogram(

@@ -12,6 +12,7 @@ from roost.journal.decide import (
     Cancel,
     Claim,
     Discard,
+    Evict,
     Fail,
     LookLater,
     NoEngine,
@@ -201,6 +202,14 @@ class TestOnDue:
         answer = due(RUNNING, AT + 31, has_backlog=True)
         assert isinstance(answer, Send)
         assert answer.delay_seconds == 0
+
+    @pytest.mark.parametrize("until", [None, AT + 90])
+    def test_a_lease_that_ran_out_over_work_on_hold_is_ended(self, until: float | None) -> None:
+        """Nobody may claim it; else its row would be due again and again, and its claims stay."""
+        held = replace(RUNNING, paused="stop", paused_until=until)
+        assert due(held, AT + 29) == LookLater(AT + 30 + LOST_DELIVERY_SECONDS / 10)
+        assert due(held, AT + 31) == Evict()
+        assert isinstance(due(replace(held, cancel_requested=True), AT + 31), Cancel)
 
     def test_lost_deliveries_are_sent_again_later_and_later(self) -> None:
         now, gaps = AT + LOST_DELIVERY_SECONDS, []
