@@ -19,7 +19,8 @@ from roost.engine import EngineRegistry
 from roost.errors import RoostError
 from roost.models import Lane
 from roost.storage.memory import MemoryQueue
-from roost.storage.ports import Backend, Finding, IndexQuery, Message
+from roost.storage.ports import Backend, Finding, Message
+from roost.storage.query import IndexQuery
 from roost.wiring import Runtime
 
 log = logging.getLogger("roost.operations")

@@ -121,9 +121,10 @@ _TERMINAL = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 class Order(StrEnum):
     """Which work a list begins with.
 
-    What the index keeps in order is so for all that matches: when work was enqueued, and when
-    somebody looks at it next. By the others the newest `SCAN_MAX` work items are sorted
-    (`core/finding.py`), and the answer says whether that was all.
+    Of all that matches, where the backend's index serves the order: `memory` and `local` serve each.
+    On DynamoDB work comes so by when it was enqueued, and by when somebody looks at it next; by the
+    others its newest `SCAN_MAX` work items are sorted (`core/finding.py`), and the answer says
+    whether that was all.
     """
 
     NEWEST = "newest"

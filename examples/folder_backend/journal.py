@@ -11,9 +11,10 @@ from roost.errors import StorageError
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.projection import project
 from roost.journal.retention import is_endless
-from roost.names import State, feeds
+from roost.names import Order, State, feeds
 from roost.storage import ports, whole
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
+from roost.storage.query import IndexPage, IndexQuery, number_of
 from roost.storage.whole import Ledger, Numbered
 
 from .files import Files, Folder, digest_of
@@ -146,7 +147,7 @@ class FolderJournal:
     async def feed(
         self, cursor: str | None, *, limit: int = 100, newest: bool = False, namespace: str | None = None
     ) -> ports.FeedPage:
-        after = 0 if cursor is None else whole.number_of(cursor)
+        after = 0 if cursor is None else number_of(cursor)
         with self._folder.transaction() as files:
             names = [name for name in files.names("feed") if _place(name)[0] > after]
             if cursor is None and newest:
@@ -196,6 +197,8 @@ class FolderJournal:
 class FolderIndex:
     """A file for each row."""
 
+    orders = frozenset(Order)
+
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
 
@@ -226,9 +229,7 @@ class FolderIndex:
         with self._folder.transaction() as files:
             return files.all("rows", Numbered)
 
-    async def list(
-        self, query: ports.IndexQuery, *, cursor: str | None = None, limit: int = 50
-    ) -> ports.IndexPage:
+    async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         return whole.page(self._all(), query, cursor, limit)
 
     async def counts(self, namespace: str = "") -> dict[State, int]:

@@ -66,7 +66,7 @@ async def _listed(settings: Settings, incomplete: str) -> Sequence[IndexRow]:
     import asyncio
 
     from roost.cli import options
-    from roost.storage.ports import IndexQuery
+    from roost.storage.query import IndexQuery
     from roost.wiring import Runtime
 
     found: list[IndexRow] = []

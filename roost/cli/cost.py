@@ -85,7 +85,7 @@ async def _journals(runtime: Runtime, work_ids: Sequence[str], limit: int) -> As
     """The whole journals of these work items, or of the newest ones."""
     import asyncio
 
-    from roost.storage.ports import IndexQuery
+    from roost.storage.query import IndexQuery
 
     async def read(work_id: str) -> Sequence[Entry]:
         return [entry async for entry in runtime.client.events(work_id)]

@@ -232,7 +232,7 @@ def list_work(
     where: acting.Where = None,
     sort: Annotated[
         Order,
-        typer.Option("--sort", help="Which first; by updated, since, failures: of the newest 2,000."),
+        typer.Option("--sort", help="Which first; on AWS by updated, since, failures: of the newest 2,000."),
     ] = Order.NEWEST,
     everything: Annotated[bool, typer.Option("--all", help="All that match, page after page.")] = False,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Go on where a page ended.")] = None,

@@ -30,7 +30,8 @@ from roost.journal.explain import Cause, Explanation
 from roost.journal.limits import Change, Close, SetCapacity, SetRate
 from roost.models import NAMESPACE_MARK, Signal, Snapshot, WorkItem
 from roost.names import Lane
-from roost.storage.ports import DeadLetter, FeedPage, IndexPage, IndexQuery
+from roost.storage.ports import DeadLetter, FeedPage
+from roost.storage.query import IndexPage, IndexQuery
 
 PAGE = 200
 LETTERS_PAGE = 100
@@ -117,7 +118,9 @@ class RemoteClient:
         return Explanation(Cause(found["cause"]), found["explain"], found["if_worker_dies"], found["next_at"])
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
-        found = await self._get("/work", where=_where(query), cursor=cursor, limit=min(limit, PAGE))
+        found = await self._get(
+            "/work", where=_where(query), cursor=cursor, limit=min(limit, PAGE), sort=query.order
+        )
         return IndexPage([_row(row) for row in found["rows"]], found["next"])
 
     async def find(self, where: Where, *, cursor: str | None = None, limit: int = 50) -> Found:

@@ -18,7 +18,7 @@ from roost.core.switches import JOURNAL_ID, Switches
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal.decide import WAITS_FOR_ENGINE
 from roost.names import SCHEDULE_ENGINE, State
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 
 if TYPE_CHECKING:
     from roost.config import Settings

@@ -19,11 +19,14 @@ from roost.journal.claims import ResourceView
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Committed, Switch
 from roost.models import Snapshot, State
-from roost.storage.ports import Backend, IndexQuery
+from roost.names import Order
+from roost.storage.ports import Backend
+from roost.storage.query import SORTS, IndexQuery
 
 LIST_SECONDS = 1.0  # how long a page of rows is good for all who ask
 COUNT_SECONDS = 2.0
 COST_SECONDS = 10.0
+SORT_COST_FACTOR = 10.0  # lists that are sorted anew take a tenth of the time, however many look
 COUNT_COST_FACTOR = 30.0  # counts that take a second are good for half a minute
 SCAN_PAGE = 200
 FAILED_MAX = 1000  # failed work that is grouped
@@ -138,7 +141,8 @@ class Reads:
             return Rows(found.rows, found.cursor, found.looked_at, self._clock.now(), found.is_cut)
 
         key = ("rows", where.text, where.order, cursor, limit)
-        return await self._shared.get(key, ask, for_seconds=LIST_SECONDS)
+        factor = SORT_COST_FACTOR if where.order in SORTS else 0.0
+        return await self._shared.get(key, ask, for_seconds=LIST_SECONDS, cost_factor=factor)
 
     async def some(self, state: State, limit: int) -> Sequence[IndexRow]:
         """The newest rows of one state, a bounded number."""
@@ -162,7 +166,7 @@ class Reads:
         """The work that was enqueued first of what is in a state."""
 
         async def ask() -> IndexRow | None:
-            page = await self._client.list(IndexQuery(state=state, oldest_first=True), limit=1)
+            page = await self._client.list(IndexQuery(state=state, order=Order.OLDEST), limit=1)
             return page.rows[0] if page.rows else None
 
         return await self._shared.get(

@@ -15,7 +15,8 @@ from roost.journal.entries import Control, Entry
 from roost.journal.events import BudgetSet
 from roost.journal.values import Amounts
 from roost.names import State, namespace_of
-from roost.storage.ports import IndexQuery, Message
+from roost.storage.ports import Message
+from roost.storage.query import IndexQuery
 
 _PAGE = 200
 _ROOT_IS_GONE = float(1 << 40)  # above every position: its journal, which orders settings, has expired

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from roost.core import bodies, claims, conversations, deeds, keys, new_work, outside, versions
-from roost.core.finding import Found, find, find_due
+from roost.core.finding import Found, find
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.core.requests import Request
@@ -37,8 +37,9 @@ from roost.models import (
     check_name,
     namespace_of,
 )
-from roost.names import Order, State, feeds
-from roost.storage.ports import FeedPage, IndexPage, IndexQuery
+from roost.names import State, feeds
+from roost.storage.ports import FeedPage
+from roost.storage.query import IndexPage, IndexQuery
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
 _PAGE = 200
@@ -313,7 +314,7 @@ class Client(Talking):
         return seen or None
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
-        """Work items of this client's namespace that match, newest first; a page."""
+        """Work items of this client's namespace that match, in the order of the query; a page."""
         prefix = self._whole(query.id_prefix) if query.id_prefix else None
         within = replace(query, namespace=self._namespace, id_prefix=prefix)
         return await self._parts.backend.index.list(within, cursor=cursor, limit=limit)
@@ -324,10 +325,8 @@ class Client(Talking):
         Raises:
             InputError: the cursor is none.
         """
-        if where.order is Order.DUE:
-            within = where.within(self._namespace, self._whole)
-            return await find_due(self._parts.backend.index.due, within, cursor=cursor, limit=limit)
-        return await find(self.list, where, cursor=cursor, limit=limit)
+        within = where.within(self._namespace, self._whole)
+        return await find(self._parts.backend.index, within, cursor=cursor, limit=limit)
 
     async def events(self, work_id: str, *, after: int = -1) -> AsyncIterator[Entry]:
         """The journal of one work item, from the entry after `after` to its tail.

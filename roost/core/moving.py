@@ -33,7 +33,7 @@ from roost.journal.events import Cancelled, Committed
 from roost.journal.limits import Change, Close, SetCapacity, SetRate
 from roost.journal.projection import project
 from roost.models import Scope, State, namespace_of
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 
 _PAGE = 200
 _LOOK_SECONDS = 0.5  # between two looks whether the last steps have been committed

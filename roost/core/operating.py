@@ -25,7 +25,7 @@ from roost.errors import InputError, WorkNotFound
 from roost.journal.budget import hold_of
 from roost.models import NAMESPACE_MARK, Snapshot, WorkItem, namespace_of
 from roost.names import REASON_MAX_CHARS, State, check_work_id
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 
 OPERATION_ENGINE = "roost.operation"
 PREFIX = "operation:"

@@ -17,7 +17,7 @@ from roost.errors import ConflictError, EnqueueConflict
 from roost.journal.budget import hold_of
 from roost.names import SCHEDULE_ENGINE, State
 from roost.rules import SET_SIGNAL, Schedule
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 
 log = logging.getLogger("roost.schedules")
 

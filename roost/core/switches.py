@@ -21,7 +21,8 @@ from roost.journal.lines import engine_target, lane_target, worker_target
 from roost.journal.values import Amounts
 from roost.models import Lane, State
 from roost.names import namespace_of
-from roost.storage.ports import IndexQuery, Message
+from roost.storage.ports import Message
+from roost.storage.query import IndexQuery
 
 JOURNAL_ID = "roost-switches/all"
 STATE_MAX_BYTES = 200_000  # of what each entry here carries; an item of DynamoDB has room for twice that

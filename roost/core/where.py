@@ -21,7 +21,7 @@ from roost.errors import InputError
 from roost.journal.entries import IndexRow
 from roost.models import Lane, State
 from roost.names import Order
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 
 TOKENS_MAX = 20
 TEXT_MAX_CHARS = 1000
@@ -64,14 +64,12 @@ class Where:
         tokens: its parts.
         query: what the index does.
         checks: what its rows must still pass.
-        order: in which its rows come.
     """
 
     text: str = ""
     tokens: tuple[str, ...] = ()
     query: IndexQuery = field(default_factory=IndexQuery)
     checks: tuple[Check, ...] = ()
-    order: Order = Order.NEWEST
 
     def matches(self, row: IndexRow) -> bool:
         """Whether a row that the index gave passes the rest."""
@@ -89,8 +87,12 @@ class Where:
 
     def sorted(self, order: Order) -> Where:
         """Itself, in an order."""
-        oldest_first = order is Order.OLDEST
-        return replace(self, order=order, query=replace(self.query, oldest_first=oldest_first))
+        return replace(self, query=replace(self.query, order=order))
+
+    @property
+    def order(self) -> Order:
+        """In which its rows come."""
+        return self.query.order
 
     def within(self, namespace: str, whole: Callable[[str], str]) -> Where:
         """Itself in a namespace.

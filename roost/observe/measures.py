@@ -12,10 +12,11 @@ from roost.errors import StorageUnavailable
 from roost.journal.claims import Acquired
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Ending
-from roost.names import Lane, State
+from roost.names import Lane, Order, State
 from roost.observe import names
 from roost.observe.names import Metric
-from roost.storage.ports import Delivery, IndexQuery, Message, WorkIndex
+from roost.storage.ports import Delivery, Message, WorkIndex
+from roost.storage.query import IndexQuery
 
 Labels = Mapping[str, str]
 _FAILED = frozenset({"failed", "retry", "lost", "error"})
@@ -145,7 +146,7 @@ class Measures:
         for state in State:
             self._set(names.WORK_COUNT, counts.get(state, 0), state=state.value)
         for state in (state for state in State if not state.is_terminal):
-            oldest = IndexQuery(state=state, namespace=namespace, oldest_first=True)
+            oldest = IndexQuery(state=state, namespace=namespace, order=Order.OLDEST)
             rows = (await index.list(oldest, limit=1)).rows if counts.get(state) else ()
             ages = [max(0.0, self._clock.now() - row.created_at) for row in rows]
             self._set(names.WORK_OLDEST, max(ages, default=0.0), state=state.value)

@@ -31,8 +31,6 @@ from roost.storage.ports import (
     Delivery,
     FeedPage,
     Finding,
-    IndexPage,
-    IndexQuery,
     Journal,
     Message,
     Renewal,
@@ -41,6 +39,7 @@ from roost.storage.ports import (
     WorkIndex,
     WorkQueue,
 )
+from roost.storage.query import IndexPage, IndexQuery
 
 When = Literal["before", "after"]
 Hook = Callable[[When, str, str], Awaitable[None]]
@@ -157,6 +156,7 @@ class InstrumentedIndex(_Calls):
     def __init__(self, inner: WorkIndex, hook: Hook | None, watch: Watch | None = None) -> None:
         super().__init__(hook, watch)
         self._inner = inner
+        self.orders = inner.orders
 
     async def put(self, row: IndexRow) -> bool:
         return await self._call("index_put", self._inner.put(row), subject=row)

@@ -23,20 +23,10 @@ from roost.journal.projection import project
 from roost.journal.retention import is_endless
 from roost.journal.standing import Standing, acquire, give_up
 from roost.journal.values import Amounts
-from roost.names import Lane, Scope, State, feeds, namespace_of
+from roost.names import Lane, Order, Scope, State, feeds, namespace_of
 from roost.storage import whole
-from roost.storage.ports import (
-    TRIM_MAX,
-    Blob,
-    DeadLetter,
-    Delivery,
-    FeedPage,
-    Finding,
-    IndexPage,
-    IndexQuery,
-    Message,
-    Renewal,
-)
+from roost.storage.ports import TRIM_MAX, Blob, DeadLetter, Delivery, FeedPage, Finding, Message, Renewal
+from roost.storage.query import IndexPage, IndexQuery, number_of
 from roost.storage.whole import Inbox, Ledger, Numbered
 
 
@@ -85,7 +75,7 @@ class MemoryJournal:
     async def feed(
         self, cursor: str | None, *, limit: int = 100, newest: bool = False, namespace: str | None = None
     ) -> FeedPage:
-        start = whole.number_of(cursor) if cursor is not None else 0
+        start = number_of(cursor) if cursor is not None else 0
         if cursor is None and newest:
             entries = (
                 one for one in reversed(self._feed) if namespace is None or feeds(one.work_id, namespace)
@@ -155,6 +145,8 @@ def _trimmed(entries: Sequence[Entry]) -> int:
 
 class MemoryIndex:
     """Index rows in a dict, in the order in which the work came."""
+
+    orders = frozenset(Order)
 
     def __init__(self) -> None:
         self._rows: dict[str, IndexRow] = {}

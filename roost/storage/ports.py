@@ -20,7 +20,8 @@ from roost.journal.entries import Entry, IndexRow
 from roost.journal.limits import Change
 from roost.journal.values import Amounts
 from roost.models import Lane, State
-from roost.names import namespace_of
+from roost.names import Order
+from roost.storage.query import IndexPage, IndexQuery
 
 TRIM_MAX = 1000  # entries that one call deletes
 DELIVERY_BATCH_MAX = 10  # Amazon SQS Developer Guide, "Batch actions": 10 messages a call
@@ -131,50 +132,17 @@ class FeedPage:
     cursor: str
 
 
-@dataclass(frozen=True, slots=True)
-class IndexQuery:
-    """Which rows of one namespace to list; None matches all of it.
-
-    Rows come newest first, or with `oldest_first` the other way round; a cursor is good for
-    one of the two. `id_prefix` matches the start of the whole work id, `label` a
-    name with its value.
-    """
-
-    state: State | None = None
-    engine: str | None = None
-    id_prefix: str | None = None
-    created_after: float | None = None
-    namespace: str = ""
-    label: tuple[str, str] | None = None
-    parent_id: str | None = None
-    oldest_first: bool = False
-
-    def matches(self, row: IndexRow) -> bool:
-        """Whether a row is asked for; what a backend that can't filter goes by."""
-        return (
-            namespace_of(row.work_id) == self.namespace
-            and (self.state is None or row.state is self.state)
-            and (self.engine is None or row.engine == self.engine)
-            and (self.id_prefix is None or row.work_id.startswith(self.id_prefix))
-            and (self.created_after is None or row.created_at > self.created_after)
-            and (self.label is None or self.label in row.labels)
-            and (self.parent_id is None or row.parent_id == self.parent_id)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class IndexPage:
-    """A page of the work index; `cursor` is None when there is no further row."""
-
-    rows: Sequence[IndexRow]
-    cursor: str | None
-
-
 class WorkIndex(Protocol):
     """One row per work item: a projection of its journal's tail.
 
     It may lag behind the journal; nothing is decided by it but where to look.
+
+    Attributes:
+        orders: those in which `list` gives all that matches; `NEWEST` and `OLDEST` are among them,
+            and others where a page of them costs no more than the backend can bear.
     """
+
+    orders: frozenset[Order]
 
     async def put(self, row: IndexRow) -> bool:
         """Write a row, unless a newer one stands.
@@ -210,7 +178,11 @@ class WorkIndex(Protocol):
         """
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
-        """Rows that match, newest work first (or oldest, as the query says)."""
+        """Rows that match, in the order of the query, which is one of `orders`.
+
+        Rows that are alike in what an order goes by come in one of the backend's own, the same
+        on all pages. In the order `DUE` come those alone that have a `due_at`.
+        """
 
     async def counts(self, namespace: str = "") -> dict[State, int]:
         """How many work items of a namespace are in each state; states with none may be left out."""

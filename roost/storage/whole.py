@@ -9,20 +9,22 @@ update, an index) does not need them.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from msgspec import Struct, field, structs
 
-from roost.errors import ArtifactNotFound, InputError, StorageCorrupt, StorageError
+from roost.errors import ArtifactNotFound, StorageCorrupt, StorageError
 from roost.journal import budget
 from roost.journal.accounts import DAYS_KEPT, Account, Balance, Charge
 from roost.journal.entries import IndexRow
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.journal.values import Amounts
-from roost.names import Lane, State, namespace_of
-from roost.storage.ports import DeadLetter, Delivery, IndexPage, IndexQuery, Message, Renewal
+from roost.names import Lane, Order, State, namespace_of
+from roost.storage.ports import DeadLetter, Delivery, Message, Renewal
+from roost.storage.query import SORTS, IndexPage, IndexQuery, Spot, number_of, spot_of
 
 # --- rows of the work index --------------------------------------------------------
 
@@ -63,31 +65,47 @@ def due(rows: Iterable[IndexRow], now: float, limit: int, after: IndexRow | None
 
 
 def page(rows: Iterable[Numbered], query: IndexQuery, cursor: str | None, limit: int) -> IndexPage:
-    """What `WorkIndex.list` gives, of all rows. The cursor is the number of the last one."""
-    sign = 1 if query.oldest_first else -1
-    after = float("-inf") if cursor is None else sign * number_of(cursor)
-    ordered = sorted(rows, key=lambda one: sign * one.number)
-    found = [one for one in ordered if sign * one.number > after and query.matches(one.row)]
-    rest = str(found[limit - 1].number) if len(found) > limit else None
-    return IndexPage([one.row for one in found[:limit]], rest)
+    """What `WorkIndex.list` gives, of all rows, in any order."""
+    after = None if cursor is None else _rank_of(query.order, cursor)
+    ranked = (
+        (rank, one)
+        for one in rows
+        if query.matches(one.row) and (rank := _rank(query.order, one)) and (after is None or rank > after)
+    )
+    found = heapq.nsmallest(limit + 1, ranked, key=lambda pair: pair[0])
+    rest = _cursor_after(query.order, found[limit - 1][1]) if len(found) > limit else None
+    return IndexPage([one.row for _, one in found[:limit]], rest)
+
+
+def _rank(order: Order, one: Numbered) -> tuple[float, int] | None:
+    """What sorts a row in an order, first what is lowest; None: it is not in it."""
+    sort = SORTS.get(order)
+    if sort is None:
+        return 0.0, one.number if order is Order.OLDEST else -one.number
+    value = sort.value(one.row)
+    return None if value is None else (sort.rank(value), -one.number)
+
+
+def _rank_of(order: Order, cursor: str) -> tuple[float, int]:
+    """The rank of the row that a cursor of `_cursor_after` goes on after."""
+    sort = SORTS.get(order)
+    if sort is None:
+        number = number_of(cursor)
+        return 0.0, number if order is Order.OLDEST else -number
+    spot = spot_of(cursor)
+    return sort.rank(spot.value), -number_of(spot.row)
+
+
+def _cursor_after(order: Order, one: Numbered) -> str:
+    sort = SORTS.get(order)
+    if sort is None:
+        return str(one.number)
+    return Spot(sort.value(one.row) or 0.0, str(one.number)).cursor
 
 
 def counts(rows: Iterable[IndexRow], namespace: str) -> dict[State, int]:
     """What `WorkIndex.counts` gives, of all rows."""
     return dict(Counter(row.state for row in rows if namespace_of(row.work_id) == namespace))
-
-
-def number_of(cursor: str) -> int:
-    """The number in a cursor.
-
-    Raises:
-        InputError: no page gave it out.
-    """
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 18):
-        raise InputError(
-            f"{cursor[:80]!r} is no cursor", hint="Use the one that the page before gave, or none."
-        )
-    return int(cursor)
 
 
 # --- the queue -----------------------------------------------------------------------

@@ -26,7 +26,7 @@ from roost.journal.events import Committed
 from roost.models import Signal, Snapshot
 from roost.names import State
 from roost.storage.memory import MemoryBackend
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 from roost.testing.driver import Driver
 from roost.testing.virtual_time import DAY_SECONDS, START_AT, SeededIds, VirtualClock, VirtualTimeLoop
 

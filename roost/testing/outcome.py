@@ -11,7 +11,7 @@ from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Recorded
 from roost.models import Snapshot
 from roost.names import State
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 from roost.testing.driver import Driver
 
 WORK_ID = "lab"  # shown; a world that others were in before has another

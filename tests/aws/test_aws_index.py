@@ -17,7 +17,8 @@ from roost.journal.entries import IndexRow
 from roost.models import Lane, State
 from roost.storage.aws import table
 from roost.storage.aws.index import AwsIndex, row_item, row_of
-from roost.storage.ports import IndexQuery, Renewal
+from roost.storage.ports import Renewal
+from roost.storage.query import IndexQuery
 from roost.testing.contract.harness import AT
 from roost.testing.contract.index import row, running
 from roost.testing.standins import StandIn

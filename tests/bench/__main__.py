@@ -25,7 +25,7 @@ from pathlib import Path
 from roost.config import Settings
 from roost.core.new_work import NewWork
 from roost.models import Lane, State
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 from roost.wiring import Runtime, open_runtime
 from tests.bench.clients import BATCH, enqueued_per_second
 from tests.bench.raw import commits_per_second

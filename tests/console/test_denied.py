@@ -8,6 +8,7 @@ from http import HTTPStatus
 import pytest
 
 from roost.errors import StorageDenied
+from roost.names import Order
 from tests.console.conftest import Desk
 
 SAYS = "not the feed of all"
@@ -35,18 +36,24 @@ def test_pages_are_shown_without_the_feed_and_say_so(blind: Desk) -> None:
     assert blind.web.get("/api/v1/overview").status_code == HTTPStatus.OK
 
 
-def test_an_order_that_reads_all_namespaces_says_so_beside_the_list(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_what_is_due_is_sorted_of_the_newest_where_the_due_index_is_denied(
+    blind: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """That index is of all namespaces. The choice says what it is made of."""
+
     def deny(*_: object, **__: object) -> Awaitable[None]:
         raise StorageDenied("no right to read what is due")
 
-    monkeypatch.setattr(desk.runtime.backend.index, "due", deny)
-    desk.enqueue({})
-    page = desk.web.get("/work?sort=due")
+    index = blind.runtime.backend.index
+    monkeypatch.setattr(index, "orders", frozenset({Order.NEWEST, Order.OLDEST}))
+    monkeypatch.setattr(index, "due", deny)
+    late, soon = (blind.enqueue({}, delay_seconds=seconds) for seconds in (2000, 1000))
+    page = blind.web.get("/work?sort=due")
     assert page.status_code == HTTPStatus.OK
-    assert "no right to read what is due" in page.text
-    assert desk.web.get("/api/v1/work?sort=due").status_code == HTTPStatus.FORBIDDEN
+    assert "due next, of the newest 2" in page.text
+    assert page.text.index(f'id="r-{soon}"') < page.text.index(f'id="r-{late}"')
+    rows = blind.web.get("/api/v1/work?sort=due").json()["rows"]
+    assert [row["work_id"] for row in rows] == [soon, late]
 
 
 def test_nobody_is_told_that_no_worker_lives_who_cannot_see_any(

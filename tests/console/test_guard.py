@@ -16,7 +16,7 @@ from roost.console.guard import (
 )
 from roost.console.pages import actions
 from roost.errors import SettingsError
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 from roost.testing.clock import ManualClock
 from tests.console.conftest import Desk, Make
 

@@ -21,7 +21,7 @@ from roost.journal.events import Kind
 from roost.journal.values import Amounts
 from roost.models import State
 from roost.rules import Schedule
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 from roost.wiring import Runtime
 from tests.crash.fleet import Fleet, check_done, journal, overlaps, until
 

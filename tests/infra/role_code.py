@@ -37,7 +37,8 @@ from roost.rules import Schedule, Trigger
 from roost.storage.aws.artifacts import MULTIPART_BYTES
 from roost.storage.aws.backend import AwsBackend
 from roost.storage.aws.limits import INLINE_MAX_BYTES
-from roost.storage.ports import DeadLetter, IndexQuery, Message
+from roost.storage.ports import DeadLetter, Message
+from roost.storage.query import IndexQuery
 from roost.testing.contract.harness import first, follow
 from roost.testing.contract.process import Scripted
 from roost.wiring import Runtime

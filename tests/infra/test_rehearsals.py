@@ -23,7 +23,7 @@ import pytest
 
 from roost.config import AwsSettings, Settings
 from roost.models import State
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 from roost.testing.standins import StandIn
 from roost.wiring import Runtime, open_runtime
 from tests.crash.fleet import check_done

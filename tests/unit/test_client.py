@@ -30,7 +30,7 @@ from roost.journal.entries import Entry
 from roost.journal.events import Cancelled, Claimed, Enqueued, Signaled
 from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.memory import MemoryBackend
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 from roost.testing.clock import ManualClock
 from roost.testing.contract.harness import follow
 

@@ -138,6 +138,6 @@ async def test_options_that_make_no_sense_are_refused(process: Process, options:
 
 
 def _everything() -> Any:
-    from roost.storage.ports import IndexQuery
+    from roost.storage.query import IndexQuery
 
     return IndexQuery()

@@ -41,7 +41,8 @@ from roost.storage.local import LocalBackend, open_local
 from roost.storage.local.artifacts import LEFT_BEHIND_SECONDS
 from roost.storage.local.lock import TurnLock
 from roost.storage.local.wake import wake_directory
-from roost.storage.ports import Delivery, IndexQuery, Message
+from roost.storage.ports import Delivery, Message
+from roost.storage.query import IndexQuery
 
 DEADLINE_SECONDS = 20.0
 LANES = [Lane.HIGH, Lane.NORMAL, Lane.LOW]

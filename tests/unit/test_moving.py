@@ -21,7 +21,7 @@ from roost.journal.limits import SetCapacity
 from roost.models import Child, Join, Scope, Snapshot, State, WaitFor, WorkItem
 from roost.rules import Trigger
 from roost.storage.memory import MemoryBackend
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 from roost.testing.contract.process import Scripted
 from roost.testing.virtual_time import SeededIds, VirtualClock, run
 

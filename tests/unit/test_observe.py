@@ -41,7 +41,8 @@ from roost.observe.prometheus import PrometheusSink
 from roost.observe.watching import Watching
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.memory import MemoryBackend
-from roost.storage.ports import IndexQuery, Message
+from roost.storage.ports import Message
+from roost.storage.query import IndexQuery
 from roost.testing.contract.process import Scripted
 from roost.testing.virtual_time import SeededIds, VirtualClock, run
 

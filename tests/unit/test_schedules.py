@@ -19,7 +19,7 @@ from roost.models import State
 from roost.rules import Missed, Schedule
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.memory import MemoryBackend
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 from roost.testing.contract import ManualHarness
 from roost.testing.contract.process import Hasty, Process, Scripted, finishes
 

@@ -18,7 +18,7 @@ from roost.models import Snapshot, State, WorkItem
 from roost.rules import Trigger
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.memory import MemoryBackend
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 from roost.testing.contract import ManualHarness
 from roost.testing.contract.process import Hasty, Process, Scripted
 

@@ -45,7 +45,8 @@ class Row(Out):
 class Page(Out):
     """Rows in the order asked for; `next` goes on after them, None: there is no more.
 
-    `is_cut`: older work was not looked at, and so is not sorted in (`updated`, `since`, `failures`).
+    `is_cut`: older work was not looked at, and so is not sorted in (by `updated`, `since`, `failures`
+    on DynamoDB).
     """
 
     rows: list[Row]

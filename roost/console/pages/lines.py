@@ -14,7 +14,7 @@ from roost.console.desk import Desk, desk_of
 from roost.core import conversations
 from roost.journal.events import Enqueued, TurnTaken
 from roost.models import State, namespace_of
-from roost.storage.ports import IndexQuery
+from roost.storage.query import IndexQuery
 
 SHOWN = 50
 LINE_SHOWN = 5

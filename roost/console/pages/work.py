@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.console.desk import Desk, desk_of, int_of
+from roost.console.html import number
 from roost.console.pulse import Pulse
 from roost.console.reads import Rows
 from roost.core import where as filters
-from roost.core.finding import SCAN_MAX
+from roost.core.finding import SCAN_MAX, bounded
 from roost.core.where import Where, token
-from roost.errors import InputError, StorageDenied
+from roost.errors import InputError
 from roost.journal.entries import IndexRow
 from roost.models import State
 from roost.names import Order
@@ -65,9 +66,16 @@ Tab = tuple[str, int, str, bool, list[int], str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The head of a column: the address of its order, and which way it goes if that is this one."""
+    """The head of a column.
+
+    Attributes:
+        query: the address of its order.
+        order: that order.
+        arrow: which way it goes, if it is this one.
+    """
 
     query: str
+    order: Order
     arrow: str
 
 
@@ -99,7 +107,7 @@ async def work(request: Request) -> Response:
     try:
         where, problem = filters.parse(text, desk.now).sorted(order), ""
         page = await desk.reads.rows(where, cursor=cursor, limit=limit)
-    except (InputError, StorageDenied) as error:  # what is due is of all namespaces
+    except InputError as error:
         where, problem = Where(text[: filters.TEXT_MAX_CHARS]), f"{error}. {error.hint}"
         page = Rows([], None, 0, desk.now)
     await desk.pulse.refresh()
@@ -121,11 +129,20 @@ async def work(request: Request) -> Response:
         sampled=len(sample.rows),
         lease_seconds=desk.runtime.parts.settings.lease_seconds,
         order=order,
-        orders=ORDERS,
+        orders=orders(desk),
         heads={name: _head(name, where, kept) for name in columns},
         first_query=kept.query(where),
         next_query=kept.query(where, page.cursor),
     )
+
+
+def orders(desk: Desk) -> dict[Order, str]:
+    """What each order is called; of one that is not made of all that matches, how much it is made of."""
+    cut = bounded(desk.runtime.backend.index.orders, is_fenced=desk.pulse.is_denied)
+    return {
+        order: f"{text}, of the newest {number(SCAN_MAX)}" if order in cut else text
+        for order, text in ORDERS.items()
+    }
 
 
 def _columns(given: Sequence[str]) -> tuple[str, ...]:
@@ -168,7 +185,7 @@ def _head(name: str, where: Where, view: _View) -> Head | None:
     if name == "created" and view.order in (Order.NEWEST, Order.OLDEST):  # the one that goes both ways
         order, arrow = (Order.OLDEST, "↓") if is_here else (Order.NEWEST, "↑")
         is_here = True
-    return Head(replace(view, order=order).query(where), arrow if is_here else "")
+    return Head(replace(view, order=order).query(where), order, arrow if is_here else "")
 
 
 async def tabs(desk: Desk, where: Where, view: Mapping[str, str] | None = None) -> list[Tab]:

@@ -22,7 +22,8 @@ from roost.storage.aws.items import day_of, entry_of, mark_key
 from roost.storage.aws.names import due_key, namespace_of
 from roost.storage.aws.stream import Position, Stream
 from roost.storage.aws.table import ROUNDS_MAX, Item, Partition, Table, gather, merge
-from roost.storage.ports import FeedPage, IndexQuery
+from roost.storage.ports import FeedPage
+from roost.storage.query import IndexQuery
 
 MARK_DAYS_MAX = 8  # how far back marks are looked for
 NAMESPACE_ROUNDS = 8  # of pages, in which a namespace's marks of a day are looked for among all; see `merge`

@@ -26,10 +26,12 @@ import msgspec
 from roost.errors import InputError, StorageCorrupt
 from roost.journal.entries import IndexRow
 from roost.models import State, namespace_of
+from roost.names import Order
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.names import due_key, shard_of, state_key
 from roost.storage.aws.table import Item, Partition, Table, gather, merge, number_of
-from roost.storage.ports import IndexPage, IndexQuery, Renewal
+from roost.storage.ports import Renewal
+from roost.storage.query import IndexPage, IndexQuery
 
 _NO_NEWER_ROW = "attribute_not_exists(#work) OR (#position <= :position AND attribute_not_exists(#expiring))"
 _RENEW_TRIES = 4  # the second one moves what the first found behind; more only where others renew, too
@@ -40,6 +42,8 @@ _BEFORE_ALL, _AFTER_ALL = "0", "~"  # texts that no `created` is beyond
 
 class AwsIndex:
     """`ports.WorkIndex`."""
+
+    orders = frozenset({Order.NEWEST, Order.OLDEST})  # another index would cost a write with each step
 
     def __init__(self, aws: Aws) -> None:
         self._ids = aws.ids
@@ -178,7 +182,7 @@ class AwsIndex:
             [Partition(self._table, _of_state(key, arguments)) for key in keys],
             limit,
             order=lambda item: item["created"]["S"],
-            newest_first=not query.oldest_first,
+            newest_first=query.order is Order.NEWEST,
         )
         rows: dict[str, IndexRow] = {}
         for row in map(row_of, items):  # one whose state changed between two queries comes twice
@@ -259,10 +263,11 @@ def _list_arguments(query: IndexQuery, before: str | None) -> Item:
     Args:
         before: `created` of the row that the page before ended with, whichever way.
     """
+    is_rising = query.order is Order.OLDEST
     start = _BEFORE_ALL if query.created_after is None else _instant(query.created_after)
     end = _AFTER_ALL
     if before is not None:
-        start, end = (max(before, start), end) if query.oldest_first else (start, max(before, start))
+        start, end = (max(before, start), end) if is_rising else (start, max(before, start))
     clauses: list[tuple[str, str, str | float]] = []
     if before is not None:  # `created` is a key and so can't be filtered, and BETWEEN includes its ends
         clauses.append(("#work <> :last", "work", before.partition("#")[2]))
@@ -279,7 +284,7 @@ def _list_arguments(query: IndexQuery, before: str | None) -> Item:
     values = {clause.partition(":")[2].rstrip(")"): value for clause, _, value in clauses}
     arguments: Item = {
         "IndexName": "state",
-        "ScanIndexForward": query.oldest_first,
+        "ScanIndexForward": is_rising,
         "KeyConditionExpression": "#state_key = :state_key AND #created BETWEEN :start AND :end",
         "ExpressionAttributeNames": _names("state_key", "created", *(name for _, name, _ in clauses)),
         "ExpressionAttributeValues": _values({"start": start, "end": end, **values}),

@@ -9,10 +9,10 @@ from typing import Any
 
 from roost.journal.entries import IndexRow
 from roost.models import State
+from roost.names import Order
 from roost.storage.local.rows import (
     PUT_ROW,
     ROW_COLUMNS,
-    cursor_of,
     dump_labels,
     dump_progress,
     row_of,
@@ -20,7 +20,8 @@ from roost.storage.local.rows import (
 )
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
-from roost.storage.ports import IndexPage, IndexQuery, Renewal
+from roost.storage.ports import Renewal
+from roost.storage.query import SORTS, IndexPage, IndexQuery, Spot, number_of, spot_of
 
 _SELECT = f"SELECT {ROW_COLUMNS} FROM works"  # noqa: S608  constant text
 _RENEW = """
@@ -31,6 +32,8 @@ _RENEW = """
 
 class LocalIndex:
     """`ports.WorkIndex`."""
+
+    orders = frozenset(Order)
 
     def __init__(self, path: Path, writer: Writer, reader: sqlite3.Connection) -> None:
         self._path = path
@@ -65,14 +68,19 @@ class LocalIndex:
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
         where, values = _where(query)
         if cursor is not None:
-            where.append("id > ?" if query.oldest_first else "id < ?")
-            values.append(cursor_of(cursor))
-        order = "ASC" if query.oldest_first else "DESC"
-        sql = f"SELECT id, {ROW_COLUMNS} FROM works WHERE {' AND '.join(where)} ORDER BY id {order} LIMIT ?"  # noqa: S608  constant text
+            clause, passed = _after(query.order, cursor)
+            where.append(clause)
+            values += passed
+        order = _order_by(query.order)
+        # What is not in the order of an index is sorted whole, the ids alone: so 100,000 rows take
+        # 20 to 50 ms, and no index of what changes with each step slows each step down.
+        wanted = f"SELECT id FROM works WHERE {' AND '.join(where)} ORDER BY {order} LIMIT ?"  # noqa: S608  constant text
+        sql = f"SELECT id, {ROW_COLUMNS} FROM works WHERE id IN ({wanted}) ORDER BY {order}"  # noqa: S608  constant text
         with storage_errors(self._path):
             found = self._reader.execute(sql, (*values, limit + 1)).fetchall()
-        page = found[:limit]
-        return IndexPage([row_of(row[1:]) for row in page], str(page[-1][0]) if len(found) > limit else None)
+        rows = [row_of(row[1:]) for row in found[:limit]]
+        more = _cursor_at(query.order, found[limit - 1][0], rows[-1]) if len(found) > limit else None
+        return IndexPage(rows, more)
 
     async def counts(self, namespace: str = "") -> dict[State, int]:
         clause, values = _within(namespace)
@@ -94,9 +102,32 @@ def _within(namespace: str) -> tuple[str, list[Any]]:
     return "work_id > ? AND work_id < ?", [f"{namespace}/", f"{namespace}0"]
 
 
+def _order_by(order: Order) -> str:
+    """Newest first, or what is sorted by first and then newest first."""
+    sort = SORTS.get(order)
+    if sort is None:
+        return "id" if order is Order.OLDEST else "id DESC"
+    return f"{sort.field} {'DESC' if sort.is_descending else 'ASC'}, id DESC"
+
+
+def _after(order: Order, cursor: str) -> tuple[str, list[Any]]:
+    """The condition that a row comes after the one of a cursor, with its values."""
+    sort = SORTS.get(order)
+    if sort is None:
+        return f"id {'>' if order is Order.OLDEST else '<'} ?", [number_of(cursor)]
+    spot, name = spot_of(cursor), sort.field
+    clause = f"({name} {'<' if sort.is_descending else '>'} ? OR ({name} = ? AND id < ?))"
+    return clause, [spot.value, spot.value, number_of(spot.row)]
+
+
+def _cursor_at(order: Order, number: int, row: IndexRow) -> str:
+    sort = SORTS.get(order)
+    return str(number) if sort is None else Spot(sort.value(row) or 0.0, str(number)).cursor
+
+
 def _where(query: IndexQuery) -> tuple[list[str], list[Any]]:
     within, values = _within(query.namespace)
-    clauses = [within]
+    clauses = [within, *(["due_at IS NOT NULL"] if query.order is Order.DUE else [])]
     for clause, value in (
         ("state = ?", query.state.value if query.state else None),
         ("engine = ?", query.engine),

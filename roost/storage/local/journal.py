@@ -13,10 +13,11 @@ from roost.storage.local.appends import SELECT_ENTRY, append_one, is_in_burst
 from roost.storage.local.arrivals import append_many
 from roost.storage.local.bursts import Step
 from roost.storage.local.expiry import ENDED, delete_ended, prune, purge_one, trim
-from roost.storage.local.rows import ENTRY_COLUMNS, cursor_of, entry_of
+from roost.storage.local.rows import ENTRY_COLUMNS, entry_of
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.writer import Writer
 from roost.storage.ports import TRIM_MAX, FeedPage
+from roost.storage.query import number_of
 
 LOOK_BACK_MAX = 100_000  # entries, for the newest of one namespace
 _WINDOW_GROWS = 8
@@ -68,7 +69,7 @@ class LocalJournal:
     ) -> FeedPage:
         if cursor is None and newest:
             return self._newest(limit, namespace)
-        after = cursor_of(cursor) if cursor is not None else 0
+        after = number_of(cursor) if cursor is not None else 0
         with storage_errors(self._path):
             found = self._reader.execute(
                 f"SELECT seq, {ENTRY_COLUMNS} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608  constant text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from roost.errors import InputError
 from roost.journal.entries import Entry, IndexRow
 from roost.models import Lane, State
 from roost.storage.codec import StoredEntry, decode_entry
@@ -79,16 +78,3 @@ def dump_labels(labels: tuple[tuple[str, str], ...]) -> str:
 def dump_progress(progress: tuple[float, str] | None) -> str | None:
     """Progress as a column."""
     return None if progress is None else json.dumps(progress)
-
-
-def cursor_of(text: str) -> int:
-    """The number in a cursor.
-
-    Raises:
-        InputError: no page of this backend gave it out.
-    """
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18):  # what SQLite's integers hold
-        raise InputError(
-            f"{text[:80]!r} is no cursor", hint="Use the one that the page before gave, or none."
-        )
-    return int(text)

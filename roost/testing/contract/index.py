@@ -10,7 +10,9 @@ from msgspec.structs import replace
 from roost.errors import InputError
 from roost.journal.entries import IndexRow
 from roost.models import Lane, State
-from roost.storage.ports import Backend, IndexQuery, Renewal, WorkIndex
+from roost.names import Order
+from roost.storage.ports import Backend, Renewal, WorkIndex
+from roost.storage.query import SORTS, IndexQuery
 from roost.testing.contract.harness import AT, BackendHarness, Contract
 
 _RIVALS = 10
@@ -55,6 +57,18 @@ async def _fill(backend: Backend, harness: BackendHarness, rows: list[IndexRow])
 
 async def _due_ids(index: WorkIndex, now: float, limit: int = 100) -> list[str]:
     return [found.work_id for found in await index.due(now, limit=limit)]
+
+
+async def _all_pages(index: WorkIndex, query: IndexQuery, limit: int) -> list[tuple[float, str]]:
+    """What rows are sorted by, and their ids, page after page."""
+    seen: list[tuple[float, str]] = []
+    cursor: str | None = None
+    while True:
+        page = await index.list(query, cursor=cursor, limit=limit)
+        seen += [(SORTS[query.order].value(found) or 0.0, found.work_id) for found in page.rows]
+        cursor = page.cursor
+        if cursor is None:
+            return seen
 
 
 class IndexContract(Contract):
@@ -268,13 +282,81 @@ class IndexContract(Contract):
             seen: list[str] = []
             cursor: str | None = None
             while True:
-                query = IndexQuery(state=state, oldest_first=True)
+                query = IndexQuery(state=state, order=Order.OLDEST)
                 page = await backend.index.list(query, cursor=cursor, limit=2)
                 seen += [found.work_id for found in page.rows]
                 cursor = page.cursor
                 if cursor is None:
                     break
             assert seen == [f"w{n}" for n in expected]
+
+    async def test_list_serves_the_order_in_which_work_came_both_ways(self, backend: Backend) -> None:
+        assert {Order.NEWEST, Order.OLDEST} <= backend.index.orders
+
+    async def test_list_sorts_all_that_matches_in_each_order_that_it_serves(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """Over all pages, of whatever size; with rows that are alike, and rows that have no such field."""
+        rows = [
+            row(
+                f"w{n:02}",
+                number=n,
+                state=State.DONE if n % 4 == 0 else State.QUEUED,
+                updated_at=AT + n * 7 % 20 + 0.125,
+                since=AT + n * 11 % 20,
+                due_at=None if n % 5 == 0 else AT + n * 13 % 20 + 0.25,
+                failures=n % 3,
+            )
+            for n in range(20)
+        ]
+        await _fill(backend, harness, [*rows, replace(rows[3], work_id="team/w03")])
+        for order in backend.index.orders & set(SORTS):
+            for state in (None, State.DONE):
+                matching = [
+                    (SORTS[order].rank(value), given.work_id)
+                    for given in rows
+                    if state in (None, given.state) and (value := SORTS[order].value(given)) is not None
+                ]
+                alike = IndexQuery(state=state, order=order)
+                whole = await _all_pages(backend.index, alike, limit=50)
+                assert sorted((SORTS[order].rank(value), work_id) for value, work_id in whole) == sorted(
+                    matching
+                )
+                ranks = [SORTS[order].rank(value) for value, _ in whole]
+                assert ranks == sorted(ranks)
+                for limit in (1, 3):
+                    assert await _all_pages(backend.index, alike, limit=limit) == whole
+
+    async def test_a_sorted_page_goes_on_where_the_one_before_ended_whatever_moves(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """Each row that stands still is seen once, also where the last one of a page moves or ends."""
+        rows = [row(f"w{n}", number=n, updated_at=AT + n, since=AT - n, failures=n) for n in range(9)]
+        rows = [replace(given, due_at=AT + 9 - n) for n, given in enumerate(rows)]
+        await _fill(backend, harness, rows)
+        for order in backend.index.orders & set(SORTS):
+            page = await backend.index.list(IndexQuery(order=order), limit=4)
+            assert [given.work_id for given in page.rows] == ["w8", "w7", "w6", "w5"]
+            standing = await backend.index.get("w5")
+            assert standing is not None
+            first = replace(
+                standing,
+                position=standing.position + 1,
+                updated_at=AT + 50,
+                since=AT - 50,
+                failures=50,
+                due_at=AT,
+            )
+            await _fill(backend, harness, [first])
+            rest = await backend.index.list(IndexQuery(order=order), cursor=page.cursor, limit=50)
+            assert [given.work_id for given in rest.rows] == ["w4", "w3", "w2", "w1", "w0"]
+            await _fill(backend, harness, [replace(rows[5], position=first.position + 1)])
+
+    async def test_a_cursor_of_another_order_is_refused(self, backend: Backend) -> None:
+        for order in backend.index.orders & set(SORTS):
+            for cursor in ("x", "", "12", "nan!1", "inf!1", "1.5!x", "!1", "1.5!" + "9" * 99):
+                with pytest.raises(InputError):
+                    await backend.index.list(IndexQuery(order=order), cursor=cursor)
 
     async def test_list_filters_by_each_field_and_by_all(
         self, backend: Backend, harness: BackendHarness

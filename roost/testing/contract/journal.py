@@ -18,7 +18,8 @@ from roost.journal.events import (
 from roost.journal.projection import project
 from roost.journal.values import Wait
 from roost.models import Lane
-from roost.storage.ports import Backend, FeedPage, IndexQuery, Journal
+from roost.storage.ports import Backend, FeedPage, Journal
+from roost.storage.query import IndexQuery
 from roost.testing.contract.harness import AT, BackendHarness, Contract, append_all, first, follow
 from roost.testing.contract.samples import chain, every_kind, of_lines
 

@@ -32,7 +32,9 @@ from roost.journal.events import (
 from roost.journal.projection import project
 from roost.journal.values import Wait
 from roost.models import Lane, State
-from roost.storage.ports import Backend, Delivery, IndexQuery, Message, Renewal
+from roost.names import Order
+from roost.storage.ports import Backend, Delivery, Message, Renewal
+from roost.storage.query import IndexQuery
 from roost.testing.contract.claims_model import ClaimsMachine
 from roost.testing.contract.harness import AT, BackendHarness, first, follow
 from roost.testing.contract.machine import IDS, Machine, listed, work_ids
@@ -234,6 +236,7 @@ class IndexMachine(Machine):
             st.none() | st.sampled_from(["demo", "other"]),
             st.none() | st.sampled_from(["c", "c.", "c.1", "x"]),
             st.none() | _instants,
+            order=st.sampled_from([Order.NEWEST, Order.OLDEST]),
         ),
         limit=st.integers(1, 3),
     )
