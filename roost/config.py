@@ -99,9 +99,9 @@ class ObserveSettings(BaseModel, extra="forbid"):
 
     Attributes:
         otel: traces and metrics go to OpenTelemetry, whose own variables (`OTEL_*`) say where.
-        gen_ai: the spans of steps have attributes of OpenTelemetry's conventions for generative AI.
+        gen_ai: attributes and metrics of OpenTelemetry's conventions for generative AI are there, too.
         emf: functions on Lambda write metrics into their logs, for CloudWatch.
-        count_seconds: how often a worker that has metrics counts the work items of each state;
+        count_seconds: how often a worker that has metrics counts the work items of each state and lane;
             0: never. None: every 30 s, but never on `aws`, where it reads an index.
     """
 

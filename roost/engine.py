@@ -286,10 +286,15 @@ class StepContext(Protocol):
             SettingsError: there is no secret to sign with (`approvals.signing_secret`).
         """
 
-    def spend(self, **amounts: float) -> None:
+    def spend(self, *, provider: str = "", model: str = "", **amounts: float) -> None:
         """Report what this step has used up, as `spend(tokens=1200, usd=0.01)`; adds up.
 
         It is recorded with the commit, and held against the budgets of the work item.
+
+        Args:
+            provider: whose language model it was (`openai`, `aws.bedrock`), and
+            model: which; labels of the metric of `input_tokens` and `output_tokens`, recorded nowhere.
+            amounts: by name; not negative.
 
         Raises:
             InputError: an amount is no number, or negative.

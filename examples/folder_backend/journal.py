@@ -9,7 +9,7 @@ from msgspec import structs
 
 from roost.errors import StorageError
 from roost.journal.entries import Entry, IndexRow
-from roost.journal.projection import project
+from roost.journal.projection import LaneCount, project
 from roost.journal.retention import is_endless
 from roost.names import Order, State, feeds
 from roost.storage import ports, whole
@@ -234,3 +234,6 @@ class FolderIndex:
 
     async def counts(self, namespace: str = "") -> dict[State, int]:
         return whole.counts((one.row for one in self._all()), namespace)
+
+    async def lane_counts(self, namespace: str = "") -> Sequence[LaneCount]:
+        return whole.lane_counts((one.row for one in self._all()), namespace)

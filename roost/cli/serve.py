@@ -145,7 +145,7 @@ def _calm_the_collector() -> None:
 def _drain(worker: Worker) -> None:
     log.info(
         "stopping: running steps may finish; once more to abandon them",
-        extra={"event": "worker.draining", "worker_id": worker.worker_id},
+        extra={"event": "worker.drain", "worker_id": worker.worker_id},
     )
     worker.drain()
 

@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 import mimetypes
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -43,6 +43,9 @@ class Recorder(Protocol):
 
     async def record(self, key: str, result: Any) -> Any:
         """Append a result; returns it as it will be read back."""
+
+    def spent(self, amounts: Mapping[str, float], provider: str, model: str) -> None:
+        """The running step has used these up; may come from a thread."""
 
     async def close_resource(self, resource: str, seconds: float) -> None:
         """Close a resource for everybody."""
@@ -192,7 +195,7 @@ class Context:
     def ask(self, name: str = "approval", *, reply: asking.Reply = None) -> Approval:
         return asking.ask(self._signer, self.work_id, self._version + 1, name, reply)
 
-    def spend(self, **amounts: float) -> None:
+    def spend(self, *, provider: str = "", model: str = "", **amounts: float) -> None:
         for name, amount in amounts.items():
             if not (isinstance(amount, int | float) and math.isfinite(amount) and amount >= 0):
                 raise InputError(
@@ -201,6 +204,7 @@ class Context:
             check_id(name, "name of an amount")
         for name, amount in amounts.items():
             self._spent[name] = self._spent.get(name, 0.0) + amount
+        self._recorder.spent(amounts, provider, model)
 
     async def once(
         self, key: str, fn: Callable[[], Awaitable[Any] | Any], *, at_most_once: bool = False

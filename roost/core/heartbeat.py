@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 from weakref import WeakKeyDictionary
 
@@ -121,14 +122,22 @@ class Heartbeat:
         tokens = [(session, token) for session in sessions if (token := session.token) is not None]
         until = self._parts.clock.now() + self._parts.settings.lease_seconds
         renewed = await self._renew_rows(tokens, until)
-        if self._parts.observer is not None:
-            self._parts.observer.renewed(sum(renewed))
+        self._tell_renewed(
+            [session for (session, _), done in zip(tokens, renewed, strict=True) if done], started
+        )
         for (session, token), is_renewed in zip(tokens, renewed, strict=True):
             if is_renewed or await self._is_still_held(session, token, until):
                 session.extended(started)
                 self._next_at[session] = started + self._parts.settings.lease_seconds / 3
             elif session.token == token:
                 session.interruption.stop("another worker holds the lease")
+
+    def _tell_renewed(self, sessions: Sequence[Session], started: float) -> None:
+        if self._parts.observer is None:
+            return
+        reasons = Counter("due" if self._next_at[one] <= started else "progress" for one in sessions)
+        for reason, count in reasons.items():
+            self._parts.observer.renewed(reason, count)
 
     async def _renew_rows(self, sessions: Sequence[tuple[Session, int]], until: float) -> Sequence[bool]:
         """Move the leases of index rows forward.

@@ -38,6 +38,9 @@ STORAGE_FAILED = "storage failed"
 NO_HEARTBEAT = "no heartbeat went through for the length of the lease"
 """Why a lease is lost where nobody took it."""
 
+_TOKENS = {"input_tokens": "input", "output_tokens": "output"}
+"""Amounts that are tokens of a language model, and of which kind."""
+
 log_fields: ContextVar[Callable[[], Mapping[str, object]]] = ContextVar("roost_log_fields")
 """Gives the fields that each log line of a session has: set by the session, read when a line is
 written."""
@@ -100,6 +103,20 @@ class StepEnd:
     spent: Amounts = ()
 
 
+@dataclass(frozen=True, slots=True)
+class TokensUsed:
+    """Tokens of a language model, as a step reported them.
+
+    Attributes:
+        provider, model: as OpenTelemetry's conventions for generative AI call them; may be empty.
+        counts: by kind, `input` and `output`.
+    """
+
+    provider: str
+    model: str
+    counts: tuple[tuple[str, float], ...]
+
+
 STEP_OUTCOMES = ("committed", "failed", "timeout", "deferred", "released", "cancelled", "lost")
 SESSION_ENDS = (
     "done",
@@ -143,6 +160,9 @@ class Observer(Protocol):
     def recorded(self, held: Held, key: str, position: int, began_at: float, at: float) -> None:
         """A side effect was done once and its result is stored."""
 
+    def tokens_used(self, held: Held, used: TokensUsed) -> None:
+        """An attempt that ends now reported tokens of a language model."""
+
     def claims_changed(self, held: Held, *, has_them: bool) -> None:
         """A session has all its resources, or gave them up."""
 
@@ -158,8 +178,8 @@ class Observer(Protocol):
     def taken_over(self, reason: str) -> None:
         """Work was taken from a worker that went silent: by a `claim`, or to `evict` it."""
 
-    def renewed(self, count: int) -> None:
-        """A heartbeat renewed so many leases."""
+    def renewed(self, reason: str, count: int) -> None:
+        """A heartbeat renewed so many leases: they were `due`, or their steps told of `progress`."""
 
     def swept(self, lag_seconds: float, repaired: Mapping[str, int]) -> None:
         """A sweep ended: how late it was for the row due first, and what was done how often."""
@@ -195,6 +215,7 @@ class Told:
         self._began_at = 0.0
         self._sizes: tuple[int, int] | None = None
         self._once: dict[str, float] = {}
+        self._tokens: list[TokensUsed] = []
         self._has_claims = False
         observer.session_began(held, began_of(tail, claim, first))
 
@@ -225,6 +246,12 @@ class Told:
             )
         )
 
+    def tokens_used(self, amounts: Mapping[str, float], provider: str, model: str) -> None:
+        """The step reported, maybe from a thread, what it used up; tokens are told at its end."""
+        counts = tuple((kind, amounts[name]) for name, kind in _TOKENS.items() if name in amounts)
+        if counts:
+            self._tokens.append(TokensUsed(provider, model, counts))
+
     def once_began(self, key: str) -> None:
         """A side effect is about to be done."""
         self._once[key] = self._clock.now()
@@ -251,6 +278,9 @@ class Told:
 
     def _end_step(self, end: StepEnd) -> None:
         step, self._step = self._step or "", None
+        tokens, self._tokens = self._tokens, []
+        for used in tokens:
+            self._observer.tokens_used(self._held, used)
         self._observer.step_ended(self._held, step, end)
 
 

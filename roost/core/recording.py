@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from roost import jsonio
@@ -62,6 +63,10 @@ class Recording(Opening):
         if self._told is not None:
             self._told.once_ended(key, entry.position)
         return jsonio.load(raw)
+
+    def spent(self, amounts: Mapping[str, float], provider: str, model: str) -> None:
+        if self._told is not None:
+            self._told.tokens_used(amounts, provider, model)
 
     async def close_resource(self, resource: str, seconds: float) -> None:
         """Close a resource for everybody; this lease, too, asks before its next step."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from roost.journal import budget
 from roost.journal.entries import Control, Entry, IndexRow
 from roost.journal.values import Wait
-from roost.names import APPROVAL_MARK, REASON_MAX_CHARS, State
+from roost.names import APPROVAL_MARK, REASON_MAX_CHARS, Lane, State
 
 MESSAGE_DELAY_MAX_SECONDS = 900.0  # Amazon SQS Developer Guide, "Message timers": 15 minutes
 SEND_EARLY_SECONDS = 60.0  # long sleepers: the sweeper sends this early, the rest is message delay
@@ -20,6 +21,20 @@ LOST_DELIVERY_SECONDS = 5.0  # how long a delivery may be overdue before the swe
 BLOCKED_LOOK_SECONDS = 60.0  # who waits for a resource asks so often by itself, at first sooner
 PARKED_LOOK_SECONDS = 3600.0  # who waits for a closed resource looks so often whether it was opened
 LEASE_GRACE_SECONDS = 0.5  # after a lease's end, before the sweeper looks
+
+
+@dataclass(frozen=True, slots=True)
+class LaneCount:
+    """How many work items of a namespace are in a state and lane.
+
+    Attributes:
+        oldest_at: when the oldest of them was enqueued, in epoch seconds.
+    """
+
+    state: State
+    lane: Lane
+    count: int
+    oldest_at: float
 
 
 def due_at(control: Control, at: float) -> float | None:

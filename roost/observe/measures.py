@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Protocol
 
 from roost.clock import Clock
-from roost.core.observe import Began, Held, StepEnd
+from roost.core.observe import Began, Held, StepEnd, TokensUsed, outcome_of
 from roost.errors import StorageUnavailable
 from roost.journal.claims import Acquired
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Ending
-from roost.names import Lane, Order, State
+from roost.names import Lane, State
 from roost.observe import names
 from roost.observe.names import Metric
 from roost.storage.ports import Delivery, Message, WorkIndex
-from roost.storage.query import IndexQuery
 
 Labels = Mapping[str, str]
 _FAILED = frozenset({"failed", "retry", "lost", "error"})
@@ -42,14 +42,19 @@ class Measures:
 
     Args:
         backend: the scheme of the storage's URL; a label.
+        is_gen_ai: the metrics of the conventions for generative AI are taken, too.
     """
 
-    def __init__(self, sinks: Sequence[Sink], clock: Clock, backend: str, *, build: Labels) -> None:
+    def __init__(
+        self, sinks: Sequence[Sink], clock: Clock, backend: str, *, build: Labels, is_gen_ai: bool = False
+    ) -> None:
         self._sinks = sinks
         self._clock = clock
         self._backend = backend
         self._system = {names.MESSAGING_SYSTEM: names.messaging_system(backend)}
+        self._is_gen_ai = is_gen_ai
         self._sessions: dict[tuple[str, int], float] = {}  # when they began
+        self._ready: dict[tuple[str, int], float] = {}  # since when, of those at no step yet
         self._known: dict[str, set[str]] = defaultdict(set)
         self._claims_held = 0
         self._set(names.BUILD_INFO, 1, **build)
@@ -69,12 +74,13 @@ class Measures:
         """See `Observer`."""
         self._sessions[held.work_id, held.token] = began.at
         if began.ready_at is not None:
-            self._record(names.SCHEDULE_DELAY, max(0.0, began.at - began.ready_at), lane=held.lane.value)
+            self._ready[held.work_id, held.token] = began.ready_at
         if began.blocked_seconds is not None:
             self._record(names.CLAIMS_WAIT, max(0.0, began.blocked_seconds))
 
     def session_ended(self, held: Held, end: str, at: float) -> None:
         """See `Observer`."""
+        self._ready.pop((held.work_id, held.token), None)  # it never came to a step
         seconds = max(0.0, at - self._sessions.pop((held.work_id, held.token)))
         how = {names.MESSAGING_NAME: names.SESSION, names.MESSAGING_DESTINATION: held.lane.value}
         error = end if end in _FAILED else ""
@@ -85,6 +91,9 @@ class Measures:
 
     def step_entered(self, held: Held, step: str, at: float) -> None:
         """See `Observer`."""
+        ready_at = self._ready.pop((held.work_id, held.token), None)
+        if ready_at is not None:
+            self._record(names.SCHEDULE_DELAY, max(0.0, at - ready_at), lane=held.lane.value)
 
     def step_ended(self, held: Held, step: str, end: StepEnd) -> None:
         """See `Observer`."""
@@ -99,6 +108,18 @@ class Measures:
 
     def recorded(self, held: Held, key: str, position: int, began_at: float, at: float) -> None:
         """See `Observer`."""
+
+    def tokens_used(self, held: Held, used: TokensUsed) -> None:
+        """See `Observer`."""
+        if not self._is_gen_ai:
+            return
+        of = {
+            names.GEN_AI_OPERATION: names.INVOKE_WORKFLOW,
+            names.GEN_AI_PROVIDER: used.provider or names.OTHER,
+            names.GEN_AI_MODEL: used.model,
+        }
+        for kind, count in used.counts:
+            self._record(names.TOKEN_USAGE, count, **of, **{names.GEN_AI_TOKEN_TYPE: kind})
 
     def claims_changed(self, held: Held, *, has_them: bool) -> None:
         """See `Observer`."""
@@ -121,9 +142,9 @@ class Measures:
         """See `Observer`."""
         self._add(names.LEASE_TAKEOVERS, 1, reason=reason)
 
-    def renewed(self, count: int) -> None:
+    def renewed(self, reason: str, count: int) -> None:
         """See `Observer`."""
-        self._add(names.LEASE_RENEWALS, count)
+        self._add(names.LEASE_RENEWALS, count, reason=reason)
 
     def swept(self, lag_seconds: float, repaired: Mapping[str, int]) -> None:
         """See `Observer`."""
@@ -137,19 +158,18 @@ class Measures:
         self._set(names.WORKER_BUSY, busy)
 
     async def count(self, index: WorkIndex, namespace: str) -> None:
-        """Count the work items of a namespace, and look for the oldest of each state that is no end.
+        """Count the work items of a namespace by state and lane, and see how old those are that go on.
 
         Raises:
             StorageError: the index can't be read.
         """
-        counts = await index.counts(namespace)
-        for state in State:
-            self._set(names.WORK_COUNT, counts.get(state, 0), state=state.value)
-        for state in (state for state in State if not state.is_terminal):
-            oldest = IndexQuery(state=state, namespace=namespace, order=Order.OLDEST)
-            rows = (await index.list(oldest, limit=1)).rows if counts.get(state) else ()
-            ages = [max(0.0, self._clock.now() - row.created_at) for row in rows]
-            self._set(names.WORK_OLDEST, max(ages, default=0.0), state=state.value)
+        found = {(one.state, one.lane): one for one in await index.lane_counts(namespace)}
+        now = self._clock.now()
+        for state, lane in product(State, Lane):
+            one, where = found.get((state, lane)), {"state": state.value, "lane": lane.value}
+            self._set(names.WORK_COUNT, one.count if one else 0, **where)
+            if not state.is_terminal:
+                self._set(names.WORK_OLDEST, max(0.0, now - one.oldest_at) if one else 0.0, **where)
 
     # --- the watch ---
 
@@ -200,7 +220,10 @@ class Measures:
         elif isinstance(event, Ending) and entry.control.state.is_terminal:
             of = {"engine": entry.control.engine, "outcome": entry.control.state.value}
             self._add(names.WORK_FINISHED, 1, **of)
-            self._record(names.WORK_DURATION, max(0.0, entry.at - entry.control.created_at), **of)
+            seconds = max(0.0, entry.at - entry.control.created_at)
+            self._record(names.WORK_DURATION, seconds, **of)
+            if self._is_gen_ai:
+                self._record(names.WORKFLOW_DURATION, seconds, **_workflow(entry))
 
     # --- to the sinks ---
 
@@ -232,6 +255,16 @@ class Measures:
                 return names.OTHER
             known.add(value)
         return value
+
+
+def _workflow(entry: Entry) -> dict[str, str]:
+    """What the conventions say of work that ended: its name, and its error if it ended in one."""
+    outcome, error = outcome_of(entry.event)
+    is_done = entry.control.state is State.DONE
+    return {
+        names.GEN_AI_WORKFLOW: entry.control.engine,
+        names.ERROR_TYPE: "" if is_done else error or outcome,
+    }
 
 
 def _by_lane(messages: object) -> Counter[str]:

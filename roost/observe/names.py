@@ -47,8 +47,15 @@ MESSAGING_SYSTEM = "messaging.system"
 MESSAGING_OPERATION = "messaging.operation.type"
 MESSAGING_DESTINATION = "messaging.destination.name"
 MESSAGING_NAME = "messaging.operation.name"
+_MESSAGING = (MESSAGING_SYSTEM, MESSAGING_NAME, MESSAGING_OPERATION, MESSAGING_DESTINATION)
 GEN_AI_OPERATION = "gen_ai.operation.name"
 GEN_AI_AGENT = "gen_ai.agent.name"
+GEN_AI_WORKFLOW = "gen_ai.workflow.name"
+GEN_AI_PROVIDER = "gen_ai.provider.name"
+GEN_AI_MODEL = "gen_ai.request.model"
+GEN_AI_TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105  the name of an attribute
+INVOKE_WORKFLOW = "invoke_workflow"
+"""What a work item is there; calls of models are `chat` and the like, and not Roost's to count."""
 GEN_AI_USAGE = {
     "input_tokens": "gen_ai.usage.input_tokens",
     "output_tokens": "gen_ai.usage.output_tokens",
@@ -61,7 +68,7 @@ class Span:
     """A kind of span.
 
     Attributes:
-        name: what its name begins with; enqueueing, sessions and steps add engine and step.
+        name: what its name begins with; all but storage's go on: `step ENGINE STEP`, `once KEY`.
         kind: as OpenTelemetry calls it.
         attributes: all that it may have.
     """
@@ -79,7 +86,7 @@ SPANS: dict[str, Span] = {
             ENQUEUE,
             "producer",
             "a work item is stored",
-            (WORK_ID, ENGINE, LANE, MESSAGING_SYSTEM, MESSAGING_OPERATION, MESSAGING_DESTINATION, CONFLICT),
+            (WORK_ID, ENGINE, LANE, *_MESSAGING, CONFLICT),
         ),
         Span(
             SESSION,
@@ -94,9 +101,7 @@ SPANS: dict[str, Span] = {
                 WORKER,
                 TOKEN,
                 SESSION_END,
-                MESSAGING_SYSTEM,
-                MESSAGING_OPERATION,
-                MESSAGING_DESTINATION,
+                *_MESSAGING,
             ),
         ),
         Span(
@@ -126,6 +131,9 @@ Instrument = Literal["counter", "histogram", "gauge"]
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 LONG_SECONDS = (0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
+TOKENS = tuple(4.0**power for power in range(14))
+WORKFLOW_SECONDS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
+"""These two as the conventions for generative AI say (docs/gen-ai/gen-ai-metrics.md)."""
 SIZES = (256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0)
 
 
@@ -196,19 +204,22 @@ WORK_SPENT = _counter(
     "engine",
     "amount",
 )
-WORK_COUNT = _gauge("roost.work.count", "{item}", "Work items by state, counted now and then.", "state")
+WORK_COUNT = _gauge(
+    "roost.work.count", "{item}", "Work items by state and lane, counted now and then.", "state", "lane"
+)
 WORK_OLDEST = _gauge(
     "roost.work.age.oldest",
     "s",
-    "Since the oldest work item of a state that is no end was enqueued.",
+    "Since the oldest work item of a lane, in a state that is no end, was enqueued.",
     "state",
+    "lane",
 )
 STEP_DURATION = _histogram(
     "roost.step.duration", "s", SECONDS, "What an engine took for a step.", "engine", "step", "outcome"
 )
 STEP_ATTEMPTS = _counter("roost.step.attempts", "{attempt}", "Attempts at steps.", "engine", "outcome")
 SCHEDULE_DELAY = _histogram(
-    "roost.schedule.delay", "s", LONG_SECONDS, "From ready to claimed and entered.", "lane"
+    "roost.schedule.delay", "s", LONG_SECONDS, "From ready until the engine is entered.", "lane"
 )
 LOOP_BLOCKED = _histogram(
     "roost.worker.blocked", "s", SECONDS, "How long a worker's event loop stood still, by a step that blocks."
@@ -231,7 +242,12 @@ LEASE_TAKEOVERS = _counter(
 LEASE_LOST = _counter(
     "roost.lease.lost", "{lease}", "Leases this worker lost: `taken`, `silent`, `storage`.", "reason"
 )
-LEASE_RENEWALS = _counter("roost.lease.renewals", "{lease}", "Leases that heartbeats renewed.")
+LEASE_RENEWALS = _counter(
+    "roost.lease.renewals",
+    "{lease}",
+    "Leases that heartbeats renewed: they were `due`, or a step told of its `progress`.",
+    "reason",
+)
 APPEND_DURATION = _histogram(
     "roost.journal.append.duration", "s", SECONDS, "An append to a journal.", "backend", "kind"
 )
@@ -313,12 +329,32 @@ MESSAGING_PROCESS = _histogram(
     MESSAGING_DESTINATION,
     ERROR_TYPE,
 )
+TOKEN_USAGE = _histogram(
+    "gen_ai.client.token.usage",
+    "{token}",
+    TOKENS,
+    "Tokens that an engine reports with one `spend`, of `gen_ai.token.type` `input` or `output`.",
+    GEN_AI_OPERATION,
+    GEN_AI_PROVIDER,
+    GEN_AI_MODEL,
+    GEN_AI_TOKEN_TYPE,
+)
+WORKFLOW_DURATION = _histogram(
+    "gen_ai.workflow.duration",
+    "s",
+    WORKFLOW_SECONDS,
+    "From enqueued to ended, all waits included; the workflow is the engine.",
+    GEN_AI_WORKFLOW,
+    ERROR_TYPE,
+)
 BUILD_INFO = _gauge("roost.build.info", "1", "1; the labels say which Roost and Python.", "version", "python")
 
 METRICS: dict[str, Metric] = {
     metric.name: metric for metric in list(globals().values()) if isinstance(metric, Metric)
 }
-CAPPED_LABELS = frozenset({"engine", "step", "code", "amount"})
+CAPPED_LABELS = frozenset(
+    {"engine", "step", "code", "amount", ERROR_TYPE, GEN_AI_WORKFLOW, GEN_AI_PROVIDER, GEN_AI_MODEL}
+)
 """Labels whose values engines choose, or a service."""
 QUEUE_OPERATIONS = {
     "send": "send",
@@ -413,7 +449,7 @@ LOG_EVENTS = {
     "work.purged": "an operator deleted work, with its journal",
     "worker.asked_to_stop": "an operator asked this worker to stop: `roost drain`",
     "worker.count_failed": "with --until-idle: what is left could not be counted",
-    "worker.draining": "the worker was told to stop",
+    "worker.drain": "the worker was told to stop",
     "worker.ended_thread": "a step that hangs in a thread was ended with the process",
     "worker.started": "a worker serves, and what",
     "workspace.stays": "a workspace could not be removed; the next look tries again",

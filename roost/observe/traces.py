@@ -19,7 +19,7 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, T
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from roost.clock import Clock
-from roost.core.observe import Began, Held, StepEnd
+from roost.core.observe import Began, Held, StepEnd, TokensUsed
 from roost.journal.claims import Ask
 from roost.journal.entries import Entry
 from roost.names import Lane
@@ -54,13 +54,14 @@ class Traces:
         self._sessions: dict[Key, tuple[Span, Token[Context]]] = {}
         self._steps: dict[Key, tuple[Span, Token[Context]]] = {}
         self._ended: OrderedDict[Key, SpanContext] = OrderedDict()
+        self._once_keys: set[str] = set()  # that are names of spans
 
     # --- the observer ---
 
     def enqueuing(self, work_id: str, engine: str, lane: Lane, at: float) -> str:
         """See `Observer`."""
         span = self._start(names.ENQUEUE, f" {engine}", at)
-        span.set_attributes(self._message("send", lane))
+        span.set_attributes(self._message("send", "send", lane))
         span.set_attributes({names.WORK_ID: work_id, names.ENGINE: engine, names.LANE: lane.value})
         _put(self._enqueuing, work_id, span, PENDING_MAX)
         carrier: dict[str, str] = {}
@@ -78,7 +79,7 @@ class Traces:
         """See `Observer`."""
         links = [Link(found) for found in self._links(held, began)]
         span = self._start(names.SESSION, f" {held.engine}", began.at, context=Context(), links=links)
-        span.set_attributes(self._message("process", held.lane))
+        span.set_attributes(self._message(names.SESSION, "process", held.lane))
         span.set_attributes(
             {
                 names.WORK_ID: held.work_id,
@@ -143,16 +144,23 @@ class Traces:
         if end.outcome in _FAILED:
             span.set_status(StatusCode.ERROR, end.error_type)
         if self._is_gen_ai:
-            span.set_attributes({names.GEN_AI_OPERATION: "invoke_workflow", names.GEN_AI_AGENT: held.engine})
+            span.set_attributes(
+                {names.GEN_AI_OPERATION: names.INVOKE_WORKFLOW, names.GEN_AI_AGENT: held.engine}
+            )
             usage = ((names.GEN_AI_USAGE.get(name), amount) for name, amount in end.spent)
             span.set_attributes({name: round(amount) for name, amount in usage if name})
         span.end(_nanos(end.at))
 
     def recorded(self, held: Held, key: str, position: int, began_at: float, at: float) -> None:
         """See `Observer`."""
-        span = self._start(names.ONCE, "", began_at)
+        if len(self._once_keys) < names.LABEL_VALUES_MAX:
+            self._once_keys.add(key)
+        span = self._start(names.ONCE, f" {key if key in self._once_keys else names.OTHER}", began_at)
         span.set_attributes({names.WORK_ID: held.work_id, names.ONCE_KEY: key, names.POSITION: position})
         span.end(_nanos(at))
+
+    def tokens_used(self, held: Held, used: TokensUsed) -> None:
+        """See `Observer`."""
 
     def claims_changed(self, held: Held, *, has_them: bool) -> None:
         """See `Observer`."""
@@ -169,7 +177,7 @@ class Traces:
     def taken_over(self, reason: str) -> None:
         """See `Observer`."""
 
-    def renewed(self, count: int) -> None:
+    def renewed(self, reason: str, count: int) -> None:
         """See `Observer`."""
 
     def swept(self, lag_seconds: float, repaired: Mapping[str, int]) -> None:
@@ -223,9 +231,10 @@ class Traces:
             f"{name}{about}", context=context, kind=kind, links=links, start_time=_nanos(at)
         )
 
-    def _message(self, operation: str, lane: Lane) -> dict[str, str]:
+    def _message(self, name: str, operation: str, lane: Lane) -> dict[str, str]:
         return {
             **self._messaging,
+            names.MESSAGING_NAME: name,
             names.MESSAGING_OPERATION: operation,
             names.MESSAGING_DESTINATION: lane.value,
         }

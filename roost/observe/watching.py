@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from roost.clock import Clock
 from roost.config import Settings
-from roost.core.observe import Began, Held, StepEnd
+from roost.core.observe import Began, Held, StepEnd, TokensUsed
 from roost.errors import SettingsError
 from roost.journal.entries import Entry
 from roost.names import Lane
@@ -109,6 +109,10 @@ class Watching:
         for one in self._all:
             one.recorded(held, key, position, began_at, at)
 
+    def tokens_used(self, held: Held, used: TokensUsed) -> None:
+        """See `Observer`."""
+        self.measures.tokens_used(held, used)
+
     def claims_changed(self, held: Held, *, has_them: bool) -> None:
         """See `Observer`."""
         self.measures.claims_changed(held, has_them=has_them)
@@ -129,9 +133,9 @@ class Watching:
         """See `Observer`."""
         self.measures.taken_over(reason)
 
-    def renewed(self, count: int) -> None:
+    def renewed(self, reason: str, count: int) -> None:
         """See `Observer`."""
-        self.measures.renewed(count)
+        self.measures.renewed(reason, count)
 
     def swept(self, lag_seconds: float, repaired: Mapping[str, int]) -> None:
         """See `Observer`."""
@@ -179,19 +183,20 @@ def watch(
         if not sinks:
             yield None
             return
-        yield Watching(_measures(sinks, clock, scheme), prometheus=prometheus, emf=emf)
+        measures = _measures(sinks, clock, scheme, is_gen_ai=settings.observe.gen_ai)
+        yield Watching(measures, prometheus=prometheus, emf=emf)
         return
     otel_sink, traces, own = _otel(clock, scheme, is_gen_ai=settings.observe.gen_ai)
     try:
-        measures = _measures([*sinks, otel_sink], clock, scheme)
+        measures = _measures([*sinks, otel_sink], clock, scheme, is_gen_ai=settings.observe.gen_ai)
         yield Watching(measures, traces, prometheus=prometheus, emf=emf, own=own)
     finally:
         own.end()
 
 
-def _measures(sinks: Sequence[Sink], clock: Clock, scheme: str) -> Measures:
+def _measures(sinks: Sequence[Sink], clock: Clock, scheme: str, *, is_gen_ai: bool) -> Measures:
     build = {"version": version("roost-runtime"), "python": platform.python_version()}
-    return Measures(sinks, clock, scheme, build=build)
+    return Measures(sinks, clock, scheme, build=build, is_gen_ai=is_gen_ai)
 
 
 def _prometheus() -> PrometheusSink:

@@ -19,6 +19,7 @@ from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceVi
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Kind
 from roost.journal.limits import Change
+from roost.journal.projection import LaneCount
 from roost.journal.values import Amounts
 from roost.models import Lane, State
 from roost.storage.ports import (
@@ -178,6 +179,9 @@ class InstrumentedIndex(_Calls):
 
     async def counts(self, namespace: str = "") -> dict[State, int]:
         return await self._call("counts", self._inner.counts(namespace))
+
+    async def lane_counts(self, namespace: str = "") -> Sequence[LaneCount]:
+        return await self._call("lane_counts", self._inner.lane_counts(namespace))
 
 
 class InstrumentedClaims(_Calls):

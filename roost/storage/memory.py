@@ -19,7 +19,7 @@ from roost.journal.accounts import Account, Balance, Charge
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView, calls
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.limits import Change
-from roost.journal.projection import project
+from roost.journal.projection import LaneCount, project
 from roost.journal.retention import is_endless
 from roost.journal.standing import Standing, acquire, give_up
 from roost.journal.values import Amounts
@@ -194,6 +194,9 @@ class MemoryIndex:
 
     async def counts(self, namespace: str = "") -> dict[State, int]:
         return whole.counts(self._rows.values(), namespace)
+
+    async def lane_counts(self, namespace: str = "") -> Sequence[LaneCount]:
+        return whole.lane_counts(self._rows.values(), namespace)
 
 
 class MemoryClaims:

@@ -18,6 +18,7 @@ from roost.journal.accounts import Account, Balance, Charge
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.limits import Change
+from roost.journal.projection import LaneCount
 from roost.journal.values import Amounts
 from roost.models import Lane, State
 from roost.names import Order
@@ -186,6 +187,9 @@ class WorkIndex(Protocol):
 
     async def counts(self, namespace: str = "") -> dict[State, int]:
         """How many work items of a namespace are in each state; states with none may be left out."""
+
+    async def lane_counts(self, namespace: str = "") -> Sequence[LaneCount]:
+        """How many are in each state and lane, and how old; one pass, those with none left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,10 +422,9 @@ class Backend(Protocol):
 
     Attributes:
         url: where it is, without secrets; for people.
-        projects_on_append: the index row is written in the transaction of the append,
-            so the core need not write it again.
+        projects_on_append: the append's transaction writes the index row, so the core need not.
         inline_max_bytes: stored bodies above this are spilled to the artifact store.
-        sweep_seconds: mean time between two sweeps of one worker that suits its costs.
+        sweep_seconds: mean time between two sweeps of a worker that suits its costs.
     """
 
     url: str
@@ -454,8 +457,7 @@ class Backend(Protocol):
         """The artifact store."""
 
     async def check(self) -> Sequence[Finding]:
-        """Look at every part of the backend, as `roost doctor` shows it. Never raises
-        for what it finds."""
+        """Look at every part of the backend, as `roost doctor` shows it; raises for nothing it finds."""
 
     async def close(self) -> None:
         """Let go of everything; idempotent."""
@@ -463,11 +465,10 @@ class Backend(Protocol):
 
 @runtime_checkable
 class TellsFaults(Protocol):
-    """What a backend may have beside: it tells of faults that passed, which no caller hears of."""
+    """What a backend may have beside: it tells of faults that passed, as throttling that was waited out."""
 
     def tell_faults(self, told: Callable[[str], None]) -> None:
-        """From now on call `told` with the code of each passing fault that is met, such as a
-        throttled call that is made again; it neither waits nor raises."""
+        """From now on call `told`, which neither waits nor raises, with the code of each such fault."""
 
 
 @dataclass(frozen=True, slots=True)

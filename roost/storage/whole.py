@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from roost.errors import ArtifactNotFound, StorageCorrupt, StorageError
 from roost.journal import budget
 from roost.journal.accounts import DAYS_KEPT, Account, Balance, Charge
 from roost.journal.entries import IndexRow
-from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
+from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, LaneCount
 from roost.journal.values import Amounts
 from roost.names import Lane, Order, State, namespace_of
 from roost.storage.ports import DeadLetter, Delivery, Message, Renewal
@@ -106,6 +106,15 @@ def _cursor_after(order: Order, one: Numbered) -> str:
 def counts(rows: Iterable[IndexRow], namespace: str) -> dict[State, int]:
     """What `WorkIndex.counts` gives, of all rows."""
     return dict(Counter(row.state for row in rows if namespace_of(row.work_id) == namespace))
+
+
+def lane_counts(rows: Iterable[IndexRow], namespace: str) -> Sequence[LaneCount]:
+    """What `WorkIndex.lane_counts` gives, of all rows."""
+    created: dict[tuple[State, Lane], list[float]] = defaultdict(list)
+    for row in rows:
+        if namespace_of(row.work_id) == namespace:
+            created[row.state, row.lane].append(row.created_at)
+    return [LaneCount(state, lane, len(at), min(at)) for (state, lane), at in created.items()]
 
 
 # --- the queue -----------------------------------------------------------------------

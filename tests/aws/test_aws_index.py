@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from roost.errors import InputError, StorageCorrupt, StorageError
 from roost.journal.entries import IndexRow
+from roost.journal.projection import LaneCount
 from roost.models import Lane, State
 from roost.storage.aws import table
 from roost.storage.aws.index import AwsIndex, row_item, row_of
@@ -394,6 +395,27 @@ async def test_counts_go_over_all_pages(stack: Stack, monkeypatch: pytest.Monkey
     assert counts == dict.fromkeys(State, 0) | {State.QUEUED: 42}
     starts = [arguments.get("ExclusiveStartKey") for _, arguments in wire.calls]
     assert starts == [None, key, *[None] * (len(State) - 1)]
+
+
+async def test_lanes_cost_as_many_queries_as_states_and_go_over_all_pages(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each asks for two short attributes; a filter for each lane would read everything three times."""
+    monkeypatch.setattr(table, "PARALLEL", 1)
+    aws, wire = await stack.open(shards=1)
+    key = {"work": {"S": "w"}, "state_key": {"S": "k"}, "created": {"S": "c"}}
+    first = [{"lane": {"S": lane}, "created_at": {"N": at}} for lane, at in (("low", "5"), ("high", "6"))]
+    second = [{"lane": {"S": "low"}, "created_at": {"N": "7"}}]
+    wire.script("Query", Answer({"Items": first, "Count": 2, "LastEvaluatedKey": key}))
+    wire.script("Query", Answer({"Items": second, "Count": 1}))
+    found = await AwsIndex(aws).lane_counts()
+    assert set(found) == {
+        LaneCount(State.QUEUED, Lane.LOW, 2, 5.0),
+        LaneCount(State.QUEUED, Lane.HIGH, 1, 6.0),
+    }
+    assert len(wire.calls) == 1 + len(State)
+    assert {arguments["ProjectionExpression"] for _, arguments in wire.calls} == {"#lane, #created_at"}
+    assert not any("FilterExpression" in arguments for _, arguments in wire.calls)
 
 
 async def test_no_filter_names_a_key_of_its_index(opened: tuple[AwsIndex, Wire]) -> None:

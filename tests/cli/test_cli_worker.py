@@ -213,7 +213,7 @@ def test_metrics_are_served(roost: Roost) -> None:
         text = answer.read().decode()
     assert 'roost_step_attempts_total{engine="demo",outcome="committed"} 2.0' in text
     assert "roost_worker_lanes 8.0" in text
-    assert 'roost_work_count{state="queued"}' in text
+    assert 'roost_work_count{lane="normal",state="queued"}' in text
     process.send_signal(signal.SIGTERM)
     assert _end(process).code == 0
 

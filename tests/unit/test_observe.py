@@ -23,6 +23,7 @@ from prometheus_client import generate_latest
 
 from roost import FailWork, current_step
 from roost.cli.logs import JsonFormatter
+from roost.clock import SystemClock
 from roost.core.client import Client
 from roost.core.observe import SESSION_ENDS, STEP_OUTCOMES, Held, StepEnd
 from roost.core.parts import CoreSettings, Parts
@@ -63,7 +64,7 @@ class Telling(MemoryBackend):
 class World:
     """Workers on a memory backend that is watched, in virtual time."""
 
-    def __init__(self, step: Step, *, is_watched: bool = True) -> None:
+    def __init__(self, step: Step, *, is_watched: bool = True, is_gen_ai: bool = True) -> None:
         self.clock = VirtualClock(asyncio.get_running_loop())
         self.spans = InMemorySpanExporter()
         tracing = TracerProvider(shutdown_on_exit=False)
@@ -76,10 +77,11 @@ class World:
             self.clock,
             "memory",
             build={"version": "1", "python": "3"},
+            is_gen_ai=is_gen_ai,
         )
         self.watching = Watching(
             measures,
-            traces.Traces(tracing.get_tracer("roost"), self.clock, "roost_memory", is_gen_ai=True),
+            traces.Traces(tracing.get_tracer("roost"), self.clock, "roost_memory", is_gen_ai=is_gen_ai),
         )
         self.memory = Telling(self.clock)
         self.failing: tuple[str, ...] = ()
@@ -159,7 +161,8 @@ class Life:
                     spawn=[Child(engine="demo", payload={})], wait_for=WaitFor(children=Join())
                 )
             case "spend":
-                step.spend(tokens=30, input_tokens=20, output_tokens=10, usd=0.5)
+                step.spend(tokens=15, input_tokens=10, output_tokens=5, provider="openai", model="small")
+                step.spend(tokens=15, input_tokens=10, output_tokens=5, usd=0.5)
             case "break":
                 raise ValueError("no")
         return snapshot.finish()
@@ -195,6 +198,7 @@ async def _everything() -> World:
     await world.client.enqueue("demo", {}, delay_seconds=3600.0)
     await asyncio.sleep(90)
     await world.client.enqueue("demo", {}, delay_seconds=3600.0)
+    await world.client.enqueue("demo", {}, delay_seconds=3600.0, priority=1)
     await world.watching.measures.count(world.memory.index, "")
     world.watching.loop_blocked(1.5)  # nothing blocks in virtual time; `test_long_steps` does
     return world
@@ -274,7 +278,7 @@ def test_what_a_step_does_is_inside_its_span(everything: World) -> None:
     inside = [
         s for s in world.spans.get_finished_spans() if s.parent and s.parent.span_id == step.context.span_id
     ]
-    assert {"once", "journal.append", "artifact.put"} <= {span.name for span in inside}
+    assert {"once mail", "journal.append", "artifact.put"} <= {span.name for span in inside}
     assert step.parent is not None
     assert _attribute(step, names.OUTCOME) == "committed"
     assert all(s.start_time >= step.start_time and s.end_time <= step.end_time for s in inside)  # type: ignore[operator]
@@ -289,9 +293,11 @@ def test_outcomes_are_counted(everything: World) -> None:
     assert world.value("roost.lease.takeovers", reason="claim") == 1
     assert world.value("roost.journal.conflicts", kind="committed") == 1
     assert world.value("roost.claims.held") == 0
-    assert world.value("roost.work.count", state="scheduled") == 2
-    assert world.value("roost.work.age.oldest", state="scheduled") == pytest.approx(90, abs=1)
-    assert world.value("roost.work.age.oldest", state="queued") == 0
+    for lane, count, age in (("normal", 2, 90), ("high", 1, 0), ("low", 0, 0)):
+        assert world.value("roost.work.count", state="scheduled", lane=lane) == count
+        oldest = world.value("roost.work.age.oldest", state="scheduled", lane=lane)
+        assert oldest == pytest.approx(age, abs=1)
+    assert world.value("roost.work.age.oldest", state="queued", lane="normal") == 0
     assert world.value("roost.worker.lanes.busy") == 0
     outcomes = {s.attributes[names.OUTCOME] for s in world.found("step") if s.attributes}
     assert outcomes <= set(STEP_OUTCOMES)
@@ -311,6 +317,58 @@ def test_steps_have_the_attributes_of_generative_ai_if_asked_for(everything: Wor
     assert {_attribute(step, "gen_ai.agent.name") for step in steps} == {"demo"}
     told = [step for step in steps if _attribute(step, "gen_ai.usage.input_tokens") is not None]
     assert [_attribute(step, "gen_ai.usage.output_tokens") for step in told] == [10]
+
+
+def test_tokens_are_measured_by_the_conventions_for_generative_ai_call_by_call(everything: World) -> None:
+    """Under the operation of a work item: an agent library counts the same tokens under its `chat`."""
+    points = {name: found for name, _, found in everything.metrics()}
+    told = {tuple(sorted(point.attributes.items())): point for point in points["gen_ai.client.token.usage"]}
+    assert len(told) == 4
+    for provider, more in (("openai", {"gen_ai.request.model": "small"}), ("other", {})):
+        for kind, count in (("input", 10), ("output", 5)):
+            of = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.provider.name": provider, **more}
+            point = told[tuple(sorted({**of, "gen_ai.token.type": kind}.items()))]
+            assert (point.count, point.sum) == (1, count)
+
+
+def test_work_that_ends_is_measured_by_the_conventions_for_generative_ai(everything: World) -> None:
+    points = {name: found for name, _, found in everything.metrics()}
+    ended = {point.attributes.get("error.type"): point for point in points["gen_ai.workflow.duration"]}
+    assert {error: point.count for error, point in ended.items()} == {None: 6, "FailWork": 1, "cancelled": 1}
+    assert {point.attributes["gen_ai.workflow.name"] for point in ended.values()} == {"demo"}
+
+
+def test_nothing_of_generative_ai_is_taken_unless_asked_for() -> None:
+    async def main() -> set[str]:
+        world = World(Life(), is_gen_ai=False)
+        await world.client.enqueue("demo", {"do": "spend"})
+        await world.works(5)
+        assert world.value("roost.work.spent", amount="tokens") == 30
+        return {name for name, _, _ in world.metrics()}
+
+    assert not [name for name in run(main) if name.startswith("gen_ai.")]
+
+
+def test_a_delay_goes_on_until_the_engine_is_entered(everything: World) -> None:
+    """So work that waits for resources, and comes to no step, has none."""
+    points = {name: found for name, _, found in everything.metrics()}
+    entered = {(_attribute(s, names.WORK_ID), _attribute(s, names.TOKEN)) for s in everything.found("step")}
+    delays = sum(point.count for point in points["roost.schedule.delay"])
+    assert 0 < delays <= len(entered) < len(everything.found("session"))
+
+
+def test_a_span_of_an_effect_is_named_by_its_key_up_to_a_bound() -> None:
+    spans = InMemorySpanExporter()
+    tracing = TracerProvider(shutdown_on_exit=False)
+    tracing.add_span_processor(SimpleSpanProcessor(spans))
+    plain = traces.Traces(tracing.get_tracer("roost"), SystemClock(), "roost_memory")
+    held = Held("w", "demo", None, Lane.NORMAL, "me", 1)
+    for number in range(names.LABEL_VALUES_MAX + 2):
+        plain.recorded(held, f"k{number}", 1, 0.0, 1.0)
+    made = [span.name for span in spans.get_finished_spans()]
+    assert made[0] == "once k0"
+    assert made[-2:] == ["once other"] * 2
+    assert len(set(made)) == names.LABEL_VALUES_MAX + 1
 
 
 def test_the_queue_is_measured_by_the_conventions_for_messaging(everything: World) -> None:

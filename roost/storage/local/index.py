@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from roost.journal.entries import IndexRow
-from roost.models import State
+from roost.journal.projection import LaneCount
+from roost.models import Lane, State
 from roost.names import Order
 from roost.storage.local.rows import (
     PUT_ROW,
@@ -88,6 +89,13 @@ class LocalIndex:
         with storage_errors(self._path):
             found = self._reader.execute(sql, values).fetchall()
         return {State(state): count for state, count in found}
+
+    async def lane_counts(self, namespace: str = "") -> Sequence[LaneCount]:
+        clause, values = _within(namespace)
+        sql = f"SELECT state, lane, count(*), min(created_at) FROM works WHERE {clause} GROUP BY state, lane"  # noqa: S608  constant text
+        with storage_errors(self._path):
+            found = self._reader.execute(sql, values).fetchall()
+        return [LaneCount(State(state), Lane(lane), count, oldest) for state, lane, count, oldest in found]
 
     def _rows(self, sql: str, values: tuple[Any, ...]) -> Sequence[IndexRow]:
         with storage_errors(self._path):

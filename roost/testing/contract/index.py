@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 
 import pytest
 from msgspec.structs import replace
 
 from roost.errors import InputError
 from roost.journal.entries import IndexRow
+from roost.journal.projection import LaneCount
 from roost.models import Lane, State
 from roost.names import Order
 from roost.storage.ports import Backend, Renewal, WorkIndex
@@ -456,3 +458,21 @@ class IndexContract(Contract):
         await _fill(backend, harness, [replace(rows[0], position=1, state=State.RUNNING)])
         counts = {state: count for state, count in (await backend.index.counts()).items() if count}
         assert counts == {State.RUNNING: 3, State.DONE: 3}
+
+    async def test_lanes_are_counted_with_the_age_of_their_oldest(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """Of one namespace, and in whatever order the rows were written."""
+        assert not await backend.index.lane_counts()
+        both = product((State.QUEUED, State.DONE), (Lane.HIGH, Lane.LOW, Lane.HIGH))
+        rows = [row(f"w{n}", number=n, state=state, lane=lane) for n, (state, lane) in enumerate(both)]
+        other = row("team/w", number=9, lane=Lane.LOW)
+        await _fill(backend, harness, [*reversed(rows), other])
+        assert set(await backend.index.lane_counts()) == {
+            LaneCount(State.QUEUED, Lane.HIGH, 2, rows[0].created_at),
+            LaneCount(State.QUEUED, Lane.LOW, 1, rows[1].created_at),
+            LaneCount(State.DONE, Lane.HIGH, 2, rows[3].created_at),
+            LaneCount(State.DONE, Lane.LOW, 1, rows[4].created_at),
+        }
+        of_team = LaneCount(other.state, Lane.LOW, 1, other.created_at)
+        assert [*await backend.index.lane_counts("team")] == [of_team]
