@@ -149,16 +149,17 @@ class ConsoleSettings(BaseModel, extra="forbid"):
     Attributes:
         host, port: where `roost ui` listens. Any host but this machine's own needs `auth`.
         auth: who may come in. `none`: whoever can reach a loopback address. `token`: who has
-            one of the two tokens. `headers`: whom a proxy in front names in `user_header` and
+            one of the three tokens. `headers`: whom a proxy in front names in `user_header` and
             `role_header`. `gateway`: whom API Gateway's authorizer names in the claims
-            `user_claim` and `role_claim`.
-        operator_token, viewer_token: for `token`, at least 16 characters; where both are unset,
-            `roost ui` makes up an operator token and prints a URL that works once.
+            `user_claim` and `role_claim`, or who signed the request with AWS's keys.
+        admin_token, operator_token, viewer_token: for `token`, at least 16 characters; where all are
+            unset, `roost ui` makes up an admin's and prints a URL that works once.
         proxy_secret: for `headers`, what the proxy must send as `X-Roost-Proxy-Secret`.
         user_header, role_header: for `headers`, who it is, and the role.
         user_claim, role_claim: for `gateway`, the same.
-        operator_roles: values of the role header or claim that make an operator; all others
-            only look.
+        admin_roles, operator_roles: values of the role header or claim that make an admin or an
+            operator; all others only look. Where requests are signed with AWS's keys: ARNs of roles
+            (without a path, `arn:aws:iam::ACCOUNT:role/NAME`) and users.
         hosts: names under which the console may be asked for, besides `host`.
         redact: fields of payloads, snapshots and signals that are never shown:
             `password`, `customer.email`, `items.*.card`, or of one engine, `billing:iban`.
@@ -168,6 +169,7 @@ class ConsoleSettings(BaseModel, extra="forbid"):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8319
     auth: Literal["none", "token", "headers", "gateway"] = "none"
+    admin_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     operator_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     viewer_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     proxy_secret: Annotated[SecretStr, Field(min_length=16)] | None = None
@@ -175,7 +177,8 @@ class ConsoleSettings(BaseModel, extra="forbid"):
     role_header: str = "x-forwarded-groups"
     user_claim: str = "sub"
     role_claim: str = "roost_role"
-    operator_roles: Texts = ("operator", "admin")
+    admin_roles: Texts = ("admin",)
+    operator_roles: Texts = ("operator",)
     hosts: Texts = ()
     redact: Texts = ()
     label: Annotated[str, Field(max_length=20)] = ""

@@ -12,6 +12,7 @@
     │   ├── EnqueueConflict        same id or idempotency key, other content
     │   ├── ConversationBusy       earlier work of the conversation has not ended
     │   └── LeaseLost              this worker no longer holds the work item
+    ├── AccessDenied               the console does not let the caller do it
     ├── StorageError               the backend failed
     │   ├── StorageUnavailable     try again later: locked, throttled, unreachable
     │   ├── StorageMissing         no such table, queue or bucket
@@ -128,6 +129,10 @@ class LeaseLost(ConflictError):
         self.work_id = work_id
         self.token = token
         self.by = by
+
+
+class AccessDenied(RoostError):
+    """The console does not know the caller, or their role may not do it."""
 
 
 class StorageError(RoostError):

@@ -10,22 +10,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from roost.errors import (
+    AccessDenied,
     ArtifactNotFound,
     ConflictError,
     EngineNotFound,
     InputError,
     RoostError,
+    StorageDenied,
     StorageFull,
     StorageReadOnly,
     StorageUnavailable,
     WorkNotFound,
 )
 
-OK, FAILED, USAGE, NOT_FOUND, CONFLICT, UNAVAILABLE = 0, 1, 2, 3, 5, 6
+OK, FAILED, USAGE, NOT_FOUND, DENIED, CONFLICT, UNAVAILABLE = 0, 1, 2, 3, 4, 5, 6
 WORK_FAILED, WORK_CANCELLED, TIMED_OUT, INTERRUPTED = 7, 8, 124, 130
 
 EXIT_CODES = (
-    "Exit codes: 0 ok · 1 failed · 2 wrong usage or input · 3 not found · 5 conflict · "
+    "Exit codes: 0 ok · 1 failed · 2 wrong usage or input · 3 not found · 4 not allowed · 5 conflict · "
     "6 storage unavailable, full or read-only · 7 the work waited for failed · 8 it was cancelled · "
     "124 timed out · 130 interrupted"
 )
@@ -35,6 +37,8 @@ _CODES: tuple[tuple[type[RoostError], int], ...] = (
     (WorkNotFound, NOT_FOUND),
     (ArtifactNotFound, NOT_FOUND),
     (EngineNotFound, NOT_FOUND),
+    (AccessDenied, DENIED),
+    (StorageDenied, DENIED),
     (ConflictError, CONFLICT),
     (StorageUnavailable, UNAVAILABLE),
     (StorageFull, UNAVAILABLE),

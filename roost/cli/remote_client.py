@@ -41,6 +41,11 @@ _ERRORS = {
     for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, RoostError)
 }
+_BY_STATUS: Mapping[int, type[RoostError]] = {
+    HTTPStatus.BAD_REQUEST: errors.InputError,
+    HTTPStatus.UNAUTHORIZED: errors.AccessDenied,
+    HTTPStatus.FORBIDDEN: errors.AccessDenied,
+}
 
 
 def only_near(name: str) -> InputError:
@@ -414,7 +419,7 @@ def _error_of(answer: httpx2.Response) -> RoostError:
             f"{answer.url} answered {answer.status_code} and no problem document",
             hint="Is this the address of a console?",
         )
-    kind = _ERRORS.get(code) or (InputError if answer.status_code == HTTPStatus.BAD_REQUEST else RoostError)
+    kind = _ERRORS.get(code) or _BY_STATUS.get(answer.status_code, RoostError)
     error = kind.__new__(kind)
     RoostError.__init__(error, title, hint=hint)
     return error

@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from roost.config import Settings
 from roost.console import problems, urls
@@ -52,6 +52,8 @@ from roost.console.problems import Problem
 from roost.console.pulse import Pulse
 from roost.console.reads import Reads
 from roost.console.redaction import Redaction
+from roost.console.roles import Deed
+from roost.console.routing import Door, Handler
 from roost.console.shared import Shared
 from roost.driving import Drivers
 from roost.errors import RoostError
@@ -133,55 +135,81 @@ def _pages() -> Pages:
 
 
 def _routes() -> list[BaseRoute]:
-    action = "|".join(actions.ACTIONS)
-    urls.register_words("action", action)
     return [
         *api.routes(),
-        Route("/livez", door.livez),
-        Route("/readyz", door.readyz),
-        Route("/static/{build}/{name}", door.static),
-        Route("/login", door.login, methods=["GET"]),
-        Route("/login", door.sign_in, methods=["POST"]),
-        Route("/logout", door.sign_out, methods=["POST"]),
-        Route("/stream", live.stream),
-        Route("/approve/{token}", approve.ask, methods=["GET"]),
-        Route("/approve/{token}", approve.answer, methods=["POST"]),
-        Route("/", overview.overview),
-        Route("/work", work.work),
-        Route("/work/new", new.ask, methods=["GET"]),
-        Route("/work/new", new.do, methods=["POST"]),
-        Route("/work/bulk", bulk.ask, methods=["POST"]),
-        Route("/work/bulk/do", bulk.do, methods=["POST"]),
-        Route("/failed", failed.failed),
-        Route("/failed/messages", failed.ask_messages, methods=["POST"]),
-        Route("/failed/messages/do", failed.end_messages, methods=["POST"]),
-        Route("/operations", operations.operations),
-        Route("/operations/{work_id:work}", operations.operation),
-        Route("/events", events.events),
-        Route("/artifacts", blobs.blobs),
-        Route("/artifacts/{digest:digest}", blobs.blob),
-        Route("/conversations", lines.lines),
-        Route("/workspaces", lines.workspaces),
-        Route("/resources", resources.resources),
-        Route("/resources/limits", resources.ask_limits, methods=["GET"]),
-        Route("/resources/limits", resources.set_limits, methods=["POST"]),
-        Route("/resources/evict", resources.ask_evict, methods=["GET"]),
-        Route("/resources/evict", resources.evict, methods=["POST"]),
-        Route("/workers", fleet.workers),
-        Route("/schedules", schedules.schedules),
-        Route("/engines", fleet.engines),
-        Route("/switches", switches.ask, methods=["GET"]),
-        Route("/switches", switches.do, methods=["POST"]),
-        Route("/budget", budget.ask, methods=["GET"]),
-        Route("/budget", budget.do, methods=["POST"]),
-        Route("/settings", settings_page.settings),
-        Route("/work/{work_id:work}", detail.detail),
-        Route("/work/{work_id:work}/artifacts/{place:int}", artifacts.preview),
-        Route("/work/{work_id:work}/artifacts/{place:int}/download", artifacts.download),
-        Route("/work/{work_id:work}/artifacts/{place:int}/image", artifacts.image),
-        Route("/work/{work_id:work}/{action:action}", actions.ask, methods=["GET"]),
-        Route("/work/{work_id:work}/{action:action}", actions.do, methods=["POST"]),
+        *_open(),
+        *_looks(),
+        _get("/work/new", new.ask, Deed.ENQUEUE),
+        _post("/work/new", new.do, Deed.ENQUEUE),
+        _post("/work/bulk", bulk.ask, Deed.ACT),
+        _post("/work/bulk/do", bulk.do, Deed.ACT),
+        _post("/failed/messages", failed.ask_messages, Deed.SEND_AGAIN),
+        _post("/failed/messages/do", failed.end_messages, Deed.SEND_AGAIN),
+        _get("/resources/limits", resources.ask_limits, Deed.LIMIT),
+        _post("/resources/limits", resources.set_limits, Deed.LIMIT),
+        _get("/resources/evict", resources.ask_evict, Deed.EVICT),
+        _post("/resources/evict", resources.evict, Deed.EVICT),
+        _get("/switches", switches.ask, Deed.SWITCH),
+        _post("/switches", switches.do, Deed.SWITCH),
+        _get("/budget", budget.ask, Deed.BUDGET),
+        _post("/budget", budget.do, Deed.BUDGET),
+        *(_get(_on_work(name), actions.ask, action.deed) for name, action in actions.ACTIONS.items()),
+        *(_post(_on_work(name), actions.do, action.deed) for name, action in actions.ACTIONS.items()),
+        _get("/work/{work_id:work}", detail.detail, Deed.LOOK),  # last, as an id may be any word
     ]
+
+
+def _open() -> list[BaseRoute]:
+    """For which nobody need sign in, and what ends a session."""
+    return [
+        _get("/livez", door.livez, None),
+        _get("/readyz", door.readyz, None),
+        _get("/static/{build}/{name}", door.static, None),
+        _get("/login", door.login, None),
+        _post("/login", door.sign_in, None),
+        _post("/logout", door.sign_out, Deed.LOOK),
+        _get("/approve/{token}", approve.ask, None),
+        _post("/approve/{token}", approve.answer, None),
+    ]
+
+
+def _looks() -> list[BaseRoute]:
+    """Pages on which nothing is done."""
+    artifact = "/work/{work_id:work}/artifacts/{place:int}"
+    pages = {
+        "/": overview.overview,
+        "/stream": live.stream,
+        "/work": work.work,
+        "/failed": failed.failed,
+        "/operations": operations.operations,
+        "/operations/{work_id:work}": operations.operation,
+        "/events": events.events,
+        "/artifacts": blobs.blobs,
+        "/artifacts/{digest:digest}": blobs.blob,
+        "/conversations": lines.lines,
+        "/workspaces": lines.workspaces,
+        "/resources": resources.resources,
+        "/workers": fleet.workers,
+        "/schedules": schedules.schedules,
+        "/engines": fleet.engines,
+        "/settings": settings_page.settings,
+        artifact: artifacts.preview,
+        f"{artifact}/download": artifacts.download,
+        f"{artifact}/image": artifacts.image,
+    }
+    return [_get(path, handler, Deed.LOOK) for path, handler in pages.items()]
+
+
+def _get(path: str, handler: Handler, deed: Deed | None) -> Door:
+    return Door(path, handler, deed, ["GET"])
+
+
+def _post(path: str, handler: Handler, deed: Deed | None) -> Door:
+    return Door(path, handler, deed, ["POST"])
+
+
+def _on_work(verb: str) -> str:
+    return f"/work/{{work_id:work}}/{verb}"
 
 
 def _problem_page(desk: Desk, request: Request, problem: Problem) -> Response:

@@ -15,11 +15,12 @@ from starlette.responses import Response
 from roost.config import Settings
 from roost.console.guard import principal_of
 from roost.console.html import Pages, age, ago, hour
-from roost.console.principal import Authenticator, Principal, Role
-from roost.console.problems import Problem, forbidden
+from roost.console.principal import Authenticator, Principal
+from roost.console.problems import Problem
 from roost.console.pulse import Pulse
 from roost.console.reads import Reads
 from roost.console.redaction import Redaction
+from roost.console.roles import Deed, Role, lacks
 from roost.console.shared import Shared
 from roost.core import requests
 from roost.core.client import Client, WorkView
@@ -145,7 +146,8 @@ class Desk:
             "age": partial(age, now=now),
             "hour": hour,
             "principal": principal,
-            "can_act": principal is not None and principal.role is Role.OPERATOR,
+            "can_act": principal is not None and principal.role.covers(Role.OPERATOR),
+            "lacks": lambda deed: lacks(principal.role if principal is not None else None, Deed(deed)),
             "root": root,
             "path": request.url.path.removeprefix(root) or "/",
             "query": request.url.query,
@@ -189,18 +191,6 @@ def desk_of(request: Request) -> Desk:
     """The desk of the app that serves a request."""
     desk: Desk = request.app.state.desk
     return desk
-
-
-def operator_of(request: Request) -> Principal:
-    """Who asks, if they may act.
-
-    Raises:
-        Problem: they may only look.
-    """
-    principal = principal_of(request.scope)
-    if principal.role is not Role.OPERATOR:
-        raise forbidden()
-    return principal
 
 
 def int_of(request: Request, name: str, default: int, *, low: int, high: int) -> int:

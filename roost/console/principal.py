@@ -11,9 +11,8 @@ import getpass
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from typing import Any
@@ -22,6 +21,7 @@ from pydantic import SecretStr
 
 from roost import clock
 from roost.config import ConsoleSettings
+from roost.console.roles import Role
 from roost.errors import SettingsError
 from roost.models import check_name
 
@@ -30,13 +30,6 @@ SESSION_SECONDS = 12 * 3600.0
 ONCE_SECONDS = 600.0  # how long a URL that works once waits for its use
 _NAME_MAX_CHARS = 80
 _COOKIE_MAX_CHARS = 1024
-
-
-class Role(StrEnum):
-    """What a principal may do: look, or look and act."""
-
-    VIEWER = "viewer"
-    OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +42,7 @@ class Principal:
     @property
     def actor(self) -> str:
         """How the journal names them."""
-        return f"console:{self.name}"
+        return f"console:{self.name} ({self.role})"
 
 
 Authorize = Callable[[Mapping[str, Any]], Principal | None]
@@ -117,7 +110,7 @@ class Authenticator:
 
     def _by_loopback(self, scope: Mapping[str, Any]) -> Principal | None:
         client = scope.get("client")
-        return Principal(_local_user(), Role.OPERATOR) if client and is_loopback(client[0]) else None
+        return Principal(_local_user(), Role.ADMIN) if client and is_loopback(client[0]) else None
 
     def _by_token(self, scope: Mapping[str, Any]) -> Principal | None:
         given = header(scope, "authorization")
@@ -138,15 +131,20 @@ class Authenticator:
         """What an authorizer of API Gateway found; a client can't write into the event's context."""
         context = scope.get("aws.event", {}).get("requestContext", {})
         authorizer = context.get("authorizer") or {}
+        if "iam" in authorizer:
+            return self._named(*_of_arn(str(authorizer["iam"].get("userArn") or "")))
         claims = authorizer.get("jwt", {}).get("claims") or authorizer.get("lambda") or authorizer
         claims = claims.get("claims", claims) if isinstance(claims, dict) else {}
-        roles = str(claims.get(self._settings.role_claim, "")).strip("[]").replace(",", " ").split()
-        return self._named(claims.get(self._settings.user_claim), roles)
+        return self._named(
+            claims.get(self._settings.user_claim), _texts(claims.get(self._settings.role_claim, ""))
+        )
 
-    def _named(self, name: object, roles: list[str]) -> Principal | None:
+    def _named(self, name: object, groups: Sequence[str]) -> Principal | None:
+        """Whom somebody else vouches for: the highest role that one of their groups gives."""
         if not isinstance(name, str) or not name:
             return None
-        role = Role.OPERATOR if set(roles) & set(self._settings.operator_roles) else Role.VIEWER
+        given = {Role.ADMIN: self._settings.admin_roles, Role.OPERATOR: self._settings.operator_roles}
+        role = next((role for role, names in given.items() if set(groups) & set(names)), Role.VIEWER)
         return Principal(_checked(name), role)
 
     # --- tokens and sessions -------------------------------------------------
@@ -157,7 +155,7 @@ class Authenticator:
         return Principal(found[0].value, found[0]) if found else None
 
     def make_once(self) -> str:
-        """A code that signs an operator in, one time, within `ONCE_SECONDS`."""
+        """A code that signs in as the highest role that has a token, one time, within `ONCE_SECONDS`."""
         code = clock.secret()
         self._once[code] = self._clock.now() + ONCE_SECONDS
         return code
@@ -165,7 +163,8 @@ class Authenticator:
     def redeem(self, code: str) -> Principal | None:
         """Who comes in with a code from `make_once`; it is used up."""
         until = self._once.pop(code, 0.0)
-        return Principal(_local_user(), Role.OPERATOR) if until > self._clock.now() else None
+        highest = next(iter(self._tokens), Role.VIEWER)
+        return Principal(_local_user(), highest) if until > self._clock.now() else None
 
     def session(self, principal: Principal) -> str:
         """The value of a session cookie; good in every process that has the same tokens."""
@@ -191,7 +190,7 @@ class Authenticator:
 
 
 def _tokens(settings: ConsoleSettings) -> dict[Role, SecretStr]:
-    """The tokens that the settings give; operators first.
+    """The tokens that the settings give; the highest role first.
 
     Raises:
         SettingsError: what the way of signing in needs is not there.
@@ -208,16 +207,22 @@ def _tokens(settings: ConsoleSettings) -> dict[Role, SecretStr]:
         )
     if settings.auth != "token":
         return {}
-    given = {Role.OPERATOR: settings.operator_token, Role.VIEWER: settings.viewer_token}
+    given = {
+        Role.ADMIN: settings.admin_token,
+        Role.OPERATOR: settings.operator_token,
+        Role.VIEWER: settings.viewer_token,
+    }
     tokens = {role: token for role, token in given.items() if token is not None}
     if not tokens:
+        names = ", ".join(f"ROOST_CONSOLE__{role.upper()}_TOKEN" for role in given)
         raise SettingsError(
             "console.auth is token, but there is no token",
-            hint="Set ROOST_CONSOLE__OPERATOR_TOKEN or ROOST_CONSOLE__VIEWER_TOKEN.",
+            hint=f"Set {names}, or some of them.",
         )
     if len({token.get_secret_value() for token in tokens.values()}) < len(tokens):
         raise SettingsError(
-            "console.operator_token and console.viewer_token are the same", hint="Give each its own."
+            f"two of {', '.join(f'console.{role}_token' for role in tokens)} are the same",
+            hint="Give each its own.",
         )
     return tokens
 
@@ -234,6 +239,26 @@ def _is_same(given: str, secret: SecretStr) -> bool:
 
 def _checked(name: str) -> str:
     return check_name(name[:_NAME_MAX_CHARS], "user name")
+
+
+def _texts(claim: object) -> list[str]:
+    """The values of a claim: a list, or a text that API Gateway made of one, `[a b]`."""
+    if isinstance(claim, list):
+        return [str(one) for one in claim]
+    return str(claim).strip("[]").replace(",", " ").split()
+
+
+def _of_arn(arn: str) -> tuple[str, list[str]]:
+    """Who signed a request with AWS's keys: a name, and as its groups the ARN of the user or role.
+
+    The ARN of a session of a role (`arn:aws:sts::N:assumed-role/ROLE/SESSION`) gives that of the
+    role, which it names without its path.
+    """
+    head, _, name = arn.partition("/")
+    if not head.endswith(":assumed-role"):
+        return name or arn.rpartition(":")[2], [arn]
+    partition, account = arn.split(":")[1], arn.split(":")[4]
+    return name, [f"arn:{partition}:iam::{account}:role/{name.partition('/')[0]}"]
 
 
 def _local_user() -> str:

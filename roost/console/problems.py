@@ -8,6 +8,7 @@ from http import HTTPStatus
 
 from starlette.responses import JSONResponse
 
+from roost.console.roles import WORDS, Deed, Role
 from roost.errors import (
     ArtifactNotFound,
     ConflictError,
@@ -22,6 +23,7 @@ from roost.errors import (
 )
 
 PROBLEM_TYPE = "application/problem+json"
+ARTICLE = {Role.VIEWER: "a viewer", Role.OPERATOR: "an operator", Role.ADMIN: "an admin"}
 
 _STATUS: tuple[tuple[type[RoostError], HTTPStatus], ...] = (
     (WorkNotFound, HTTPStatus.NOT_FOUND),
@@ -46,6 +48,7 @@ class Problem(Exception):
         hint: what to do about it.
         retry_after_seconds: when to try again, if that can help.
         errors: the faults of a request, each with `where` and `what`.
+        needs: the role that would have been let through.
     """
 
     status: HTTPStatus
@@ -54,6 +57,7 @@ class Problem(Exception):
     hint: str = ""
     retry_after_seconds: float | None = None
     errors: list[dict[str, str]] = field(default_factory=list)
+    needs: Role | None = None
 
     def headers(self) -> dict[str, str]:
         """Headers that go with it."""
@@ -71,6 +75,7 @@ class Problem(Exception):
             "detail": self.title,
             "hint": self.hint,
             "errors": self.errors,
+            "needs": self.needs,
         }
 
     def response(self) -> JSONResponse:
@@ -111,14 +116,16 @@ def bug() -> Problem:
     )
 
 
-def forbidden() -> Problem:
-    """A viewer asked to act."""
-    return Problem(
+def forbidden(role: Role, needed: Role, deed: Deed) -> Problem:
+    """Somebody asked for what their role may not do."""
+    problem = Problem(
         HTTPStatus.FORBIDDEN,
-        "forbidden",
-        "You may look, but not act.",
-        "Ask somebody who is an operator, or sign in as one.",
+        "access_denied",
+        f"This needs the role {needed}; yours is {role}.",
+        f"It takes the right to {WORDS[deed]}. Ask somebody who is {ARTICLE[needed]}, or sign in as one.",
     )
+    problem.needs = needed
+    return problem
 
 
 def of_status(status: int, detail: str, headers: Mapping[str, str]) -> Problem:

@@ -25,10 +25,10 @@ _GRACE_SECONDS = 2  # streams are cut after it
 
 
 def with_token(console: ConsoleSettings) -> ConsoleSettings:
-    """The settings, with an operator token made up where `token` is asked for and none is set."""
-    if console.auth != "token" or console.operator_token or console.viewer_token:
+    """The settings, with an admin's token made up where `token` is asked for and none is set."""
+    if console.auth != "token" or console.admin_token or console.operator_token or console.viewer_token:
         return console
-    return console.model_copy(update={"operator_token": SecretStr(clock.secret())})
+    return console.model_copy(update={"admin_token": SecretStr(clock.secret())})
 
 
 async def serve(

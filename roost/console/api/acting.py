@@ -9,6 +9,7 @@ from roost.console.api.reading import operation_out, row_out
 from roost.console.api.table import Answer, Call
 from roost.console.pages import bulk
 from roost.console.problems import Problem
+from roost.console.roles import on_work
 from roost.core import operating
 from roost.core.bulk import Action, How
 
@@ -22,6 +23,7 @@ async def enqueue_work(call: Call) -> Answer:
             "Both an Idempotency-Key and a work_id are given.",
             "Give one.",
         )
+    call.check(on_work(body.engine, "enqueue"))
     before = call.desk.now
     work_id = await call.client.enqueue(
         body.engine,
@@ -49,18 +51,21 @@ async def enqueue_work(call: Call) -> Answer:
 
 
 async def cancel_work(call: Call) -> Answer:
+    await call.check_on_work("cancel")
     body = call.body(asked.Cancel)
     await call.client.cancel(call.work_id, body.reason, by_seconds=body.by_seconds)
     return await _stands(call)
 
 
 async def retry_work(call: Call) -> Answer:
+    await call.check_on_work("retry")
     body = call.body(asked.Retry)
     await call.client.retry(call.work_id, body.reason, version=body.version)
     return await _stands(call)
 
 
 async def signal_work(call: Call) -> Answer:
+    await call.check_on_work("signal")
     body = call.body(asked.SignalIn)
     sent = await call.client.signal(
         call.work_id, body.name, body.data, signal_id=body.signal_id or call.digest
@@ -69,23 +74,27 @@ async def signal_work(call: Call) -> Answer:
 
 
 async def pause_work(call: Call) -> Answer:
+    await call.check_on_work("pause")
     body = call.body(asked.Pause)
     await call.client.pause(call.work_id, body.reason, for_seconds=body.for_seconds)
     return await _stands(call)
 
 
 async def resume_work(call: Call) -> Answer:
+    await call.check_on_work("resume")
     reason = call.body(asked.Act).reason
     await call.client.resume(call.work_id, reason)
     return await _stands(call)
 
 
 async def fork_work(call: Call) -> Answer:
+    await call.check_on_work("fork")
     body = call.body(asked.ForkIn)
     reason = body.reason
     work_id = body.work_id or (f"fork-{call.digest}" if call.digest else None)
     others = {"engine": body.engine, "priority": body.priority, "budget": body.budget}
     chosen = {name: value for name, value in others.items() if value is not None}
+    call.check(on_work(body.engine, "fork") if body.engine is not None else None)
     forked = await call.client.fork(
         call.work_id, body.version, reason, changes=body.changes, work_id=work_id, **chosen
     )

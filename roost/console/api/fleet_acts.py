@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from roost.console.api import asked, given_fleet
 from roost.console.api.table import Answer, Call
+from roost.console.roles import Deed
 from roost.errors import InputError
 from roost.journal.limits import Change, Close, Open, Rate, SetCapacity, SetRate
 from roost.names import Lane
@@ -74,6 +75,8 @@ async def list_messages(call: Call) -> Answer:
 
 async def end_messages(call: Call) -> Answer:
     body = call.body(asked.EndMessages)
+    if not body.send_again or not all(one.work_id for one in body.messages):
+        call.check(Deed.DROP_MESSAGES)
     letters = [
         DeadLetter(one.work_id, one.cause, one.lane, one.reason, one.text, one.receipt)
         for one in body.messages

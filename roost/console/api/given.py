@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from roost.console.roles import Role
 from roost.models import Artifact, Child, Lane, State, WaitFor
 
 
@@ -290,3 +291,4 @@ class ProblemOut(Out):
     detail: str
     hint: str
     errors: list[Fault] = []
+    needs: Role | None = None

@@ -61,7 +61,8 @@ def document(operations: Sequence[Operation], prefix: str) -> dict[str, Any]:
         "info": {
             "title": "Roost",
             "version": version("roost-runtime"),
-            "description": "All that the console's pages do. Instants are UTC epoch seconds.",
+            "description": "All that the console's pages do. Instants are UTC epoch seconds. "
+            "Each operation names the role that it needs; a 403 names it in `needs`.",
         },
         "paths": paths,
         "components": {
@@ -76,6 +77,8 @@ def _operation(operation: Operation, refs: dict[Any, dict[str, Any]]) -> dict[st
     made: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
+        "description": f"Needs the role {operation.role}. {operation.also}".strip(),
+        "x-roost-role": operation.role.value,
         "parameters": [*_path(operation), *_query(operation), *_headers(operation)],
         "responses": {},
     }

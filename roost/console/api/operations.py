@@ -6,20 +6,23 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from roost.console.api import acting, asked, fleet_acts, given, given_fleet, openapi, reading, talking
 from roost.console.api.table import Operation, Run, endpoint
+from roost.console.roles import Deed
+from roost.console.routing import Door
 
 PREFIX = "/api/v1"
 
+_ON_OWN = "On Roost's own work, such as schedules: the role admin."
 _MISSING = (HTTPStatus.NOT_FOUND,)
 _WRITE = (HTTPStatus.FORBIDDEN, HTTPStatus.CONFLICT, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 
 
 def _look(path: str, summary: str, run: Run, gives: type[BaseModel], **more: Any) -> Operation:
     """One that reads."""
-    return Operation("GET", path, summary, run, gives, **more)
+    return Operation("GET", path, summary, run, gives, more.pop("deed", Deed.LOOK), **more)
 
 
 def _look_at(path: str, summary: str, run: Run, gives: type[BaseModel], **more: Any) -> Operation:
@@ -27,15 +30,24 @@ def _look_at(path: str, summary: str, run: Run, gives: type[BaseModel], **more: 
     return _look(f"/work/{{work_id}}{path}", summary, run, gives, problems=_MISSING, **more)
 
 
-def _act(path: str, summary: str, run: Run, gives: type[BaseModel], **more: Any) -> Operation:
+def _act(
+    path: str, summary: str, run: Run, gives: type[BaseModel], deed: Deed, also: str = "", **more: Any
+) -> Operation:
     """One that writes."""
     problems = (*_MISSING, *_WRITE, *more.pop("problems", ()))
-    return Operation("POST", path, summary, run, gives, problems=problems, **more)
+    return Operation("POST", path, summary, run, gives, deed, also, problems=problems, **more)
 
 
-def _act_on(verb: str, summary: str, run: Run, body: type[BaseModel]) -> Operation:
+def _act_on(
+    verb: str,
+    summary: str,
+    run: Run,
+    body: type[BaseModel],
+    deed: Deed = Deed.ACT,
+    gives: type[BaseModel] = given.Acted,
+) -> Operation:
     """One that acts on one work item."""
-    return _act(f"/work/{{work_id}}/{verb}", summary, run, given.Acted, body=body)
+    return _act(f"/work/{{work_id}}/{verb}", summary, run, gives, deed, _ON_OWN, body=body)
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -53,6 +65,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Enqueue work",
         acting.enqueue_work,
         given.Enqueued,
+        Deed.ENQUEUE,
+        "For an engine of Roost's own, the role admin.",
         body=asked.NewWork,
         status=HTTPStatus.CREATED,
         problems=(HTTPStatus.OK,),
@@ -86,35 +100,25 @@ OPERATIONS: tuple[Operation, ...] = (
         "What it asks for, with the tokens that answer",
         talking.list_approvals,
         given.Approvals,
-        needs_operator=True,
+        deed=Deed.ANSWER,
     ),
     _act_on("cancel", "Ask it to end", acting.cancel_work, asked.Cancel),
-    _act(
-        "/work/{work_id}/signal",
-        "Tell it something",
-        acting.signal_work,
-        given.Sent,
-        body=asked.SignalIn,
-    ),
+    _act_on("signal", "Tell it something", acting.signal_work, asked.SignalIn, gives=given.Sent),
     _act_on("pause", "Put it on hold", acting.pause_work, asked.Pause),
     _act_on("resume", "Let it go on", acting.resume_work, asked.Act),
     _act_on("retry", "Put it back to life", acting.retry_work, asked.Retry),
     _act_on("fork", "Start new work from one of its versions", acting.fork_work, asked.ForkIn),
-    _act_on("budget", "Set its budget", acting.set_budget, asked.BudgetIn),
-    _act(
-        "/work/{work_id}/purge",
-        "Delete it with its history",
-        acting.purge_work,
-        given.Purged,
-        body=asked.Act,
-    ),
-    _act("/approve", "Answer an approval by its token", talking.approve, given.Sent, body=asked.Reply),
+    _act_on("budget", "Set its budget", acting.set_budget, asked.BudgetIn, Deed.BUDGET),
+    _act_on("purge", "Delete it with its history", acting.purge_work, asked.Act, Deed.DROP, given.Purged),
+    _act("/approve", "Answer an approval by its token", talking.approve, given.Sent, Deed.ANSWER, body=asked.Reply),
     # --- many ---------------------------------------------------------------
     _act(
         "/operations",
         "Act on many, or see what would happen",
         acting.begin_operation,
         given_fleet.OperationBegun,
+        Deed.ACT,
+        "To purge, on Roost's own work, or on more than is counted in advance: the role admin.",
         body=asked.OperationIn,
         status=HTTPStatus.ACCEPTED,
         problems=(HTTPStatus.OK,),
@@ -134,6 +138,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Send such messages again, or drop them",
         fleet_acts.end_messages,
         given_fleet.MessagesEnded,
+        Deed.SEND_AGAIN,
+        "To drop them, or for those that name no work: the role admin.",
         body=asked.EndMessages,
     ),
     # --- the fleet ----------------------------------------------------------
@@ -156,6 +162,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Take a resource away from a work item",
         acting.evict_owner,
         given.Acted,
+        Deed.EVICT,
         body=asked.EvictIn,
     ),
     _act(
@@ -163,6 +170,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Set a limit of a resource, close or open it",
         fleet_acts.set_limit,
         given_fleet.Resources,
+        Deed.LIMIT,
         body=asked.LimitIn,
     ),
     _look(
@@ -184,6 +192,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Pause or resume an engine or a lane",
         fleet_acts.throw_switch,
         given_fleet.Thrown,
+        Deed.SWITCH,
         body=asked.SwitchIn,
     ),
     _look("/budget", "What the day has used up, and may", reading.get_daily, given_fleet.BalanceOut),
@@ -192,6 +201,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Set what each day may use up",
         fleet_acts.set_daily,
         given_fleet.BalanceOut,
+        Deed.BUDGET,
         body=asked.DailyIn,
     ),
     _look("/workers", "Workers, and what they hold", reading.list_workers, given_fleet.Workers),
@@ -205,10 +215,11 @@ _CONVERTORS = {"{work_id}": "{work_id:work}", "{version}": "{version:version}"}
 
 def routes() -> list[BaseRoute]:
     """Routes for all operations, and for the document that describes them."""
-    made: list[BaseRoute] = [Route(f"{PREFIX}/openapi.json", openapi.serve(OPERATIONS, PREFIX))]
+    document = openapi.serve(OPERATIONS, PREFIX)
+    made: list[BaseRoute] = [Door(f"{PREFIX}/openapi.json", document, Deed.LOOK, ["GET"])]
     for operation in OPERATIONS:
         path = operation.path
         for plain, converted in _CONVERTORS.items():
             path = path.replace(plain, converted)
-        made.append(Route(f"{PREFIX}{path}", endpoint(operation), methods=[operation.method]))
+        made.append(Door(f"{PREFIX}{path}", endpoint(operation), operation.deed, [operation.method]))
     return made

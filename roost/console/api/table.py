@@ -16,11 +16,13 @@ from starlette.responses import Response
 from roost import jsonio
 from roost.console.api.asked import NoQuery, Nothing
 from roost.console.api.given import Fault
-from roost.console.desk import Desk, desk_of, operator_of
+from roost.console.desk import Desk, desk_of
 from roost.console.guard import BODY_MAX_BYTES, principal_of
 from roost.console.html import conditional
-from roost.console.principal import Principal, Role
+from roost.console.principal import Principal
 from roost.console.problems import Problem
+from roost.console.roles import NEEDS, Deed, Role
+from roost.console.routing import check, check_on_work
 from roost.core import requests
 from roost.core.client import Client
 from roost.errors import PayloadError
@@ -64,6 +66,14 @@ class Call:
         assert isinstance(self.body_model, kind)
         return self.body_model
 
+    def check(self, deed: Deed | None) -> None:
+        """Go no further where it takes a role that the caller has not."""
+        check(self.principal, deed)
+
+    async def check_on_work(self, verb: str) -> None:
+        """The same for an act on the work item that the path names."""
+        await check_on_work(self.desk, self.principal, self.work_id, verb)
+
     @property
     def digest(self) -> str | None:
         """Of who sent it and the key, as a part of an id; None: there is no key."""
@@ -93,8 +103,9 @@ class Operation:
     Attributes:
         path: below `/api/v1`; parameters are `work_id`, `version` and `place`.
         gives: the model of the answer.
+        deed: what it takes.
+        also: what it takes beside that for some requests, in words.
         problems: statuses that an answer can have beside those that all have.
-        needs_operator: also to look, since what it gives is a permission.
         is_keyed: what it stores is known by the key itself; no answer need be kept for it.
     """
 
@@ -103,12 +114,13 @@ class Operation:
     summary: str
     run: Run
     gives: type[BaseModel]
+    deed: Deed
+    also: str = ""
     query: type[BaseModel] = NoQuery
     body: type[BaseModel] = Nothing
     status: HTTPStatus = HTTPStatus.OK
     problems: tuple[HTTPStatus, ...] = ()
     is_keyed: bool = False
-    needs_operator: bool = False
 
     @property
     def name(self) -> str:
@@ -118,7 +130,7 @@ class Operation:
     @property
     def role(self) -> Role:
         """Who may call it."""
-        return Role.OPERATOR if self.method == "POST" or self.needs_operator else Role.VIEWER
+        return NEEDS[self.deed]
 
 
 def endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
@@ -127,8 +139,6 @@ def endpoint(operation: Operation) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         desk = desk_of(request)
         principal = principal_of(request.scope)
-        if operation.role is Role.OPERATOR:
-            operator_of(request)
         query = _parsed(operation.query, _query(request), "query")
         raw = await request.body() if operation.method == "POST" else b""
         body = _parsed(operation.body, _document(request, raw, operation), "body")

@@ -11,9 +11,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from roost import jsonio, times
-from roost.console.desk import Desk, desk_of, operator_of
+from roost.console.desk import Desk, desk_of
+from roost.console.guard import principal_of
 from roost.console.forms import Field
 from roost.console.problems import Problem
+from roost.console.roles import Deed
+from roost.console.routing import check_on_work
 from roost.console.urls import segment
 from roost.core.client import Client, WorkView
 from roost.errors import ConflictError, InputError
@@ -42,6 +45,7 @@ class Action:
         do: does it; gives the id of the work item to show then.
         fields: what the form asks for, for an item as it stands.
         is_danger: shown in red.
+        deed: what it takes.
     """
 
     verb: str
@@ -49,6 +53,7 @@ class Action:
     do: Callable[[Client, str, Form], Awaitable[str]]
     fields: Callable[[WorkView], Sequence[Field]]
     is_danger: bool = False
+    deed: Deed = Deed.ACT
 
 
 def _says_cancel(view: WorkView) -> str:
@@ -228,7 +233,7 @@ ACTIONS: dict[str, Action] = {
         _pause,
         lambda _: [REASON, Field("for", "For", hint="Such as 2h; empty: until somebody lets it go on.")],
     ),
-    "budget": Action("Set its budget", _says_budget, _budget, _budget_fields),
+    "budget": Action("Set its budget", _says_budget, _budget, _budget_fields, deed=Deed.BUDGET),
     "resume": Action(
         "Let it go on", lambda _: "A worker takes it up where it was.", _resume, lambda _: [REASON]
     ),
@@ -238,19 +243,20 @@ ACTIONS: dict[str, Action] = {
 
 
 async def ask(request: Request) -> Response:
-    """`GET /work/{work_id}/{action}`: the confirmation."""
-    desk = desk_of(request)
-    operator_of(request)
-    view = await desk.reads.view(request.path_params["work_id"])
-    return await confirm(request, view, _action(request))
+    """`GET /work/{work_id}/ACTION`: the confirmation."""
+    name = _name(request)
+    work_id: str = request.path_params["work_id"]
+    await check_on_work(desk_of(request), principal_of(request.scope), work_id, name)
+    return await confirm(request, await desk_of(request).reads.view(work_id), ACTIONS[name])
 
 
 async def do(request: Request) -> Response:
-    """`POST /work/{work_id}/{action}`: the deed."""
-    desk = desk_of(request)
-    principal = operator_of(request)
-    action = _action(request)
+    """`POST /work/{work_id}/ACTION`: the deed."""
+    desk, principal = desk_of(request), principal_of(request.scope)
+    name = _name(request)
+    action = ACTIONS[name]
     work_id: str = request.path_params["work_id"]
+    await check_on_work(desk, principal, work_id, name)
     form = await form_of(request)
     try:
         shown = await action.do(desk.client(principal), work_id, form)
@@ -258,11 +264,12 @@ async def do(request: Request) -> Response:
         view = await desk.reads.view(work_id)
         return await confirm(request, view, action, problem=f"{error}. {error.hint}", form=form)
     desk.shared.forget()
-    return to(request, f"/work/{segment(shown)}?did={request.path_params['action']}")
+    return to(request, f"/work/{segment(shown)}?did={name}")
 
 
-def _action(request: Request) -> Action:
-    return ACTIONS[request.path_params["action"]]
+def _name(request: Request) -> str:
+    """Which action: each has a route of its own."""
+    return request.url.path.rpartition("/")[2]
 
 
 async def confirm(
@@ -275,7 +282,7 @@ async def confirm(
         "confirm.html",
         title=f"{action.verb.removesuffix(' it')} {view.item.work_id}?",
         says=action.says(view),
-        action=f"{where}/{request.path_params['action']}",
+        action=f"{where}/{_name(request)}",
         fields=refill(action.fields(view), form),
         hidden=(),
         sample=(),

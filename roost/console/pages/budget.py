@@ -5,7 +5,8 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.console.desk import Desk, desk_of, operator_of
+from roost.console.desk import Desk, desk_of
+from roost.console.guard import principal_of
 from roost.console.forms import Field
 from roost.console.pages.actions import REASON, Form, form_of, limits_of, reason_of, refill, to
 from roost.errors import InputError
@@ -13,13 +14,12 @@ from roost.errors import InputError
 
 async def ask(request: Request) -> Response:
     """`GET /budget`: what counts now, and a form for what is to."""
-    operator_of(request)
     return await _form(request)
 
 
 async def do(request: Request) -> Response:
     """`POST /budget`."""
-    desk, principal = desk_of(request), operator_of(request)
+    desk, principal = desk_of(request), principal_of(request.scope)
     form = await form_of(request)
     try:
         await desk.client(principal).set_daily_budget(limits_of(form), reason_of(form))

@@ -13,11 +13,14 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.console.desk import Desk, desk_of, operator_of
+from roost.console.desk import Desk, desk_of
+from roost.console.guard import principal_of
 from roost.console.forms import Field
 from roost.console.pages.actions import REASON, WITHIN, Form, pairs_of, refill, seconds_of, to, version_of
 from roost.console.principal import Principal
 from roost.console.problems import Problem
+from roost.console.roles import Deed, on_work
+from roost.console.routing import check
 from roost.console.urls import segment
 from roost.core import operating
 from roost.core import where as filters
@@ -72,23 +75,35 @@ class Matched:
         count: at least so many;
         more: not all was looked at.
         sample: the first of them.
+        engines: of all that were looked at.
     """
 
     count: int
     more: bool
     sample: Sequence[IndexRow]
+    engines: frozenset[str]
+
+    def check(self, principal: Principal, action: Action) -> None:
+        """Let nobody on who may not do it to so much, or to Roost's own work.
+
+        Raises:
+            Problem: they may not.
+        """
+        deeds = {on_work(engine, action) for engine in self.engines}
+        for deed in (Deed.DROP if action is Action.PURGE else None, *deeds):
+            check(principal, deed)
+        check(principal, Deed.UNCOUNTED if self.more else None)
 
 
 async def ask(request: Request) -> Response:
     """`POST /work/bulk`: what would happen."""
     desk = desk_of(request)
-    operator_of(request)
     return await _confirm(request, await _target(request), desk)
 
 
 async def do(request: Request) -> Response:
     """`POST /work/bulk/do`: begins the operation."""
-    desk, principal = desk_of(request), operator_of(request)
+    desk, principal = desk_of(request), principal_of(request.scope)
     target = await _target(request)
     work_id = await begin(desk, principal, target)
     return to(request, f"/operations/{segment(work_id)}?did=operation")
@@ -99,8 +114,12 @@ async def begin(desk: Desk, principal: Principal, target: Target, *, key: str | 
 
     Args:
         key: the same key begins it once.
+
+    Raises:
+        Problem: the principal may not.
     """
     matched = await look(desk, target)
+    matched.check(principal, target.action)
     operation = Operation(
         action=target.action,
         where="" if target.ids else target.q,
@@ -121,6 +140,7 @@ async def begin(desk: Desk, principal: Principal, target: Target, *, key: str | 
 
 async def _confirm(request: Request, target: Target, desk: Desk) -> Response:
     matched = await look(desk, target)
+    matched.check(principal_of(request.scope), target.action)
     count = f"more than {matched.count}" if matched.more else str(matched.count)
     what = "work item" if count == "1" else "work items"
     says = {
@@ -181,7 +201,7 @@ async def look(desk: Desk, target: Target) -> Matched:
     if target.ids:
         found = [await desk.runtime.backend.index.get(work_id) for work_id in target.ids]
         rows = [row for row in found if row is not None and applies(target.action, row)]
-        return Matched(len(rows), False, rows[:SAMPLE])
+        return Matched(len(rows), False, rows[:SAMPLE], frozenset(row.engine for row in rows))
     return await _matching(desk, target)
 
 
@@ -189,11 +209,13 @@ async def _matching(desk: Desk, target: Target) -> Matched:
     where = filters.parse(target.q, desk.now)
     count, looked_at = 0, 0
     sample: list[IndexRow] = []
+    engines: set[str] = set()
     cursor: str | None = None
     while True:
         page = await desk.runtime.client.find(where, cursor=cursor, limit=PAGE)
         rows = [row for row in page.rows if applies(target.action, row) and is_meant(where, row)]
         count, looked_at, cursor = count + len(rows), looked_at + page.looked_at, page.cursor
         sample += rows[: SAMPLE - len(sample)]
+        engines |= {row.engine for row in rows}
         if cursor is None or looked_at >= LOOK_MAX:
-            return Matched(count, cursor is not None, sample)
+            return Matched(count, cursor is not None, sample, frozenset(engines))

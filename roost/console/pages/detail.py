@@ -15,7 +15,7 @@ from roost.console.desk import Desk, desk_of, int_of
 from roost.console.guard import principal_of
 from roost.console.pretty import Line as DiffLine
 from roost.console.pretty import Text, compare, pretty
-from roost.console.principal import Role
+from roost.console.roles import Deed, lacks
 from roost.console.reads import JOURNAL_MAX
 from roost.console.timeline import draw
 from roost.core.approvals import OpenApproval
@@ -118,7 +118,7 @@ async def _line(desk: Desk, view: WorkView) -> Line | None:
 async def _asks(desk: Desk, request: Request, view: WorkView) -> Sequence[OpenApproval]:
     """Approvals that can be answered now; their tokens are permissions, so viewers get none."""
     waits = view.control.waits
-    if waits is None or principal_of(request.scope).role is not Role.OPERATOR:
+    if waits is None or lacks(principal_of(request.scope).role, Deed.ANSWER) is not None:
         return ()
     if not any(name.startswith(APPROVAL_MARK) for name in waits.names):
         return ()

@@ -8,10 +8,14 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.console.desk import Desk, desk_of, operator_of
+from roost.console.desk import Desk, desk_of
+from roost.console.guard import principal_of
 from roost.console.pages.actions import REASON, Form, form_of, to
+from roost.console.principal import Principal
 from roost.console.problems import Problem
 from roost.console.reads import FAILED_MAX
+from roost.console.roles import Deed, lacks
+from roost.console.routing import check
 from roost.models import State
 from roost.storage.ports import DeadLetter
 
@@ -48,9 +52,9 @@ async def _letters(desk: Desk) -> Sequence[DeadLetter]:
 async def ask_messages(request: Request) -> Response:
     """`POST /failed/messages`: what would happen."""
     desk = desk_of(request)
-    operator_of(request)
     is_sent = _is_sent(await form_of(request))
-    count = len(await _letters(desk))
+    found = _given(await _letters(desk), principal_of(request.scope), is_sent=is_sent)
+    count = len(found)
     return await desk.page(
         request,
         "confirm.html",
@@ -70,13 +74,27 @@ async def ask_messages(request: Request) -> Response:
 
 async def end_messages(request: Request) -> Response:
     """`POST /failed/messages/do`: all that are there now."""
-    desk, principal = desk_of(request), operator_of(request)
+    desk, principal = desk_of(request), principal_of(request.scope)
     form = await form_of(request)
     client = desk.client(principal)
-    letters = await client.dead_letters(limit=LETTERS_MAX)
-    await client.end_dead_letters(letters, is_sent_again=_is_sent(form), reason=form.get("reason", ""))
+    is_sent = _is_sent(form)
+    letters = _given(await client.dead_letters(limit=LETTERS_MAX), principal, is_sent=is_sent)
+    await client.end_dead_letters(letters, is_sent_again=is_sent, reason=form.get("reason", ""))
     desk.shared.forget()
     return to(request, "/failed?did=messages")
+
+
+def _given(letters: Sequence[DeadLetter], principal: Principal, *, is_sent: bool) -> Sequence[DeadLetter]:
+    """Those that somebody may end so: to send one again that names no work is to drop it.
+
+    Raises:
+        Problem: they may not.
+    """
+    if not is_sent:
+        check(principal, Deed.DROP_MESSAGES)
+    if lacks(principal.role, Deed.DROP_MESSAGES) is None:
+        return letters
+    return [letter for letter in letters if letter.work_id]
 
 
 def _is_sent(form: Form) -> bool:

@@ -11,9 +11,12 @@ from starlette.responses import Response
 
 from roost import jsonio, times
 from roost.console import forms
-from roost.console.desk import Desk, desk_of, operator_of
+from roost.console.desk import Desk, desk_of
+from roost.console.guard import principal_of
 from roost.console.forms import Field
 from roost.console.pages.actions import Form, form_of, known, refill, to
+from roost.console.roles import on_work
+from roost.console.routing import check
 from roost.console.urls import segment
 from roost.errors import ConflictError, EngineNotFound, InputError
 from roost.models import WorkItem
@@ -24,7 +27,6 @@ PREFIX = "payload."
 
 async def ask(request: Request) -> Response:
     """`GET /work/new`; `?like=ID`: filled in like that work item, `?engine=ID`: with its payload's fields."""
-    operator_of(request)
     desk, like = desk_of(request), request.query_params.get("like")
     engine = request.query_params.get("engine", "")
     if not like:
@@ -37,8 +39,9 @@ async def ask(request: Request) -> Response:
 
 async def do(request: Request) -> Response:
     """`POST /work/new`."""
-    desk, principal = desk_of(request), operator_of(request)
+    desk, principal = desk_of(request), principal_of(request.scope)
     form = await form_of(request)
+    check(principal, on_work(form.get("engine", "").strip(), "enqueue"))
     try:
         work_id = await desk.client(principal).enqueue(
             form.get("engine", "").strip(),

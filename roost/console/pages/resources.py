@@ -6,7 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost import times
-from roost.console.desk import desk_of, operator_of
+from roost.console.desk import desk_of
+from roost.console.guard import principal_of
 from roost.console.forms import Field
 from roost.console.pages.actions import REASON, Form, form_of, reason_of, refill, to
 from roost.console.reads import RESOURCES_MAX
@@ -34,13 +35,12 @@ async def resources(request: Request) -> Response:
 
 async def ask_limits(request: Request) -> Response:
     """`GET /resources/limits?resource=…`."""
-    operator_of(request)
     return await _limits_form(request, check_name(request.query_params.get("resource", ""), "resource"))
 
 
 async def set_limits(request: Request) -> Response:
     """`POST /resources/limits`."""
-    desk, principal = desk_of(request), operator_of(request)
+    desk, principal = desk_of(request), principal_of(request.scope)
     form = await form_of(request)
     name = check_name(form.get("resource", ""), "resource")
     try:
@@ -110,7 +110,6 @@ def _closed(limits: Limits, now: float) -> str:
 
 async def ask_evict(request: Request) -> Response:
     """`GET /resources/evict?resource=…&work_id=…`."""
-    operator_of(request)
     query = request.query_params
     return await _evict_form(
         request, check_name(query.get("resource", ""), "resource"), check_work_id(query.get("work_id", ""))
@@ -119,7 +118,7 @@ async def ask_evict(request: Request) -> Response:
 
 async def evict(request: Request) -> Response:
     """`POST /resources/evict`."""
-    desk, principal = desk_of(request), operator_of(request)
+    desk, principal = desk_of(request), principal_of(request.scope)
     form = await form_of(request)
     name = check_name(form.get("resource", ""), "resource")
     work_id = check_work_id(form.get("work_id", ""))

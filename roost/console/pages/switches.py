@@ -8,7 +8,8 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.console.desk import desk_of, operator_of
+from roost.console.desk import desk_of
+from roost.console.guard import principal_of
 from roost.console.pages.actions import REASON, Form, form_of, reason_of, to
 from roost.console.problems import Problem
 from roost.names import Lane, check_id, check_name
@@ -29,7 +30,6 @@ class _Words:
 
 async def ask(request: Request) -> Response:
     """`GET /switches?kind=engine|lane|worker&name=…&to=pause|resume`: what would happen."""
-    operator_of(request)
     kind, name, is_paused = _read(dict(request.query_params))
     words = _of_worker(name, is_paused) if kind == "worker" else _of_work(kind, name, is_paused)
     return await desk_of(request).page(
@@ -74,7 +74,7 @@ def _of_worker(name: str, is_paused: bool) -> _Words:
 
 async def do(request: Request) -> Response:
     """`POST /switches`."""
-    desk, principal = desk_of(request), operator_of(request)
+    desk, principal = desk_of(request), principal_of(request.scope)
     form = await form_of(request)
     kind, name, is_paused = _read(form)
     client, reason = desk.client(principal), reason_of(form)
