@@ -227,3 +227,18 @@ run "what_aws_would_refuse_is_refused_before" {
 
   expect_failures = [var.environment_kms_key_arn, var.log_kms_key_arn, var.reserved_concurrency, var.memory_mb, var.stack, var.package, var.runtime, var.architecture, var.log_retention_days]
 }
+
+
+run "a_group_with_a_comma_would_be_two" {
+  command = plan
+
+  module {
+    source = "./modules/console"
+  }
+
+  variables {
+    roles = { admins = ["platform,on-call"] }
+  }
+
+  expect_failures = [var.roles]
+}

@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.config import Settings
-from roost.console.guard import principal_of
 from roost.console.html import Pages, age, ago, hour
 from roost.console.principal import Authenticator, Principal
 from roost.console.problems import Problem

@@ -41,8 +41,11 @@ class Principal:
 
     @property
     def actor(self) -> str:
-        """How the journal names them."""
-        return f"console:{self.name} ({self.role})"
+        """How the journal names them, and as what they did it: `console:ann/admin`.
+
+        Of whom only a token is known, the role is all there is to say: `console:operator`.
+        """
+        return f"console:{self.name}" if self.name == self.role else f"console:{self.name}/{self.role}"
 
 
 Authorize = Callable[[Mapping[str, Any]], Principal | None]

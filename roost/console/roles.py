@@ -45,7 +45,7 @@ class Deed(StrEnum):
     UNCOUNTED = "uncounted"
 
 
-_TABLE: Mapping[Role, Mapping[Deed, str]] = {
+TABLE: Mapping[Role, Mapping[Deed, str]] = {
     Role.VIEWER: {Deed.LOOK: "look at all pages, but for the tokens of approvals"},
     Role.OPERATOR: {
         Deed.ENQUEUE: "enqueue work",
@@ -64,10 +64,12 @@ _TABLE: Mapping[Role, Mapping[Deed, str]] = {
         Deed.UNCOUNTED: "act on more work at once than is counted before",
     },
 }
-NEEDS: Mapping[Deed, Role] = {deed: role for role, deeds in _TABLE.items() for deed in deeds}
+"""Which role may do what, in words that follow `may`; each may do what those before it may, too."""
+
+NEEDS: Mapping[Deed, Role] = {deed: role for role, deeds in TABLE.items() for deed in deeds}
 """Which role each deed needs."""
 
-WORDS: Mapping[Deed, str] = {deed: text for deeds in _TABLE.values() for deed, text in deeds.items()}
+WORDS: Mapping[Deed, str] = {deed: text for deeds in TABLE.values() for deed, text in deeds.items()}
 """Each deed, as it follows `may`."""
 
 _HOLDING = ("pause", "resume", "cancel")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from starlette.routing import Route
 
 from roost.console.guard import (
     BODY_MAX_BYTES,
@@ -14,7 +13,6 @@ from roost.console.guard import (
     REQUESTS_PER_SECOND,
     Rate,
 )
-from roost.console.pages import actions
 from roost.errors import SettingsError
 from roost.storage.query import IndexQuery
 from roost.testing.clock import ManualClock
@@ -171,26 +169,6 @@ def test_the_address_that_works_once_works_once(make: Make) -> None:
     assert desk.browser().get(f"/login?once={code}").status_code == 401
 
 
-def test_a_viewer_can_write_by_no_route(make: Make) -> None:
-    """Walks the table of routes: each that takes a write answers a viewer with 403."""
-    desk = make(auth="token", **TOKENS)
-    work_id = desk.enqueue({}, delay_seconds=100)
-    viewer = desk.browser(Authorization=f"Bearer {TOKENS['viewer_token']}")
-    tried = 0
-    for route in desk.app.app.routes:  # type: ignore[attr-defined]
-        assert isinstance(route, Route)
-        writes = (route.methods or set()) & {"POST", "PUT", "PATCH", "DELETE"}
-        if not writes or route.path in ("/login", "/logout", "/approve/{token}"):  # a token permits itself
-            continue
-        for action in actions.ACTIONS if "{action" in route.path else ("",):
-            path = re.sub(r"\{work_id[^}]*\}", work_id, route.path).replace("{action:action}", action)
-            answer = viewer.request(min(writes), path, headers=FORM)
-            assert answer.status_code == 403, (path, answer.status_code)
-            tried += 1
-    assert tried >= 8
-    assert desk.run(desk.runtime.client.status(work_id)).control.position == 0
-
-
 def test_a_proxys_headers_count_only_with_its_secret(make: Make) -> None:
     desk = make(auth="headers", proxy_secret="s" * 20, host="0.0.0.0", hosts=("console.example",))
     named = {"Host": "console.example", "X-Forwarded-User": "ada", "X-Forwarded-Groups": "staff, operator"}
@@ -217,7 +195,7 @@ def test_who_did_it_is_in_the_journal(make: Make) -> None:
     )
     tail = desk.run(desk.runtime.backend.journal.tail(work_id))
     assert tail is not None
-    assert (tail.actor, tail.event.reason) == ("console:ada", "wrong topic")  # type: ignore[union-attr]
+    assert (tail.actor, tail.event.reason) == ("console:ada/operator", "wrong topic")  # type: ignore[union-attr]
 
 
 def test_everything_works_under_a_prefix(make: Make) -> None:

@@ -377,7 +377,7 @@ def test_an_operation_has_a_page_with_what_it_could_not_do(desk: Desk) -> None:
     assert "Cancel" in desk.web.get("/operations").text
     entry = desk.run(desk.runtime.backend.journal.get(ids[1], 1))
     assert entry is not None
-    assert re.fullmatch(r"console:\w+ by operation:\w+", entry.actor)
+    assert re.fullmatch(r"console:\w+/admin by operation:\w+", entry.actor)
 
 
 def test_an_operation_is_paused_and_ended_like_any_work(desk: Desk) -> None:

@@ -81,8 +81,11 @@ def test_errors_from_afar_are_those_of_the_console(roost: Roost) -> None:
     assert missing.returncode == 3
     assert "no work item 'none'" in missing.stderr
     refused = roost("list", ROOST_TOKEN="wrong-token-000000")
-    assert refused.returncode != 0
+    assert refused.returncode == 4
     assert "does not know who you are" in refused.stderr
+    paused = roost("pause", "--engine", "demo")
+    assert paused.returncode == 4
+    assert "This needs the role admin; yours is operator." in paused.stderr
     assert roost("worker").returncode == 2
 
 

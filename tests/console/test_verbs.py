@@ -93,7 +93,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]
         storage="local",
         home=home,
         approvals=ApprovalSettings(signing_secret=SECRET),
-        console=ConsoleSettings(auth="token", operator_token=TOKEN),
+        console=ConsoleSettings(auth="token", admin_token=TOKEN),
     )
     with served(settings, _seed, drives=True) as url:
         yield url, home
@@ -190,7 +190,7 @@ def test_a_verb_that_acts_leaves_the_same_from_afar(
     assert tails[0]["kind"] == tails[1]["kind"]
     near_detail, far_detail = [_without_times(tail["detail"]) for tail in tails]
     assert near_detail == far_detail
-    assert "console:operator" in tails[1]["actor"]
+    assert "console:admin" in tails[1]["actor"]
     assert "console" not in tails[0]["actor"]
 
 
@@ -223,7 +223,7 @@ def test_the_rest_of_the_verbs_from_afar(near: Roost, place: tuple[str, Path]) -
     refused = near("--url", place[0], "approve", token, "--data", '{"ok": 3}')
     assert refused.code == 2
     far("approve", token, "--data", '{"ok": true}', "--by", "ann")
-    assert near("signals", "asks-1", "--json").ok().document[0]["actor"] == "ann by console:operator"
+    assert near("signals", "asks-1", "--json").ok().document[0]["actor"] == "ann by console:admin"
     assert near("--url", place[0], "approve", token, "--data", '{"ok": false}').code == 5
     far("purge", "over-1")
     assert near("status", "over-1").code == 3

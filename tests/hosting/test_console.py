@@ -85,6 +85,48 @@ def test_a_role_that_is_no_operators_only_looks(make: Make) -> None:
     assert ask(make, {"jwt": {"claims": CLAIMS}}, headers=headers, **request)["statusCode"] == 201
 
 
+def test_groups_make_admins_and_operators(make: Make) -> None:
+    """A claim is a list where a Lambda authorizer gives one, and a text where API Gateway made it of one."""
+    request = {"method": "POST", "path": "/api/v1/budget", "body": '{"limits": {}}'}
+    headers = {"content-type": "application/json"}
+    for groups, status in (("[staff admin]", 200), ("operator", 403), ("", 403), ("administrator", 403)):
+        claims = {"jwt": {"claims": {"sub": "ann", "roost_role": groups}}}
+        assert ask(make, claims, headers=headers, **request)["statusCode"] == status, groups
+    context = {"lambda": {"sub": "ann", "roost_role": ["staff", "admin"]}}
+    assert ask(make, context, headers=headers, **request)["statusCode"] == 200
+
+
+def signed(arn: str) -> dict[str, Any]:
+    """What API Gateway says of a request that was signed with AWS's keys."""
+    return {"iam": {"accessKey": "AKIA", "accountId": "123456789012", "userArn": arn, "userId": "AIDA"}}
+
+
+@pytest.mark.parametrize(
+    ("arn", "name", "role"),
+    [
+        ("arn:aws:sts::123456789012:assumed-role/platform/ann", "platform/ann", "admin"),
+        ("arn:aws:iam::123456789012:user/team/ben", "team/ben", "operator"),
+        ("arn:aws:sts::123456789012:assumed-role/other/platform", "other/platform", "viewer"),
+        ("arn:aws:sts::210987654321:assumed-role/platform/ann", "platform/ann", "viewer"),
+        ("arn:aws:iam::123456789012:root", "root", "viewer"),
+    ],
+)
+def test_who_signs_with_keys_of_aws_is_known_by_their_arn(make: Make, arn: str, name: str, role: str) -> None:
+    desk = make(
+        auth="gateway",
+        hosts=("id.execute-api.us-east-1.amazonaws.com",),
+        admin_roles=("arn:aws:iam::123456789012:role/platform",),
+        operator_roles=("arn:aws:iam::123456789012:user/team/ben",),
+    )
+    event = http_event(authorizer=signed(arn), path="/", headers={"accept": "text/html"})
+    page = desk.run(Gateway(desk.app).answer(event, Context(lambda: 30.0)))["body"]
+    assert f'{name} <span class="tag">{role}</span>' in page
+
+
+def test_a_signature_without_an_arn_is_nobodys(make: Make) -> None:
+    assert ask(make, signed(""))["statusCode"] == 401
+
+
 def test_links_of_a_named_stage_begin_with_it(make: Make) -> None:
     desk = make(auth="gateway", hosts=("id.execute-api.us-east-1.amazonaws.com",))
     event = http_event(path="/prod/work", stage="prod", authorizer={"jwt": {"claims": CLAIMS}})

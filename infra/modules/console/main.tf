@@ -29,9 +29,12 @@ module "function" {
   tags                    = var.tags
 
   environment = merge({
-    ROOST_STORAGE       = "aws:${var.stack}"
-    ROOST_AWS__BUCKET   = var.bucket
-    ROOST_CONSOLE__AUTH = local.sign_in
+    ROOST_STORAGE                 = "aws:${var.stack}"
+    ROOST_AWS__BUCKET             = var.bucket
+    ROOST_CONSOLE__AUTH           = local.sign_in
+    ROOST_CONSOLE__ROLE_CLAIM     = var.roles.claim
+    ROOST_CONSOLE__ADMIN_ROLES    = join(",", var.roles.admins)
+    ROOST_CONSOLE__OPERATOR_ROLES = join(",", var.roles.operators)
   }, var.environment)
 }
 

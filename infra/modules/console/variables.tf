@@ -42,7 +42,7 @@ variable "environment" {
 }
 
 variable "authorizer" {
-  description = "Who may call. `JWT`: a token of `issuer` for one of `audience`, in the Authorization header. `AWS_IAM`: signed requests. `CONSOLE`: the console's own sign-in, for browsers; needs `ROOST_CONSOLE__OPERATOR_TOKEN` or `ROOST_CONSOLE__VIEWER_TOKEN` in `environment`."
+  description = "Who may call. `JWT`: a token of `issuer` for one of `audience`, in the Authorization header. `AWS_IAM`: signed requests. `CONSOLE`: the console's own sign-in, for browsers; needs `ROOST_CONSOLE__ADMIN_TOKEN`, `ROOST_CONSOLE__OPERATOR_TOKEN` or `ROOST_CONSOLE__VIEWER_TOKEN` in `environment`."
   type = object({
     type     = string
     issuer   = optional(string)
@@ -61,8 +61,23 @@ variable "authorizer" {
   }
 
   validation {
-    condition     = var.authorizer.type != "CONSOLE" || length(setintersection(keys(var.environment), ["ROOST_CONSOLE__OPERATOR_TOKEN", "ROOST_CONSOLE__VIEWER_TOKEN"])) > 0
+    condition     = var.authorizer.type != "CONSOLE" || length(setintersection(keys(var.environment), ["ROOST_CONSOLE__ADMIN_TOKEN", "ROOST_CONSOLE__OPERATOR_TOKEN", "ROOST_CONSOLE__VIEWER_TOKEN"])) > 0
     error_message = "With CONSOLE the gateway lets everybody through, so the console needs a token to ask for."
+  }
+}
+
+variable "roles" {
+  description = "Who may do what, for `JWT` and `AWS_IAM`: the claim with somebody's groups, and which of them are admins and operators; all others look. For `AWS_IAM` these are ARNs of users and of roles (without a path, `arn:PARTITION:iam::ACCOUNT:role/NAME`)."
+  type = object({
+    claim     = optional(string, "roost_role")
+    admins    = optional(list(string), ["admin"])
+    operators = optional(list(string), ["operator"])
+  })
+  default = {}
+
+  validation {
+    condition     = alltrue([for name in concat(var.roles.admins, var.roles.operators) : !strcontains(name, ",")])
+    error_message = "The console splits these lists at commas, so a name can't have one."
   }
 }
 

@@ -110,7 +110,14 @@ OPERATIONS: tuple[Operation, ...] = (
     _act_on("fork", "Start new work from one of its versions", acting.fork_work, asked.ForkIn),
     _act_on("budget", "Set its budget", acting.set_budget, asked.BudgetIn, Deed.BUDGET),
     _act_on("purge", "Delete it with its history", acting.purge_work, asked.Act, Deed.DROP, given.Purged),
-    _act("/approve", "Answer an approval by its token", talking.approve, given.Sent, Deed.ANSWER, body=asked.Reply),
+    _act(
+        "/approve",
+        "Answer an approval by its token",
+        talking.approve,
+        given.Sent,
+        Deed.ANSWER,
+        body=asked.Reply,
+    ),
     # --- many ---------------------------------------------------------------
     _act(
         "/operations",

@@ -12,8 +12,8 @@ from starlette.responses import RedirectResponse, Response
 
 from roost import jsonio, times
 from roost.console.desk import Desk, desk_of
-from roost.console.guard import principal_of
 from roost.console.forms import Field
+from roost.console.guard import principal_of
 from roost.console.problems import Problem
 from roost.console.roles import Deed
 from roost.console.routing import check_on_work

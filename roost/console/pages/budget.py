@@ -6,8 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.console.desk import Desk, desk_of
-from roost.console.guard import principal_of
 from roost.console.forms import Field
+from roost.console.guard import principal_of
 from roost.console.pages.actions import REASON, Form, form_of, limits_of, reason_of, refill, to
 from roost.errors import InputError
 

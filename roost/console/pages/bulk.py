@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.console.desk import Desk, desk_of
-from roost.console.guard import principal_of
 from roost.console.forms import Field
+from roost.console.guard import principal_of
 from roost.console.pages.actions import REASON, WITHIN, Form, pairs_of, refill, seconds_of, to, version_of
 from roost.console.principal import Principal
 from roost.console.problems import Problem
@@ -75,7 +75,7 @@ class Matched:
         count: at least so many;
         more: not all was looked at.
         sample: the first of them.
-        engines: of all that were looked at.
+        engines: that it may come to: of those that are named, or the one that the filter names.
     """
 
     count: int
@@ -200,8 +200,9 @@ async def look(desk: Desk, target: Target) -> Matched:
         )
     if target.ids:
         found = [await desk.runtime.backend.index.get(work_id) for work_id in target.ids]
-        rows = [row for row in found if row is not None and applies(target.action, row)]
-        return Matched(len(rows), False, rows[:SAMPLE], frozenset(row.engine for row in rows))
+        known = [row for row in found if row is not None]
+        rows = [row for row in known if applies(target.action, row)]
+        return Matched(len(rows), False, rows[:SAMPLE], frozenset(row.engine for row in known))
     return await _matching(desk, target)
 
 
@@ -209,13 +210,12 @@ async def _matching(desk: Desk, target: Target) -> Matched:
     where = filters.parse(target.q, desk.now)
     count, looked_at = 0, 0
     sample: list[IndexRow] = []
-    engines: set[str] = set()
+    engines = frozenset({where.query.engine or ""})  # Roost's own work is meant only where it is named
     cursor: str | None = None
     while True:
         page = await desk.runtime.client.find(where, cursor=cursor, limit=PAGE)
         rows = [row for row in page.rows if applies(target.action, row) and is_meant(where, row)]
         count, looked_at, cursor = count + len(rows), looked_at + page.looked_at, page.cursor
         sample += rows[: SAMPLE - len(sample)]
-        engines |= {row.engine for row in rows}
         if cursor is None or looked_at >= LOOK_MAX:
-            return Matched(count, cursor is not None, sample, frozenset(engines))
+            return Matched(count, cursor is not None, sample, engines)

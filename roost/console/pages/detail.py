@@ -13,10 +13,11 @@ from starlette.responses import Response
 from roost.console import told
 from roost.console.desk import Desk, desk_of, int_of
 from roost.console.guard import principal_of
+from roost.console.pages.actions import ACTIONS
 from roost.console.pretty import Line as DiffLine
 from roost.console.pretty import Text, compare, pretty
-from roost.console.roles import Deed, lacks
 from roost.console.reads import JOURNAL_MAX
+from roost.console.roles import Deed, lacks, on_work
 from roost.console.timeline import draw
 from roost.core.approvals import OpenApproval
 from roost.core.client import WorkView
@@ -89,6 +90,7 @@ async def detail(request: Request) -> Response:
         logs=[entry for entry in newest[::-1] if isinstance(entry.event, Logged) and entry.event.log],
         resources=await _resources(desk, view),
         actions=actions(view),
+        deeds=deeds(view),
         state=shown_state(view.control),
         relatives=await _relatives(desk, view),
         asks=await _asks(desk, request, view),
@@ -233,6 +235,13 @@ async def _resources(desk: Desk, view: WorkView) -> Sequence[ResourceView]:
     """Who holds, and who waits for, what this item needs."""
     found = [await desk.reads.resource(name) for name in view.item.resources]
     return [view for views in found for view in views]
+
+
+def deeds(view: WorkView) -> dict[str, Deed]:
+    """What each action on it takes."""
+    engine = view.item.engine
+    taken = {name: on_work(engine, name) or action.deed for name, action in ACTIONS.items()}
+    return taken | {"enqueue": on_work(engine, "enqueue") or Deed.ENQUEUE}
 
 
 def actions(view: WorkView) -> dict[str, str]:

@@ -51,10 +51,9 @@ async def _letters(desk: Desk) -> Sequence[DeadLetter]:
 
 async def ask_messages(request: Request) -> Response:
     """`POST /failed/messages`: what would happen."""
-    desk = desk_of(request)
-    is_sent = _is_sent(await form_of(request))
-    found = _given(await _letters(desk), principal_of(request.scope), is_sent=is_sent)
-    count = len(found)
+    desk, principal = desk_of(request), principal_of(request.scope)
+    is_sent = _is_sent(await form_of(request), principal)
+    count = len(_given(await _letters(desk), principal))
     return await desk.page(
         request,
         "confirm.html",
@@ -77,28 +76,29 @@ async def end_messages(request: Request) -> Response:
     desk, principal = desk_of(request), principal_of(request.scope)
     form = await form_of(request)
     client = desk.client(principal)
-    is_sent = _is_sent(form)
-    letters = _given(await client.dead_letters(limit=LETTERS_MAX), principal, is_sent=is_sent)
+    is_sent = _is_sent(form, principal)
+    letters = _given(await client.dead_letters(limit=LETTERS_MAX), principal)
     await client.end_dead_letters(letters, is_sent_again=is_sent, reason=form.get("reason", ""))
     desk.shared.forget()
     return to(request, "/failed?did=messages")
 
 
-def _given(letters: Sequence[DeadLetter], principal: Principal, *, is_sent: bool) -> Sequence[DeadLetter]:
-    """Those that somebody may end so: to send one again that names no work is to drop it.
-
-    Raises:
-        Problem: they may not.
-    """
-    if not is_sent:
-        check(principal, Deed.DROP_MESSAGES)
+def _given(letters: Sequence[DeadLetter], principal: Principal) -> Sequence[DeadLetter]:
+    """Those that somebody may end: to send one again that names no work is to drop it."""
     if lacks(principal.role, Deed.DROP_MESSAGES) is None:
         return letters
     return [letter for letter in letters if letter.work_id]
 
 
-def _is_sent(form: Form) -> bool:
+def _is_sent(form: Form, principal: Principal) -> bool:
+    """Whether messages are sent again; else they are dropped.
+
+    Raises:
+        Problem: there is no such action, or they may not.
+    """
     action = form.get("action")
     if action not in ("send", "drop"):
         raise Problem(HTTPStatus.BAD_REQUEST, "bad_action", "There is no such action.")
+    if action == "drop":
+        check(principal, Deed.DROP_MESSAGES)
     return action == "send"

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from roost import jsonio, times
 from roost.console import forms
 from roost.console.desk import Desk, desk_of
-from roost.console.guard import principal_of
 from roost.console.forms import Field
+from roost.console.guard import principal_of
 from roost.console.pages.actions import Form, form_of, known, refill, to
 from roost.console.roles import on_work
 from roost.console.routing import check

@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from roost import times
 from roost.console.desk import desk_of
-from roost.console.guard import principal_of
 from roost.console.forms import Field
+from roost.console.guard import principal_of
 from roost.console.pages.actions import REASON, Form, form_of, reason_of, refill, to
 from roost.console.reads import RESOURCES_MAX
 from roost.errors import ConflictError, InputError

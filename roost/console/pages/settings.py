@@ -14,6 +14,7 @@ from starlette.responses import Response
 from roost.config import Settings
 from roost.console.desk import desk_of
 from roost.console.redaction import HIDDEN
+from roost.console.roles import TABLE
 
 _SECRET = re.compile(r"password|passwd|secret|token|key|credential|authorization", re.IGNORECASE)
 _SECRET_URL = re.compile(r"://[^/@\s]*:[^/@\s]*@")
@@ -24,7 +25,9 @@ async def settings(request: Request) -> Response:
     """`GET /settings`."""
     desk = desk_of(request)
     checks = await desk.shared.get("check", desk.runtime.backend.check, for_seconds=CHECK_SECONDS)
-    return await desk.page(request, "settings.html", rows=list(shown(desk.settings)), checks=checks)
+    return await desk.page(
+        request, "settings.html", rows=list(shown(desk.settings)), checks=checks, roles=TABLE
+    )
 
 
 def shown(values: Settings) -> Iterator[tuple[str, str, str]]:
