@@ -11,8 +11,10 @@ from enum import StrEnum
 from roost.core.parts import Parts
 from roost.core.where import Where
 from roost.errors import ConflictError, InputError, WorkNotFound
-from roost.journal.entries import IndexRow
+from roost.journal.entries import Entry, IndexRow
+from roost.journal.projection import project
 from roost.models import State
+from roost.storage.query import IndexQuery
 
 log = logging.getLogger("roost.operations")
 
@@ -61,6 +63,36 @@ AS_USUAL = How()
 
 
 @dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a filter chooses for an action."""
+
+    action: Action
+    where: Where
+
+    def query(self) -> IndexQuery:
+        """What the index gives of it, and more."""
+        query = self.where.query
+        return replace(query, state=query.state or ONLY_STATE.get(self.action))
+
+    def has(self, row: IndexRow) -> bool:
+        """Whether it is of it."""
+        is_found = self.query().matches(row) and self.where.matches(row)
+        return is_found and applies(self.action, row) and is_meant(self.where, row)
+
+    async def check(self, parts: Parts, tail: Entry) -> None:
+        """Whether work is of it as it stands now, and not only when it was listed.
+
+        Raises:
+            ConflictError: it moved on.
+        """
+        if self.has(project(tail)):
+            return
+        row = await parts.backend.index.get(tail.work_id)  # may say more, such as which engine is missing
+        if row is None or row.position < tail.position or not self.has(row):
+            raise ConflictError(f"work item {tail.work_id!r} moved on: it does not match any more")
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """What came of a part.
 
@@ -86,22 +118,15 @@ class Run:
     """
 
     parts_: Parts = field(repr=False)
-    action: Action
-    where: Where
+    chosen: Chosen
     act: Callable[[str], Awaitable[None]]
 
     async def parts(self, cursor: str | None, *, is_dry_run: bool) -> AsyncIterator[Part]:
         """Part by part."""
-        query = self.where.query
-        query = replace(query, state=query.state or ONLY_STATE.get(self.action))
+        query = self.chosen.query()
         while True:
             page = await self.parts_.backend.index.list(query, cursor=cursor, limit=PART)
-            rows = [
-                row
-                for row in page.rows
-                if self.where.matches(row) and applies(self.action, row) and is_meant(self.where, row)
-            ]
-            ids = [row.work_id for row in rows]
+            ids = [row.work_id for row in page.rows if self.chosen.has(row)]
             if is_dry_run:
                 yield Part(ids, cursor=page.cursor, looked_at=len(page.rows))
             else:
@@ -113,7 +138,11 @@ class Run:
 
 
 async def do(act: Callable[[str], Awaitable[None]], ids: Sequence[str]) -> Part:
-    """Act on each, some at a time; one that moved on since it was listed is skipped."""
+    """Act on each, some at a time; one that it can't be done to, or not any more, is skipped.
+
+    Raises:
+        StorageError: of one of them; all that were begun have ended by then.
+    """
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def one(work_id: str) -> str | None:
@@ -124,7 +153,12 @@ async def do(act: Callable[[str], Awaitable[None]], ids: Sequence[str]) -> Part:
                 return str(error)
         return None
 
-    faults = await asyncio.gather(*(one(work_id) for work_id in ids))
+    came = await asyncio.gather(*(one(work_id) for work_id in ids), return_exceptions=True)
+    faults = []
+    for fault in came:
+        if isinstance(fault, BaseException):
+            raise fault
+        faults.append(fault)
     pairs = list(zip(ids, faults, strict=True))
     done = [work_id for work_id, fault in pairs if fault is None]
     return Part(done, [(work_id, fault) for work_id, fault in pairs if fault is not None])

@@ -28,6 +28,14 @@ async def end_of(parts: Parts, tail: Entry) -> Entry | None:
     return None
 
 
+async def has_told(parts: Parts, tail: Entry) -> bool:
+    """Whether what follows from an end was done: no entry may say so, but the row is due no more."""
+    if not tail.control.state.is_terminal:
+        return False
+    row = await parts.backend.index.get(tail.work_id)
+    return row is not None and row.position == tail.position and row.due_at is None
+
+
 async def is_left_behind(parts: Parts, tail: Entry) -> bool:
     """Whether this is the copy that a move left, and the work is elsewhere."""
     control = tail.control

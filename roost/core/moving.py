@@ -22,7 +22,7 @@ from roost import jsonio
 from roost.core import accounts, bodies, keys, outside
 from roost.core.client import Client
 from roost.core.conversations import NAMESPACE as CONVERSATIONS
-from roost.core.ends import MOVED, MOVER, end_of, is_left_behind
+from roost.core.ends import MOVED, MOVER, end_of, has_told, is_left_behind
 from roost.core.parts import Parts
 from roost.errors import ConflictError, StorageCorrupt, WorkNotFound
 from roost.journal import family
@@ -170,14 +170,7 @@ class Move:
     async def _is_at_rest(self, tail: Entry) -> bool:
         if tail.control.lease is not None or not _is_held(tail):
             return False
-        return not tail.control.outbox or await self._has_told(tail)
-
-    async def _has_told(self, tail: Entry) -> bool:
-        """Whether what follows from an end was done: no entry says so, the row is due no more."""
-        if not tail.control.state.is_terminal:
-            return False
-        row = await self.source.backend.index.get(tail.work_id)
-        return row is not None and row.position == tail.position and row.due_at is None
+        return not tail.control.outbox or await has_told(self.source, tail)
 
     # --- copying -------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from roost.core.bulk import Action, How, Part, Run
+from roost.core.bulk import Action, Chosen, How, Part, Run
 from roost.core.client import Client, WorkView
 from roost.core.parts import Parts
 from roost.core.where import TEXT_MAX_CHARS, Where, parse
@@ -34,7 +34,9 @@ PAGE = 100  # work items that one step acts on
 SKIPS_MAX = 100  # of those that could not be acted on, named with their reasons
 PRIORITY = 1000  # operations go before the work that they are about
 _AT_ONCE = 10
-_LOOK_BACK = 50  # newest entries of a journal in which an operation looks for its own
+_LOOK_BACK_MAX = 10_000  # newest entries of a journal in which an operation looks for its own
+_LOOK_PAGE = 50
+_CLOCKS_SECONDS = 300.0  # how far the clocks of two processes may be apart
 
 
 class Operation(BaseModel):
@@ -135,7 +137,8 @@ class OperationEngine:
             is_last = start + PAGE >= len(operation.ids)
             found = {"page": page, "cursor": start + PAGE, "looked_at": data["looked_at"] + len(page)}
             return found | {"is_last": is_last, "token": token, "part": None}
-        run = Run(self._parts, operation.action, self._where(operation, item), _nothing)
+        where = self._where(operation, item)
+        run = Run(self._parts, Chosen(operation.action, where), _nothing)
         part = await anext(run.parts(data["cursor"], is_dry_run=True))
         looked_at = data["looked_at"] + part.looked_at
         found = {"page": list(part.done), "cursor": part.cursor, "looked_at": looked_at}
@@ -155,9 +158,10 @@ class OperationEngine:
         page: Sequence[str] = data["page"]
         before: Sequence[str] = []
         if not is_first_try:
-            before = await self._seen_to(page, actor, operation.action)
+            before = await self._seen_to(page, actor, operation)
         left = [work_id for work_id in page if work_id not in set(before)]
-        part = await client.bulk_ids(operation.action, left, operation.reason, how=operation.how)
+        where = parse(operation.where, operation.at) if operation.where else None
+        part = await client.bulk_ids(operation.action, left, operation.reason, how=operation.how, where=where)
         done, skipped = [*before, *part.done], [list(pair) for pair in part.skipped]
         return {
             "page": None,
@@ -167,20 +171,30 @@ class OperationEngine:
             "skips": [*data["skips"], *skipped][:SKIPS_MAX],
         }
 
-    async def _seen_to(self, page: Sequence[str], actor: str, action: Action) -> list[str]:
+    async def _seen_to(self, page: Sequence[str], actor: str, operation: Operation) -> list[str]:
         """Those of a page that an earlier try of this step has acted on."""
         gate = asyncio.Semaphore(_AT_ONCE)
-        journal = self._parts.backend.journal
 
         async def is_seen_to(work_id: str) -> bool:
             async with gate:
-                newest = await journal.read(work_id, limit=_LOOK_BACK, newest_first=True)
-            if not newest:
-                return action is Action.PURGE
-            return any(entry.actor == actor for entry in newest)
+                return await self._is_seen_to(work_id, actor, operation)
 
         seen = await asyncio.gather(*(is_seen_to(work_id) for work_id in page))
         return [work_id for work_id, is_so in zip(page, seen, strict=True) if is_so]
+
+    async def _is_seen_to(self, work_id: str, actor: str, operation: Operation) -> bool:
+        """Whether an entry is ours, since the operation began; quick work may have gone far since."""
+        journal, after, seen = self._parts.backend.journal, -1, 0
+        while seen < _LOOK_BACK_MAX:
+            found = await journal.read(work_id, after=after, limit=_LOOK_PAGE, newest_first=True)
+            if not found:
+                return not seen and operation.action is Action.PURGE
+            if any(entry.actor == actor for entry in found):
+                return True
+            seen, after = seen + len(found), found[-1].position
+            if not after or found[-1].at < operation.at - _CLOCKS_SECONDS:
+                return False
+        return False
 
 
 async def _nothing(work_id: str) -> None:

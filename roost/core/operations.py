@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 from roost.core import accounts, bulk, deeds, forks, new_work, outside, switches, versions
-from roost.core.bulk import AS_USUAL, Action, How, Part
+from roost.core.bulk import AS_USUAL, Action, Chosen, How, Part
 from roost.core.contract import DELAY_MAX_SECONDS
 from roost.core.deeds import Deed
-from roost.core.ends import is_left_behind
+from roost.core.ends import has_told, is_left_behind
 from roost.core.parts import Parts
 from roost.core.requests import Request
 from roost.core.where import Where
@@ -42,6 +42,12 @@ from roost.names import NAMESPACE_MARK, Lane, check_id, check_name, check_namesp
 from roost.storage.ports import DeadLetter
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
+_DONE = {
+    Action.CANCEL: "cancelled",
+    Action.PAUSE: "paused",
+    Action.RESUME: "resumed",
+    Action.RETRY: "retried",
+}
 
 
 class Operations:
@@ -72,8 +78,7 @@ class Operations:
             WorkNotFound: there is none of that id.
             ConflictError: it has ended already.
         """
-        event = CancelRequested(reason[:500], self._instant(by_seconds))
-        await self._act(work_id, event, "cancelled", is_for_terminal=False)
+        await self._do(Action.CANCEL, reason, How(by_seconds=by_seconds), None, work_id)
 
     async def pause(self, work_id: str, reason: str, *, for_seconds: float | None = None) -> None:
         """Put a work item on hold; a step that runs is committed first.
@@ -86,8 +91,7 @@ class Operations:
             WorkNotFound: there is none of that id.
             ConflictError: it has ended.
         """
-        event = Paused(reason[:500], self._instant(for_seconds), self._actor)
-        await self._act(work_id, event, "paused", is_for_terminal=False)
+        await self._do(Action.PAUSE, reason, How(for_seconds=for_seconds), None, work_id)
 
     async def resume(self, work_id: str, reason: str) -> None:
         """Let a work item that is on hold go on.
@@ -96,7 +100,7 @@ class Operations:
             WorkNotFound: there is none of that id.
             ConflictError: it has ended.
         """
-        await self._act(work_id, Resumed(reason[:500]), "resumed", is_for_terminal=False)
+        await self._do(Action.RESUME, reason, AS_USUAL, None, work_id)
 
     async def retry(self, work_id: str, reason: str, *, version: int | None = None) -> None:
         """Put work that ended back to life, with fresh attempts.
@@ -111,16 +115,18 @@ class Operations:
             WorkNotFound: there is none of that id.
             ConflictError: it has not ended.
         """
-        event = Retried(reason[:500])
-        if version is not None:
-            await self._check_may_go_back(work_id)
-            origin = None if version == 0 else await versions.find(self._parts, self._whole(work_id), version)
-            position = -1 if origin is None else origin.position
-            waits = versions.waits_again(origin, self._parts.clock.now())
-            made = (origin or await self._get(self._whole(work_id), 0)).event
-            made_by = made.engine_version if isinstance(made, Committed | Enqueued) else None
-            event = Retried(event.reason, position, waits, made_by)
-        await self._act(work_id, event, "retried", is_for_terminal=True)
+        await self._do(Action.RETRY, reason, How(version=version), None, work_id)
+
+    async def _retried(self, work_id: str, reason: str, version: int | None) -> Retried:
+        if version is None:
+            return Retried(reason)
+        await self._check_may_go_back(work_id)
+        origin = None if version == 0 else await versions.find(self._parts, self._whole(work_id), version)
+        position = -1 if origin is None else origin.position
+        waits = versions.waits_again(origin, self._parts.clock.now())
+        made = (origin or await self._get(self._whole(work_id), 0)).event
+        made_by = made.engine_version if isinstance(made, Committed | Enqueued) else None
+        return Retried(reason, position, waits, made_by)
 
     async def _check_may_go_back(self, work_id: str) -> None:
         tail = await self._tail(self._whole(work_id))
@@ -264,31 +270,50 @@ class Operations:
             InputError: the cursor is none, or what it is told is of another action.
         """
         how.check(action)
-        act = partial(self._do, action, reason, how)
+        chosen = Chosen(action, where.within(self._namespace, self._whole))
+        act = partial(self._do, action, reason, how, chosen)
         if action is Action.PURGE and not is_dry_run:
             await self._record(Operated("purge", "all that match", reason, str(where)))
-        run = bulk.Run(self._parts, action, where.within(self._namespace, self._whole), act)
-        async for part in run.parts(cursor, is_dry_run=is_dry_run):
+        async for part in bulk.Run(self._parts, chosen, act).parts(cursor, is_dry_run=is_dry_run):
             yield part
 
-    async def bulk_ids(self, action: Action, ids: Sequence[str], reason: str, *, how: How = AS_USUAL) -> Part:
-        """Do the same to some work items; those that it can't be done to are skipped."""
+    async def bulk_ids(
+        self,
+        action: Action,
+        ids: Sequence[str],
+        reason: str,
+        *,
+        how: How = AS_USUAL,
+        where: Where | None = None,
+    ) -> Part:
+        """Do the same to some work items; those that it can't be done to are skipped.
+
+        Args:
+            where: the filter that gave the ids; what does not match it any more is skipped, too.
+        """
         if action is Action.PURGE and ids:
             await self._record(Operated("purge", f"{len(ids)} work items", reason, " ".join(ids)))
-        return await bulk.do(partial(self._do, action, reason, how), ids)
+        chosen = None if where is None else Chosen(action, where.within(self._namespace, self._whole))
+        return await bulk.do(partial(self._do, action, reason, how, chosen), ids)
 
-    async def _do(self, action: Action, reason: str, how: How, work_id: str) -> None:
+    async def _do(self, action: Action, reason: str, how: How, chosen: Chosen | None, work_id: str) -> None:
+        if action is Action.PURGE:
+            await self._purge(work_id, chosen)
+            return
+        event = await self._event(action, reason[:500], how, work_id)
+        is_for_terminal = action is Action.RETRY
+        await self._act(work_id, event, _DONE[action], is_for_terminal=is_for_terminal, chosen=chosen)
+
+    async def _event(self, action: Action, reason: str, how: How, work_id: str) -> Event:
         match action:
             case Action.CANCEL:
-                await self.cancel(work_id, reason, by_seconds=how.by_seconds)
+                return CancelRequested(reason, self._instant(how.by_seconds))
             case Action.PAUSE:
-                await self.pause(work_id, reason, for_seconds=how.for_seconds)
+                return Paused(reason, self._instant(how.for_seconds), self._actor)
             case Action.RESUME:
-                await self.resume(work_id, reason)
-            case Action.RETRY:
-                await self.retry(work_id, reason, version=how.version)
-            case Action.PURGE:
-                await self._purge(work_id)
+                return Resumed(reason)
+            case _:
+                return await self._retried(work_id, reason, how.version)
 
     async def pause_engine(self, engine: str, reason: str) -> bool:
         """Let no work of an engine begin in this namespace, as soon as workers have swept once.
@@ -358,9 +383,14 @@ class Operations:
             )
         return tail
 
-    async def _purge(self, work_id: str) -> None:
+    async def _purge(self, work_id: str, chosen: Chosen | None = None) -> None:
         work_id = self._whole(work_id)
         tail = await self._ended(work_id)
+        if chosen is not None:
+            await chosen.check(self._parts, tail)
+        if tail.control.outbox and not await has_told(self._parts, tail):
+            await outside.after(self._parts, tail)  # its parent and others wait for it
+            tail = await self._ended(work_id)
         if not await self._parts.backend.journal.purge(work_id, tail.position):
             raise ConflictError(
                 f"work item {work_id!r} can't be purged now",
@@ -406,7 +436,15 @@ class Operations:
             return work_id
         return f"{self._namespace}{NAMESPACE_MARK}{work_id}"
 
-    async def _act(self, work_id: str, event: Event, verb: str, *, is_for_terminal: bool) -> None:
+    async def _act(
+        self,
+        work_id: str,
+        event: Event,
+        verb: str,
+        *,
+        is_for_terminal: bool,
+        chosen: Chosen | None = None,
+    ) -> None:
         """Append as an outsider, after what stands."""
         work_id = self._whole(work_id)
         request = self._request
@@ -416,6 +454,8 @@ class Operations:
                 return
             if tail.control.state.is_terminal is not is_for_terminal:
                 raise ConflictError(f"work item {work_id!r} is {tail.control.state}; it can't be {verb}")
+            if chosen is not None:
+                await chosen.check(self._parts, tail)
             if isinstance(event, Retried) and await is_left_behind(self._parts, tail):
                 raise ConflictError(f"work item {work_id!r} {tail.control.reason}; it goes on there")
             entry_id = request.entry_id(work_id) if request is not None else None
