@@ -120,7 +120,9 @@ class MemoryJournal:
         ended = [
             work_id
             for work_id, entries in self._entries.items()
-            if entries[-1].control.state.is_terminal and entries[-1].control.since < ended_before
+            if entries[-1].control.state.is_terminal
+            and entries[-1].control.since < ended_before
+            and not self._index.owes(entries[-1])
         ][:limit]
         for work_id in ended:
             self._forget(work_id)
@@ -165,6 +167,11 @@ class MemoryIndex:
         """Remove a row, with its journal."""
         self._rows.pop(work_id, None)
         self._order.pop(work_id, None)
+
+    def owes(self, tail: Entry) -> bool:
+        """Whether the row of what ended does not say yet that nothing is left to do."""
+        row = self._rows.get(tail.work_id)
+        return row is not None and (row.position < tail.position or row.due_at is not None)
 
     async def get(self, work_id: str) -> IndexRow | None:
         return self._rows.get(work_id)

@@ -90,7 +90,8 @@ class Journal(Protocol):
     async def purge(self, work_id: str, position: int) -> bool:
         """Delete one journal with its index row, if it has ended and its tail is at `position`.
 
-        As `expire` does, for one; and as there a backend may keep a few of the newest.
+        As `expire` does, for one; and as there a backend may keep a few of the newest. The
+        caller sees to it that nothing is owed.
 
         Returns:
             Whether it is gone.
@@ -117,7 +118,8 @@ class Journal(Protocol):
         """Delete journals of work that ended before an instant, with their index rows.
 
         Work that has not ended is never touched, nor work that is put back to life
-        meanwhile. A call that dies midway leaves the row, so that a next one goes on.
+        meanwhile, nor what still owes somebody something: whose row is due. A call that dies
+        midway leaves the row, so that a next one goes on.
         A backend may keep a few of the newest for its own order's sake.
 
         Returns:

@@ -179,9 +179,10 @@ class Expiry:
         return Partition(self._journal_table, arguments)
 
     async def _ended(self, work_id: str, ended_before: float) -> Entry | None:
-        """The last entry of a work item, if its row says what that says: that it ended long ago."""
+        """The last entry of a work item, if its row says what that says: that it ended long ago, and
+        owes nothing to anybody."""
         row = await self._index.get(work_id)
-        if row is None or not row.state.is_terminal or row.since >= ended_before:
+        if row is None or not row.state.is_terminal or row.since >= ended_before or row.due_at is not None:
             return None
         tail = await self._tail(work_id)
         if tail is None or tail.position != row.position or not tail.control.state.is_terminal:

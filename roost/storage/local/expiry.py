@@ -14,7 +14,7 @@ from roost.storage.local import accounts
 
 _ENDED_STATES = ", ".join(f"'{state.value}'" for state in State if state.is_terminal)
 _HAS_ENDED = f"""
-    state IN ({_ENDED_STATES}) AND since < ? AND id < (SELECT max(id) FROM works)
+    state IN ({_ENDED_STATES}) AND since < ? AND due_at IS NULL AND id < (SELECT max(id) FROM works)
     AND id <> (SELECT work FROM journal ORDER BY seq DESC LIMIT 1)"""  # noqa: S608  constant text
 ENDED = f"SELECT id FROM works WHERE {_HAS_ENDED} LIMIT ?"  # noqa: S608  constant text
 _DELETE = f"DELETE FROM works WHERE id = ? AND {_HAS_ENDED} RETURNING work_id"  # noqa: S608  constant text

@@ -423,6 +423,20 @@ class JournalContract(Contract):
         assert await backend.journal.expire(AT + 1e9) == []
         assert await backend.journal.read("retried") == retried
 
+    async def test_what_owes_somebody_something_does_not_expire(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """Its parent, say, has not been told; until then its row is due."""
+        entries = _ended("w", AT)
+        await append_all(backend, [*entries, first("newest")])
+        await backend.index.put(replace(project(entries[-1]), due_at=AT + 5))
+        await harness.settle()
+        assert await backend.journal.expire(AT + 1) == []
+        assert await backend.journal.read("w") == entries
+        await backend.index.put(project(entries[-1]))
+        await harness.settle()
+        assert await backend.journal.expire(AT + 1) == ["w"]
+
     async def test_expiry_goes_in_pages(self, backend: Backend, harness: BackendHarness) -> None:
         for name in "abcde":
             await append_all(backend, _ended(name, AT))
