@@ -12,7 +12,7 @@ import typer
 from roost import times
 from roost.cli import completion, operations, options
 from roost.cli.output import CONFLICT, OK, is_terminal, plain, print_json_line, safe, say
-from roost.errors import ConflictError, InputError, WorkNotFound
+from roost.errors import ConflictError, InputError, RoostError, WorkNotFound
 from roost.names import NAMESPACE_MARK, State, check_id
 
 if TYPE_CHECKING:
@@ -157,10 +157,16 @@ async def _named(runtime: Runtime, deed: Deed, ids: list[str]) -> int:
             else:
                 await deed.one(runtime.client, work_id)
             done.append(work_id)
-        except (ConflictError, WorkNotFound) as error:
+        except _of_one(deed) as error:
             skipped.append((work_id, str(error)))
     _tell(deed, Done(done, skipped))
     return CONFLICT if skipped else OK
+
+
+def _of_one(deed: Deed) -> tuple[type[RoostError], ...]:
+    """What may be wrong with one of many only; such as that it lacks the version to go on from."""
+    faults = (ConflictError, WorkNotFound)
+    return faults if deed.version is None else (*faults, InputError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,14 @@ async def allow(parts: Parts, entry: Entry) -> None:
     await wake(parts, namespace_of(entry.control.account))
 
 
+async def allow_owed(parts: Parts, tail: Entry) -> None:
+    """Set the limits of a family that entries say, and whose effects may be undone; in their order."""
+    for position in tail.control.outbox:
+        entry = tail if position == tail.position else await parts.backend.journal.get(tail.work_id, position)
+        if entry is not None and isinstance(entry.event, BudgetSet) and entry.event.is_family:
+            await allow(parts, entry)
+
+
 async def copy(parts: Parts, entry: Entry) -> None:
     """What an entry means to accounts, for a storage that it was copied to; entries in their order."""
     await charge(parts, entry)

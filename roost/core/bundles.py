@@ -61,8 +61,14 @@ async def _save(client: Client, backend: Backend, work_ids: Sequence[str], file:
             digests |= await _digests(backend, entry)
     file.writestr(JOURNALS, b"\n".join(lines))
     for digest in sorted(digests):
-        with suppress(ArtifactNotFound), file.open(f"blobs/{digest}", "w") as blob:
-            async for chunk in backend.artifacts.read(digest):
+        chunks = backend.artifacts.read(digest)
+        try:
+            begin = await anext(chunks, b"")
+        except ArtifactNotFound:
+            continue
+        with file.open(f"blobs/{digest}", "w") as blob:
+            blob.write(begin)
+            async for chunk in chunks:
                 blob.write(chunk)
     return len(lines)
 

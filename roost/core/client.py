@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,10 @@ from roost.engine import EngineRegistry
 from roost.errors import (
     EnqueueConflict,
     IdentifierError,
+    StorageCorrupt,
     StorageDenied,
+    StorageUnavailable,
+    WorkNotFound,
 )
 from roost.journal.claims import ResourceView
 from roost.journal.entries import Control, Entry, IndexRow
@@ -43,6 +47,7 @@ from roost.storage.query import IndexPage, IndexQuery
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
 _PAGE = 200
+_SNAPSHOT_TRIES = 10  # each means that the work committed, and dropped what its tail named before
 _FEED_PAGES_MAX = 20  # that one call reads to find an entry of its namespace
 _OF_ONE_KEY = ("engine", "payload", "resources", "capacities", "resource_scope", "priority", "conversation")
 """What is the same whenever work is enqueued under one key or id."""
@@ -247,12 +252,25 @@ class Client(Talking):
             item = await bodies.load_item(self._parts.backend, await self._get(work_id, 0))
         else:
             item = known.item
-        snapshot = None
-        if known is not None and known.control.snapshot_position == tail.control.snapshot_position:
-            snapshot = known.snapshot
-        elif (position := tail.control.snapshot_position) is not None:
-            snapshot = await self._snapshot_at(await self._get(work_id, position), tail.control)
+        tail, snapshot = await self._with_snapshot(tail, known)
         return WorkView(item, tail.control, snapshot, await self._parts.backend.index.get(work_id))
+
+    async def _with_snapshot(self, tail: Entry, known: WorkView | None) -> tuple[Entry, Snapshot | None]:
+        """A tail and the snapshot that it names; a later tail where the work went on, and kept no other."""
+        for _ in range(_SNAPSHOT_TRIES):
+            position = tail.control.snapshot_position
+            if position is None:
+                return tail, None
+            if known is not None and known.control.snapshot_position == position:
+                return tail, known.snapshot
+            try:
+                return tail, await self._snapshot_at(await self._get(tail.work_id, position), tail.control)
+            except StorageCorrupt:
+                after = await self._tail(tail.work_id)
+                if after.control.snapshot_position == position:
+                    raise
+                tail = after
+        raise StorageUnavailable(f"work item {tail.work_id!r} moves too fast to be shown", hint="Try again.")
 
     async def control(self, work_id: str) -> Control:
         """The control state of a work item now: one read, however large its snapshot is.
@@ -438,6 +456,15 @@ class Client(Talking):
         await self._record(Operated("evict", resource, reason, work_id))
         why = f"{resource} was taken away by {self._actor}{f': {reason}' if reason else ''}"[:500]
         await claims.evict(self._parts, resource, work_id, why, actor=self._actor)
+
+
+async def views(client: Client, rows: Sequence[IndexRow]) -> Sequence[WorkView]:
+    """Work items that a list has shown, as they stand now; those that are gone since are left out."""
+    found = []
+    for row in rows:
+        with suppress(WorkNotFound):
+            found.append(await client.status(row.work_id))
+    return found
 
 
 def _canonical(value: Any) -> str:

@@ -12,7 +12,7 @@ from roost import jsonio
 from roost.core import bodies, new_work, versions
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
-from roost.errors import EnqueueConflict, InputError
+from roost.errors import EnqueueConflict, InputError, WorkNotFound
 from roost.journal import values
 from roost.journal.control import apply
 from roost.journal.entries import Entry
@@ -37,7 +37,8 @@ class Fork:
 async def fork(parts: Parts, asked: Fork, new_id: str, *, actor: str) -> str:
     """Enqueue the fork under `new_id`; its snapshot travels with its first entry."""
     first = await parts.backend.journal.get(asked.work_id, 0)
-    assert first is not None
+    if first is None:
+        raise WorkNotFound(asked.work_id)
     origin = await versions.find(parts, asked.work_id, asked.version)
     snapshot = jsonio.load(await bodies.load(parts.backend, origin))
     item = await bodies.load_item(parts.backend, first)

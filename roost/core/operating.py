@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from roost.core.bulk import Action, Chosen, How, Part, Run
-from roost.core.client import Client, WorkView
+from roost.core.client import Client, WorkView, views
 from roost.core.parts import Parts
 from roost.core.where import TEXT_MAX_CHARS, Where, parse
 from roost.engine import RetryPolicy, current_step
@@ -275,7 +275,7 @@ def view_of(view: WorkView) -> OperationView:
 async def list_operations(client: Client, *, limit: int = 50) -> list[OperationView]:
     """Operations of the client's namespace, newest first."""
     page = await client.list(IndexQuery(engine=OPERATION_ENGINE), limit=limit)
-    return [view_of(await client.status(row.work_id)) for row in page.rows]
+    return [view_of(view) for view in await views(client, page.rows)]
 
 
 async def part_of(client: Client, work_id: str, version: int) -> Part | None:

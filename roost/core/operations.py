@@ -38,10 +38,13 @@ from roost.journal.events import (
     Switched,
 )
 from roost.journal.lines import engine_target, lane_target, worker_target
+from roost.journal.values import Amounts
 from roost.names import NAMESPACE_MARK, Lane, check_id, check_name, check_namespace, namespace_of
 from roost.storage.ports import DeadLetter
 
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
+_FAMILY_TRIES = 50  # the root of a family may be in the midst of many steps
+_RACE_PAUSE_SECONDS = 0.02
 _DONE = {
     Action.CANCEL: "cancelled",
     Action.PAUSE: "paused",
@@ -160,8 +163,19 @@ class Operations:
         Raises:
             InputError: a name or number can't be taken, or the family has no budget.
             WorkNotFound: there is none of that id.
+            ConflictError: others of the family move too fast.
         """
         new = new_work.amounts(limits)
+        for _ in range(_FAMILY_TRIES):
+            if await self._try_family_budget(work_id, new, reason[:500]):
+                return
+            await self._parts.clock.sleep(self._parts.ids.uniform(0.0, _RACE_PAUSE_SECONDS))
+        raise ConflictError(
+            f"the family of {work_id!r} moves too fast to be given a budget", hint="Try again."
+        )
+
+    async def _try_family_budget(self, work_id: str, new: Amounts, reason: str) -> bool:
+        """Set the limits anew that are named; False if the journal that orders them went on meanwhile."""
         member = await self._tail(self._whole(work_id))
         root_id = member.control.account
         if not root_id:
@@ -169,12 +183,12 @@ class Operations:
                 f"the family of {work_id!r} has no budget",
                 hint="It is given when the first of it is enqueued: `roost enqueue --family-budget usd=5`.",
             )
+        about = await self._parts.backend.journal.tail(root_id) or member
+        await accounts.allow_owed(self._parts, about)  # what another operator has just set counts here
         balance = (await accounts.balances(self._parts, member, daily=()))[0]  # the family's comes first
         merged = tuple(sorted((dict(balance.allowed or ()) | dict(new)).items()))
-        root = await self._parts.backend.journal.tail(root_id)
-        about = root_id if root is not None else member.work_id
-        event = BudgetSet(merged, reason[:500], is_family=True)
-        await outside.append_to(self._parts, about, lambda tail: event, actor=self._actor)
+        event = BudgetSet(merged, reason, is_family=True)
+        return await outside.append(self._parts, about, event, actor=self._actor) is not None
 
     async def set_daily_budget(self, limits: Mapping[str, float], reason: str) -> bool:
         """Set what this namespace may use up in a day (UTC), from this one on.

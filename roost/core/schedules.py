@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from roost.core.client import Client, WorkView
+from roost.core.client import Client, WorkView, views
 from roost.errors import ConflictError, EnqueueConflict
 from roost.journal.budget import hold_of
 from roost.names import SCHEDULE_ENGINE, State
@@ -94,7 +94,7 @@ async def list_schedules(client: Client) -> list[ScheduleView]:
     while True:
         page = await client.list(IndexQuery(engine=SCHEDULE_ENGINE), cursor=cursor, limit=_PAGE)
         rows = [row for row in page.rows if row.state is not State.CANCELLED]
-        found += [_view(await client.status(row.work_id)) for row in rows]
+        found += [_view(view) for view in await views(client, rows)]
         cursor = page.cursor
         if cursor is None:
             return sorted(found, key=lambda view: view.name)

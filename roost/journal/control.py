@@ -405,6 +405,7 @@ def _leave(
         sent_position=position,
         reason=reason,
         blocked_at=None,
+        over="",
     )
 
 
