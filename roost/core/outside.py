@@ -35,7 +35,7 @@ from roost.journal.effects import (
 )
 from roost.journal.entries import Body, Entry
 from roost.journal.events import CancelRequested, ChildEnded, Ending, Event, Kind, Noted, Settled
-from roost.journal.projection import project
+from roost.journal.projection import project, project_over
 from roost.models import State
 
 log = logging.getLogger("roost.outside")
@@ -122,16 +122,7 @@ async def _tell_holder(parts: Parts, entry: Entry) -> None:
     index = parts.backend.index
     if parts.backend.projects_on_append:
         return
-    row, told = await index.get(entry.work_id), project(entry)
-    if row is not None and row.token == told.token:
-        until, due_at = row.lease_until or 0.0, row.due_at or 0.0
-        told = replace(
-            told,
-            lease_until=max(told.lease_until or 0.0, until),
-            due_at=max(told.due_at or 0.0, due_at),
-            progress=row.progress,
-        )
-    await index.put(told)
+    await index.put(project_over(entry, await index.get(entry.work_id)))
 
 
 async def append_to(

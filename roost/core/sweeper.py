@@ -19,7 +19,7 @@ from roost.journal import decide
 from roost.journal.claims import Owner
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Cancelled, Event, Evicted, Failed
-from roost.journal.projection import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS, project
+from roost.journal.projection import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS, project_over
 from roost.storage.ports import Message
 
 log = logging.getLogger("roost.sweeper")
@@ -158,7 +158,7 @@ class Sweeper:
     async def _write(self, tail: Entry, taken: IndexRow, due_at: float | None) -> None:
         """Bring the row up to the tail, with the time at which to look next."""
         if tail.position > taken.position:
-            await self._parts.backend.index.put(replace(project(tail), due_at=due_at))
+            await self._parts.backend.index.put(replace(project_over(tail, taken), due_at=due_at))
         else:
             await self._parts.backend.index.take_due(taken, due_at)
 

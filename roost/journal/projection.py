@@ -162,3 +162,17 @@ def project(entry: Entry) -> IndexRow:
         labels=control.labels,
         parent_id=control.parent.work_id if control.parent else None,
     )
+
+
+def project_over(entry: Entry, row: IndexRow | None) -> IndexRow:
+    """The index row that reflects `entry`, in the place of `row`: what heartbeats made of the same lease
+    is kept, which no entry says."""
+    made = project(entry)
+    if row is None or made.token is None or row.token != made.token:
+        return made
+    return replace(
+        made,
+        lease_until=max(made.lease_until or 0.0, row.lease_until or 0.0),
+        due_at=max(made.due_at or 0.0, row.due_at or 0.0),
+        progress=row.progress,
+    )

@@ -14,13 +14,16 @@ from msgspec.structs import replace
 
 from roost.errors import InputError, StorageCorrupt, StorageError
 from roost.journal.entries import IndexRow
-from roost.journal.projection import LaneCount
+from roost.journal.events import Claimed, Signaled
+from roost.journal.projection import LaneCount, project
 from roost.models import Lane, State
 from roost.storage.aws import table
+from roost.storage.aws.backend import AwsBackend
 from roost.storage.aws.index import AwsIndex, row_item, row_of
+from roost.storage.aws.reindex import reindex
 from roost.storage.ports import Renewal
 from roost.storage.query import IndexQuery
-from roost.testing.contract.harness import AT
+from roost.testing.contract.harness import AT, append_all, first, follow
 from roost.testing.contract.index import row, running
 from roost.testing.standins import StandIn
 from tests.aws.wire import Answer, Fail, LoseReply, Stack, Wire, new_stack
@@ -457,3 +460,21 @@ async def test_the_rows_of_all_namespaces_come_due(opened: tuple[AwsIndex, Wire]
     for found in due:
         assert await index.get(found.work_id) == found
         assert await index.take_due(found, None)
+
+
+async def test_a_row_that_is_written_anew_keeps_what_heartbeats_made_of_its_lease(stack: Stack) -> None:
+    """Somebody signaled a step that runs for long: the entry says when its lease began, not what kept it."""
+    aws, _ = await stack.open()
+    backend = AwsBackend(aws, appends_in_flight=8)
+    begun = first("w")
+    held = follow(begun, Claimed("worker", AT + 30))
+    signaled = follow(held, Signaled("s", "go"))
+    await append_all(backend, [begun, held, signaled])
+    beaten = replace(project(held), lease_until=AT + 900, due_at=AT + 901)
+    await backend.index.put(beaten)
+    done = await reindex(backend)
+    assert (done.journals, done.missing, done.behind) == (1, 0, 1)
+    found = await backend.index.get("w")
+    assert found is not None
+    assert (found.position, found.token, found.lease_until) == (2, held.position, AT + 900)
+    await backend.close()

@@ -6,13 +6,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from msgspec.structs import replace as replace_row
-
 from roost.clock import Clock
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused
-from roost.journal.entries import Entry, IndexRow
+from roost.journal.entries import Entry
 from roost.journal.limits import Change, Open, SetRate
-from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
+from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project_over
 from roost.models import Lane
 from roost.storage.memory import MemoryAccounts, MemoryBackend, MemoryClaims, MemoryIndex, MemoryJournal
 from roost.storage.ports import TRIM_MAX, Delivery, Message, WorkQueue
@@ -52,19 +50,8 @@ class RecordingJournal(MemoryJournal):
             self._seen.add(entry.entry_id)
             self._appended(entry)
             if self._projects:
-                await self._rows.put(await self._projected(entry))
+                await self._rows.put(project_over(entry, await self._rows.get(entry.work_id)))
         return standing
-
-    async def _projected(self, entry: Entry) -> IndexRow:
-        """The row of an entry; what heartbeats made of the lease that goes on is kept."""
-        row, standing = project(entry), await self._rows.get(entry.work_id)
-        if standing is None or row.token is None or standing.token != row.token:
-            return row
-        return replace_row(
-            row,
-            lease_until=max(row.lease_until or 0.0, standing.lease_until or 0.0),
-            due_at=max(row.due_at or 0.0, standing.due_at or 0.0),
-        )
 
 
 class RecordingClaims(MemoryClaims):

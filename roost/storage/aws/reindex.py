@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from roost.journal.projection import project
+from roost.journal.projection import project_over
 from roost.storage.aws.backend import AwsBackend
 from roost.storage.aws.table import Table
 
@@ -29,8 +29,8 @@ class Reindexed:
 async def reindex(backend: AwsBackend) -> Reindexed:
     """Write every row that is missing or behind its journal, due at once if its work lives.
 
-    Safe while workers run: a newer row is never replaced. Reads the whole journal table: one
-    read unit for each 8 kB of it.
+    Safe while workers run: a newer row is never replaced, and leases stand as heartbeats left
+    them. Reads the whole journal table: one read unit for each 8 kB of it.
     """
     table, done, cursor = Table(backend.aws, backend.aws.names.journal), Reindexed(), None
     last = ""
@@ -61,6 +61,6 @@ async def _look(backend: AwsBackend, work_id: str, done: Reindexed) -> None:
         done.missing += 1
     else:
         done.behind += 1
-    made = project(tail)
+    made = project_over(tail, row)
     is_live = not tail.control.state.is_terminal
     await backend.index.put(replace(made, due_at=backend.aws.clock.now()) if is_live else made)
