@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,15 +15,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost.cli import completion, options
-from roost.cli.output import FAILED, OK, print_json, say
+from roost.cli.output import FAILED, OK, TIMED_OUT, print_json, say
 from roost.errors import InputError
 
 if TYPE_CHECKING:
     from roost.config import Settings
     from roost.testing.findings import NoSubject
-    from roost.testing.safety import Explored, Planned, Subject
+    from roost.testing.safety import Explored, Subject
 
-_MEMORY_SHARE = 0.4  # of the time, at most
+_SEARCH_SHARE = 0.95  # of the time; the rest is for the report
+_START_MAX_SECONDS = 60.0
+_LAST_WORDS_SECONDS = 0.1  # before the end, where the tried work does not give the time back
 
 
 def lab(
@@ -51,8 +56,11 @@ def lab(
             help="Called with the engine at the end of a run; must give the same each time.",
         ),
     ] = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="How long to try, in all.")] = 10.0,
-    aws: Annotated[bool, typer.Option("--aws", help="Also on a stand-in for AWS (takes longer).")] = False,
+    seconds: Annotated[
+        float,
+        typer.Option("--seconds", min=0.5, help="How long the command takes at most, its start included."),
+    ] = 10.0,
+    aws: Annotated[bool, typer.Option("--aws", help="Also on a stand-in for AWS.")] = False,
     as_json: options.Json = False,
     config: options.Config = None,
 ) -> None:
@@ -63,8 +71,10 @@ def lab(
     deliveries that come twice, late or in another order: in memory, on SQLite, and with --aws on a
     stand-in for AWS. Where the end differs, the shortest history that shows it is printed, and
     the exit code is 1. The end is the state, data, result and artifacts of the work and its
-    children. What the engine does elsewhere (mails, charges) really happens each time; whether
-    it was done twice is seen only by what --observe says.
+    children. When the time is up, the run under way is cut, and what was not tried is said in
+    numbers; the points at which engines err most come first. What the engine does elsewhere
+    (mails, charges) really happens each time; whether it was done twice is seen only by what
+    --observe says.
 
     Examples:
 
@@ -76,16 +86,58 @@ def lab(
     logging.getLogger("roost").setLevel(logging.ERROR)  # lost leases are what is wanted here
     settings = options.settings_of(None, None, config)
     tried = _subject(settings, engine, payload, signal or [], ignore or [], observe)
-    results = _try_all(tried, settings, seconds, aws=aws)
-    if as_json:
-        print_json({name: _plain(explored) for name, explored in results.items()})
-    else:
-        shown: set[str] = set()
-        for name, explored in results.items():
-            _show(name, explored, shown)
-    if any(explored.findings for explored in results.values()):
-        raise typer.Exit(FAILED)
-    raise typer.Exit(OK)
+    report = _Report(is_json=as_json)
+    _try_all(tried, settings, report, seconds, aws=aws)
+    raise typer.Exit(report.code)
+
+
+class _Report:
+    """What came of each world so far; printed once, by whoever comes first."""
+
+    def __init__(self, *, is_json: bool) -> None:
+        self._is_json = is_json
+        self._results: dict[str, Explored] = {}
+        self._turn = threading.Lock()
+        self._is_given = False
+
+    def add(self, world: str, explored: Explored) -> None:
+        """What came of a world, so far."""
+        self._results = {**self._results, world: explored}
+
+    @property
+    def code(self) -> int:
+        """Of the command: nothing that was tried proves nothing."""
+        if any(explored.findings for explored in self._results.values()):
+            return FAILED
+        return OK if any(explored.runs for explored in self._results.values()) else TIMED_OUT
+
+    def give(self) -> None:
+        """Print it."""
+        with self._turn:
+            if self._is_given:
+                return
+            self._is_given = True
+            results = self._results
+            if self._is_json:
+                print_json({name: _plain(explored) for name, explored in results.items()})
+            else:
+                shown: set[str] = set()
+                for name, explored in results.items():
+                    _show(name, explored, shown)
+            if not any(explored.runs for explored in results.values()):
+                say("Nothing was tried in the time there was: --seconds")
+
+    def give_and_end(self, folder: str) -> None:
+        """Print it, and end the process: whatever runs does not come back in time.
+
+        Args:
+            folder: temporary files that nobody else removes then.
+        """
+        self.give()
+        shutil.rmtree(folder, ignore_errors=True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.code)
 
 
 def _subject(
@@ -126,31 +178,38 @@ def _function(name: str) -> Callable[[Any], Any]:
     return found
 
 
-def _try_all(tried: Subject, settings: Settings, seconds: float, *, aws: bool) -> dict[str, Explored]:
-    import asyncio
+def _try_all(tried: Subject, settings: Settings, report: _Report, seconds: float, *, aws: bool) -> None:
+    """Try in all worlds, until the report is whole or has to be given as it is."""
+    import tempfile
     from functools import partial
 
+    from roost.clock import SystemClock
+    from roost.testing.deadline import Deadline, at_the_latest, process_age_seconds
     from roost.testing.findings import NoSubject
-    from roost.testing.safety import explore, in_virtual_time, memory_world
-    from roost.testing.worlds import local_world
+    from roost.testing.laboratory import try_everywhere
+    from roost.testing.standins import install_ministack
+    from roost.testing.worlds import in_memory
     from roost.workspace import Origin
 
-    results: dict[str, Explored] = {}
-    open_local = partial(local_world, Origin(settings.workspace.source, settings.workspace.ref))
-    budget = seconds / 2 if aws else seconds
-    is_over = _timer(budget)
+    if aws and install_ministack():  # once on a machine, and not counted
+        began_seconds_ago = 0.0
+    else:
+        began_seconds_ago = process_age_seconds()
+        if began_seconds_ago > _START_MAX_SECONDS:  # it began for something else
+            began_seconds_ago = 0.0
+    left_seconds = max(0.0, seconds - began_seconds_ago)
+    origin = Origin(settings.workspace.source, settings.workspace.ref)
     say(f"trying in memory, and on SQLite{', and on a stand-in for AWS' if aws else ''} …")
-    try:
-        results["memory"] = in_virtual_time(
-            explore(tried, memory_world, is_over=_timer(budget * _MEMORY_SHARE))
-        )
-        first = [(finding.fault, finding.cut) for finding in results["memory"].findings]
-        results["local"] = asyncio.run(explore(tried, open_local, first=first, is_over=is_over))
-        if aws:
-            results["aws"] = _try_aws(tried, first, seconds - budget)
-    except NoSubject as error:
-        raise InputError(str(error), hint=_hint(error)) from error
-    return results
+    with (
+        tempfile.TemporaryDirectory(prefix="roost-lab-", dir=in_memory()) as folder,
+        at_the_latest(max(0.0, left_seconds - _LAST_WORDS_SECONDS), partial(report.give_and_end, folder)),
+    ):
+        deadline = Deadline(SystemClock(), left_seconds * _SEARCH_SHARE)
+        try:
+            try_everywhere(tried, origin, Path(folder), deadline, report.add, with_aws=aws)
+        except NoSubject as error:
+            raise InputError(str(error), hint=_hint(error)) from error
+        report.give()
 
 
 def _hint(error: NoSubject) -> str:
@@ -161,31 +220,11 @@ def _hint(error: NoSubject) -> str:
     return "An end that is meant is reached by `raise FailWork(reason)`; all else is to be mended first."
 
 
-def _try_aws(tried: Subject, first: Sequence[Planned], seconds: float) -> Explored:
-    import asyncio
-
-    from roost.testing.safety import explore
-    from roost.testing.worlds import aws_worlds, pointed_at_a_standin
-
-    with pointed_at_a_standin() as standin:
-
-        async def run() -> Explored:
-            async with aws_worlds(standin) as open_world:
-                return await explore(tried, open_world, first=first, is_over=_timer(seconds))
-
-        return asyncio.run(run())
-
-
-def _timer(seconds: float) -> Any:
-    from roost.clock import SystemClock
-
-    clock = SystemClock()
-    end = clock.monotonic() + seconds
-    return lambda: clock.monotonic() >= end
-
-
 def _show(name: str, explored: Explored, shown: set[str]) -> None:
     """Print what came of a world; a history that another has shown only once."""
+    if not explored.peace:
+        print(f"{name}: not tried: the work did not run in peace within the time (--seconds)")
+        return
     left = explored.planned - explored.runs
     rest = f" ({left} more were not tried: --seconds)" if left else ""
     print(f"{name}: in peace it is {explored.peace}")

@@ -13,6 +13,7 @@ from roost.engine import EngineRegistry
 from roost.names import State
 from roost.storage.instrument import When
 from roost.storage.ports import Delivery
+from roost.testing.deadline import Deadline
 from roost.testing.driver import LEASE_SECONDS, Driver, Killed
 from roost.testing.outcome import entries_of
 from roost.testing.virtual_time import DAY_SECONDS
@@ -61,6 +62,7 @@ class Run:
         signals: data by name; each is sent when the work waits for it.
         remake: makes the engines of a worker that is started anew.
         watch: told of each cut point.
+        deadline: checked at each call; once it is over, the run ends as `TimeIsUp`.
 
     Attributes:
         fault_line: how many lines the history had when the fault happened; None: it has not.
@@ -77,7 +79,9 @@ class Run:
         watch: Callable[[Cut], None] | None = None,
         fault: Fault | None = None,
         cut: Cut | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
+        self._deadline = deadline
         self._driver = driver
         self._work_id = work_id
         self._signals = dict(signals)
@@ -93,6 +97,8 @@ class Run:
 
     async def hook(self, when: When, call: str, detail: str) -> None:
         """See `storage.instrument.Hook`."""
+        if self._deadline is not None:
+            self._deadline.check()
         if call not in _CALLS:
             return
         self._seen[when, call, detail] += 1

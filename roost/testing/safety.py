@@ -15,7 +15,7 @@ import inspect
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from roost.clock import Clock, Ids
@@ -25,6 +25,7 @@ from roost.errors import FailWork
 from roost.names import State
 from roost.storage.memory import MemoryBackend
 from roost.storage.ports import Backend
+from roost.testing.deadline import Deadline, TimeIsUp
 from roost.testing.driver import Driver
 from roost.testing.faults import Cut, Fault, Run
 from roost.testing.findings import Finding, NoSubject, UnsafeEngine
@@ -170,16 +171,17 @@ class Explored:
 
     Attributes:
         findings: the shortest history first.
-        runs: how many there were, of how many that were planned.
+        runs: how many there were, of how many that were planned; one that was cut does not count.
         calls: how many cut points the undisturbed run had.
-        peace: how that ended: state, versions, and why, if it did not end well.
+        peace: how that ended: state, versions, and why, if it did not end well; empty: the time
+            was up before, so that nothing was tried.
     """
 
-    findings: Sequence[Finding]
-    runs: int
-    planned: int
-    calls: int
-    peace: str
+    findings: Sequence[Finding] = ()
+    runs: int = 0
+    planned: int = 0
+    calls: int = 0
+    peace: str = ""
 
 
 async def explore(
@@ -188,39 +190,57 @@ async def explore(
     *,
     cuts_max: int = CUTS_MAX,
     first: Sequence[Planned] = (),
-    is_over: Callable[[], bool] = lambda: False,
+    deadline: Deadline | None = None,
+    tell: Callable[[Explored], None] = lambda explored: None,
 ) -> Explored:
     """Try every cut point.
 
     Args:
         cuts_max: beyond it, an even selection of them is tried.
         first: what is tried before all else: what another world's run came to grief over.
-        is_over: asked before each run; once true, the rest is left out.
+        deadline: when it is over, the run under way is cut and the rest left out; None: never.
+        tell: called after each run, with what came of all so far.
 
     Raises:
         NoSubject: the undisturbed run fails already (other than by `FailWork`), differs from a second
             one, or waits for a signal that is not given.
     """
-    calls: list[Cut] = []
-    peace, _ = await _run(tried, open_world, watch=calls.append)
-    again, _ = await _run(tried, open_world)
-    _check_peace(peace, again, tried.ignore)
-    plan = _plan(tried, calls, cuts_max)
-    plan = [*(one for one in first if one in plan), *(one for one in plan if one not in first)]
-    findings, runs = [], 0
-    for fault, cut in plan:
-        if is_over():
-            break
-        outcome, run = await _run(tried, open_world, fault=fault, cut=cut)
-        runs += 1
-        is_outside_whole = fault is not Fault.RESTART or tried.outside is not None
-        difference = compare(peace, outcome, tried.ignore, is_outside_whole=is_outside_whole)
-        if difference is not None:
-            step, version = run.step_before
-            findings.append(Finding(fault, cut, difference, outcome.history, step, version, run.fault_line))
-    # Of two alike in length that of a new memory comes first: what it says is to be mended first.
-    findings.sort(key=lambda finding: (len(finding.history), finding.fault is not Fault.RESTART))
-    return Explored(findings, runs, len(plan), len(calls), peace.in_words)
+    explored, calls = Explored(), list[Cut]()
+    try:
+        peace, _ = await _run(tried, open_world, watch=calls.append, deadline=deadline)
+        again, _ = await _run(tried, open_world, deadline=deadline)
+        _check_peace(peace, again, tried.ignore)
+        plan = _plan(tried, calls, cuts_max)
+        explored = Explored(planned=len(plan), calls=len(calls), peace=peace.in_words)
+        plan = [*(one for one in first if one in plan), *(one for one in plan if one not in first)]
+        for fault, cut in plan:
+            tell(explored)
+            outcome, run = await _run(tried, open_world, fault=fault, cut=cut, deadline=deadline)
+            found = _compare(tried, peace, outcome, run, fault, cut)
+            explored = replace(explored, findings=_sorted(explored.findings, found), runs=explored.runs + 1)
+    except TimeIsUp:
+        pass
+    tell(explored)
+    return explored
+
+
+def _compare(
+    tried: Subject, peace: Outcome, outcome: Outcome, run: Run, fault: Fault, cut: Cut | None
+) -> Sequence[Finding]:
+    """What differs, if anything does."""
+    is_outside_whole = fault is not Fault.RESTART or tried.outside is not None
+    difference = compare(peace, outcome, tried.ignore, is_outside_whole=is_outside_whole)
+    if difference is None:
+        return ()
+    step, version = run.step_before
+    return [Finding(fault, cut, difference, outcome.history, step, version, run.fault_line)]
+
+
+def _sorted(findings: Sequence[Finding], more: Sequence[Finding]) -> Sequence[Finding]:
+    """The shortest first; of two alike in length that of a new memory, for it is to be mended first."""
+    return sorted(
+        [*findings, *more], key=lambda finding: (len(finding.history), finding.fault is not Fault.RESTART)
+    )
 
 
 def _check_peace(peace: Outcome, again: Outcome, ignore: Sequence[str]) -> None:
@@ -285,8 +305,15 @@ async def _run(
     watch: Callable[[Cut], None] | None = None,
     fault: Fault | None = None,
     cut: Cut | None = None,
+    deadline: Deadline | None = None,
 ) -> tuple[Outcome, Run]:
-    """Run the work to its end in a world of its own."""
+    """Run the work to its end in a world of its own.
+
+    Raises:
+        TimeIsUp: the deadline is over before.
+    """
+    if deadline is not None:
+        deadline.check()
     outside = () if tried.outside is None else (tried.outside(),)
     engines = tried.make(*outside)
     async with open_world() as world:
@@ -306,6 +333,7 @@ async def _run(
             watch=watch,
             fault=fault,
             cut=cut,
+            deadline=deadline,
         )
         driver.start(run.hook)
         await driver.client.enqueue(

@@ -147,9 +147,10 @@ def start_ministack(
     Raises:
         StandInFailed: it can't be installed, or does not come up.
     """
+    install_ministack()
     return _start(
         "ministack",
-        [str(_python_of_ministack())],
+        [str(_home_of_ministack()[1])],
         directory,
         port,
         paths=("/_ministack/health", "/_ministack/reset"),
@@ -285,8 +286,16 @@ def _stdout(process: subprocess.Popen[str]) -> IO[str]:
     return process.stdout
 
 
-def _python_of_ministack() -> Path:
-    """The interpreter of ministack's environment, which is made if it is not there.
+def _home_of_ministack() -> tuple[Path, Path]:
+    """Where ministack's environment is or is to be, and its interpreter."""
+    version = f"py{sys.version_info.major}.{sys.version_info.minor}"
+    place = Path(platformdirs.user_cache_dir("roost")) / "standins"
+    home = place / f"{MINISTACK.replace('==', '-')}-{version}"
+    return home, home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def install_ministack() -> bool:
+    """Make ministack's environment if it is not there; whether it was not.
 
     ministack pins botocore, and the AWS SDK of this environment pins another. The
     environment is made aside and renamed, so that it is there whole or not at all; one
@@ -295,19 +304,16 @@ def _python_of_ministack() -> Path:
     Raises:
         StandInFailed: it can't be made.
     """
-    place = Path(platformdirs.user_cache_dir("roost")) / "standins"
-    version = f"py{sys.version_info.major}.{sys.version_info.minor}"
-    home = place / f"{MINISTACK.replace('==', '-')}-{version}"
-    python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    home, python = _home_of_ministack()
     if python.exists():
-        return python
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / "lock").open("w") as lock:
+        return False
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with (home.parent / "lock").open("w") as lock:
         if fcntl is not None:
             fcntl.flock(lock, fcntl.LOCK_EX)  # who holds it is done after twice _INSTALL_SECONDS at most
         if not python.exists():
             _install(MINISTACK, home)
-    return python
+    return True
 
 
 def _install(requirement: str, home: Path) -> None:

@@ -6,10 +6,11 @@ Their clock stands still until it is moved, and who sleeps by it moves it.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -19,11 +20,12 @@ from roost.config import AwsSettings
 from roost.core.workspaces import HostWorkspaces
 from roost.storage.local import open_local
 from roost.testing.safety import World
-from roost.testing.standins import StandIn, start_ministack
+from roost.testing.standins import StandIn
 from roost.testing.virtual_time import START_AT
 from roost.workspace import Origin, Workspaces
 
 OpenWorld = Callable[[], AbstractAsyncContextManager[World]]
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108  each file is in a new directory of its own
 EMPTY = Origin()  # a new repository without files
 
 
@@ -51,15 +53,27 @@ class LeapingClock:
             self._leap(seconds)
 
 
+def in_memory(needs_bytes: int = 1 << 30) -> str | None:
+    """A directory for temporary files that are in memory, with room; None: the usual one.
+
+    Nobody cuts the power in the laboratory, so nothing there need wait for a disk.
+    """
+    with suppress(OSError):
+        if os.access(_SHARED_MEMORY, os.W_OK) and shutil.disk_usage(_SHARED_MEMORY).free >= needs_bytes:
+            return _SHARED_MEMORY
+    return None
+
+
 @asynccontextmanager
-async def local_world(origin: Origin = EMPTY) -> AsyncIterator[World]:
+async def local_world(origin: Origin = EMPTY, root: Path | None = None) -> AsyncIterator[World]:
     """A world on SQLite and files, in a directory of its own.
 
     Args:
         origin: where workspaces come from; they are clones, so that it is not touched.
+        root: in which that directory is; None: that of temporary files.
     """
     clock = LeapingClock()
-    with tempfile.TemporaryDirectory(prefix="roost-lab-") as directory:
+    with tempfile.TemporaryDirectory(prefix="roost-lab-", dir=root) as directory:
         backend = await open_local(Path(directory), clock=clock)
         here = Workspaces(Path(directory) / "workspaces", SystemClock())
         workspaces = HostWorkspaces(here, replace(origin, is_worktree=False), saves=True)
@@ -101,20 +115,12 @@ async def aws_worlds(standin: StandIn) -> AsyncIterator[OpenWorld]:
 
 
 @contextmanager
-def pointed_at_a_standin() -> Iterator[StandIn]:
-    """A stand-in for AWS that runs meanwhile, and the SDK of this process pointed at it.
-
-    Raises:
-        StandInFailed: none can be installed or started.
-    """
-    with (
-        tempfile.TemporaryDirectory(prefix="roost-lab-") as directory,
-        start_ministack(Path(directory)) as standin,
-    ):
-        before = dict(os.environ)
-        os.environ.update(standin.environ)
-        try:
-            yield standin
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+def pointed_at(standin: StandIn) -> Iterator[None]:
+    """The SDK of this process pointed at a stand-in, meanwhile."""
+    before = dict(os.environ)
+    os.environ.update(standin.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
