@@ -7,7 +7,8 @@ within three days, nothing is paid.
     roost worker --engines approval:Refunds
     roost enqueue --any-engine --engine refunds --payload '{"order": "17", "cents": 90000}'
 
-The decision is a signal, sent by the console's button or through its API:
+The decision is a signal, sent by a form of the console or through its API; one that is no `Decision`
+is refused:
 
     curl -H 'Content-Type: application/json' http://127.0.0.1:8319/api/v1/work/WORK_ID/signal \
       -d '{"name": "decide", "data": {"approved": true, "cents": 45000}}'
@@ -15,7 +16,8 @@ The decision is a signal, sent by the console's button or through its API:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -55,6 +57,7 @@ class Refunds:
 
     engine_id = "refunds"
     payload_model = Refund
+    signal_models: ClassVar[Mapping[str, type[BaseModel]]] = {DECIDE: Decision}
 
     def __init__(self, pay: Pay = pay) -> None:
         self._pay = pay
@@ -85,7 +88,7 @@ class Refunds:
         signal = context.signals[-1]  # who corrects themselves is heard
         try:
             decision = Decision.model_validate(signal.data)
-        except ValidationError as error:  # a typing error must not end the work: ask again
+        except ValidationError as error:  # it came before the wait, from where nobody knew its shape
             return self._ask(snapshot, f"not understood: {error.errors()[0]['msg']}")
         if not decision.approved:
             return snapshot.finish(status="rejected", note=f"{signal.actor}: {decision.why}")

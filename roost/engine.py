@@ -34,6 +34,7 @@ class Engine(Protocol):
     than once from the same snapshot (after a crash, say), so it must be safe to retry.
 
     Optional attributes: `payload_model` (a pydantic model that every payload must fit),
+    `signal_models` (the shape of a signal's data by the signal's name: pydantic models, or JSON Schemas),
     `step_timeout_seconds`, `retry` (a `RetryPolicy`), `engine_version` (free text; of two,
     the later is the one whose numbers are higher, part by part), and the method
     `migrate(snapshot) -> Snapshot`, which makes of an earlier version's snapshot
@@ -92,6 +93,7 @@ class EngineSpec:
     step_is_async: bool = True
     init_is_async: bool = True
     migrate: Callable[[Snapshot], Any] | None = None
+    signal_shapes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, engine: Any) -> EngineSpec:
@@ -119,6 +121,7 @@ class EngineSpec:
             step_is_async=inspect.iscoroutinefunction(engine.step),
             init_is_async=inspect.iscoroutinefunction(engine.init_snapshot),
             migrate=getattr(engine, "migrate", None),
+            signal_shapes=_shapes(engine_id, getattr(engine, "signal_models", None)),
         )
         spec._check()
         return spec
@@ -178,6 +181,28 @@ class EngineSpec:
                 f"payload does not fit engine {self.engine_id!r}: {faults}",
                 hint=_fields_of(self.payload_model),
             ) from None
+
+
+def _shapes(engine_id: str, models: Any) -> Mapping[str, Mapping[str, Any]]:
+    """The JSON Schemas of `signal_models`.
+
+    Raises:
+        EngineContractError: it is no mapping of names to models or schemas.
+    """
+    if models is None:
+        return {}
+    shapes: dict[str, Mapping[str, Any]] = {}
+    for name, model in models.items() if isinstance(models, Mapping) else (("", None),):
+        if isinstance(model, Mapping) and isinstance(name, str):
+            shapes[name] = model
+        elif isinstance(model, type) and issubclass(model, BaseModel) and isinstance(name, str):
+            shapes[name] = model.model_json_schema()
+        else:
+            raise EngineContractError(
+                f"engine {engine_id!r}: `signal_models` is no mapping of signal names to models",
+                hint="Give each name a pydantic model, or a JSON Schema.",
+            )
+    return shapes
 
 
 def _fields_of(model: type[BaseModel]) -> str:

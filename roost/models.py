@@ -249,7 +249,8 @@ class WaitFor(BaseModel):
         timeout_seconds: how long; None: for ever.
         on_timeout: whether the next step runs then (`current_step().timed_out`), or the
             work fails.
-        replies: JSON Schema by signal, of those that answer approvals (`current_step().ask`).
+        replies: JSON Schema by signal, of those that answer approvals (`current_step().ask`), and of
+            plain ones; Roost adds those of the engine's `signal_models`.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")

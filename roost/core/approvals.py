@@ -11,8 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from roost import jsonio
-from roost.core import bodies, replies, signals
+from roost.core import replies, signals
 from roost.core.parts import Parts
 from roost.core.tokens import Asked
 from roost.errors import ConflictError, WorkNotFound
@@ -86,7 +85,7 @@ async def open_approvals(parts: Parts, tail: Entry) -> Sequence[OpenApproval]:
     asked = [name for name in _asked_names(control) if _fault(control, name, parts.clock.now()) is None]
     if not asked or control.waits is None:
         return ()
-    schemas = await _schemas(parts, tail)
+    schemas = await replies.shapes(parts, tail)
     found = []
     for name in asked:
         token = signer.sign(Asked(tail.work_id, control.version, name))
@@ -117,7 +116,7 @@ async def answer(parts: Parts, token: str, data: Any, *, actor: str) -> signals.
 
     async def check(tail: Entry) -> None:
         _check_open(tail, asked, parts.clock.now())
-        schema = (await _schemas(parts, tail)).get(f"{APPROVAL_MARK}{asked.name}")
+        schema = (await replies.shapes(parts, tail)).get(f"{APPROVAL_MARK}{asked.name}")
         if schema:
             replies.check(schema, data)
 
@@ -171,14 +170,3 @@ def _check_open(tail: Entry, asked: Asked, now: float) -> None:
             f"approval {asked.name!r} of {tail.work_id} {fault}",
             hint=f"`roost status {tail.work_id}` shows how things stand.",
         )
-
-
-async def _schemas(parts: Parts, tail: Entry) -> Mapping[str, Any]:
-    """The shapes of the replies that the last commit asked for."""
-    position = tail.control.snapshot_position
-    entry = None if position is None else await parts.backend.journal.get(tail.work_id, position)
-    if entry is None:
-        return {}
-    fields = jsonio.load(await bodies.load(parts.backend, entry))
-    found: Mapping[str, Any] = (fields.get("wait_for") or {}).get("replies", {})
-    return found

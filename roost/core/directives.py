@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from roost.core import children
 from roost.core.replies import check_replies
@@ -13,6 +14,7 @@ from roost.journal import family, values
 from roost.journal.entries import Control
 from roost.journal.values import Family
 from roost.models import Join, OnTimeout, Snapshot, WaitFor, check_name
+from roost.names import APPROVAL_MARK
 
 SIGNAL_NAMES_MAX = 50  # that one wait names
 
@@ -35,6 +37,16 @@ def clear(snapshot: Snapshot) -> None:
         snapshot.wait_for = None
     if snapshot.spawn:
         snapshot.spawn = []
+
+
+def declare(snapshot: Snapshot, shapes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the shapes of the signals that it waits for into the wait, where others see them."""
+    wait_for = snapshot.wait_for
+    if wait_for is None or not shapes:
+        return
+    known = {name: dict(shapes[name]) for name in wait_for.signals if name in shapes}
+    if known:
+        snapshot.wait_for = wait_for.model_copy(update={"replies": known | wait_for.replies})
 
 
 def read(
@@ -98,6 +110,7 @@ def _wait(wait_for: WaitFor, after: Family, now: float) -> values.Wait:
         names=wait_for.signals,
         until=None if timeout is None else now + timeout,
         seconds=timeout,
+        is_typed=any(not name.startswith(APPROVAL_MARK) for name in wait_for.replies),
         fails=wait_for.on_timeout is OnTimeout.FAIL,
         join=None if wait_for.children is None else _join(wait_for.children, after),
     )

@@ -404,6 +404,7 @@ class Session(Recording):
         now = self._parts.clock.now()
         control = self._control
         try:
+            directives.declare(snapshot, spec.signal_shapes)
             dumped = bodies.dump_snapshot(snapshot, created_at=self._created_at, now=now)
             await self._check_artifacts(snapshot)
             follows = directives.read(snapshot, control, self._given.consumed, self._engines, now)

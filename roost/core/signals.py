@@ -13,7 +13,7 @@ from roost.core.inbox import read_news
 from roost.core.parts import Parts
 from roost.errors import ConflictError, StorageCorrupt, WorkNotFound
 from roost.journal import retention
-from roost.journal.entries import Entry
+from roost.journal.entries import Body, Entry
 from roost.journal.events import RECENT_MAX, Committed, Signaled
 from roost.models import Signal, check_id, check_name
 
@@ -66,7 +66,7 @@ async def send(
     check_name(name, "signal name")
     signal_id = check_id(signal_id, "signal id") if signal_id is not None else parts.ids.unique()
     raw = jsonio.dump(data, what="signal data", max_bytes=DATA_MAX_BYTES)
-    body = await bodies.store(parts.backend, raw)
+    body: Body | None = None
     for _ in range(_TRIES):
         tail = await parts.backend.journal.tail(work_id)
         if tail is None:
@@ -78,6 +78,8 @@ async def send(
         _check_takes_signals(tail)
         if check is not None:
             await check(tail)
+        if body is None:  # only now: what is refused leaves nothing behind
+            body = await bodies.store(parts.backend, raw)
         event = Signaled(signal_id, name, _recent(last))
         entry = await outside.append(parts, tail, event, actor=actor, body=body)
         if entry is not None:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from roost.core import replies
 from roost.core.approvals import OpenApproval, answer, open_approvals
 from roost.core.kin import TREE_MAX, Kin
 from roost.core.kin import tree as read_tree
 from roost.core.operations import Operations
 from roost.core.signals import Received, Sent, read_all, send
+from roost.engine import EngineRegistry
 from roost.errors import IdentifierError, InputError
+from roost.journal.entries import Entry
 from roost.names import APPROVAL_MARK, check_name, namespace_of
 
 
 class Talking(Operations):
     """Signals, approvals and families."""
 
+    _engines: EngineRegistry | None
+
     async def signal(
         self, work_id: str, name: str, data: Any = None, *, signal_id: str | None = None
     ) -> Sent:
         """Tell a work item something; durable on return, seen by exactly one committed step.
+
+        Where the engine gave it a shape (`signal_models`), the data is checked before anything is
+        stored: while work waits for it, and always where the engine is installed.
 
         Args:
             data: JSON of at most 256 KiB.
             signal_id: the same signal sent again under it is one; by default unique.
 
         Raises:
-            InputError: name, id or data can't be taken.
+            InputError: name, id or data can't be taken; names each field that does not fit.
             WorkNotFound: there is no such work item.
             ConflictError: it has ended, or has too many signals that no step has seen.
         """
@@ -36,9 +44,26 @@ class Talking(Operations):
                 f"signal {name!r} answers an approval, which needs its token",
                 hint="Use `roost approve TOKEN`.",
             )
+
+        async def check(tail: Entry) -> None:
+            shape = self._declared(tail, name) or await replies.of_signal(self._parts, tail, name)
+            if shape:
+                replies.check(shape, data, f"signal {name!r}")
+
         return await send(
-            self._parts, self._whole(work_id), name, data, signal_id=signal_id, actor=self._actor
+            self._parts,
+            self._whole(work_id),
+            name,
+            data,
+            signal_id=signal_id,
+            actor=self._actor,
+            check=check,
         )
+
+    def _declared(self, tail: Entry, name: str) -> Mapping[str, Any] | None:
+        """The shape that the engine gives a signal, where that engine is installed."""
+        spec = self._engines.get(tail.control.engine) if self._engines else None
+        return None if spec is None else spec.signal_shapes.get(name)
 
     async def signals(self, work_id: str) -> Sequence[Received]:
         """All signals of a work item in order, with the version of the step that saw each.

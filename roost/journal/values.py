@@ -44,6 +44,7 @@ class Wait(Struct, frozen=True, omit_defaults=True):
         fails: it fails then instead of going on.
         join: it waits for its children, too.
         seconds: how long it was to wait at most, from the commit on.
+        is_typed: its commit has shapes of plain signals.
     """
 
     names: tuple[str, ...] = ()
@@ -51,6 +52,7 @@ class Wait(Struct, frozen=True, omit_defaults=True):
     fails: bool = False
     join: Join | None = None
     seconds: float | None = None
+    is_typed: bool = False
 
 
 class Parent(Struct, frozen=True, omit_defaults=True):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from examples.approval import Refunds
+from roost.errors import InputError
 from roost.testing import EngineHarness, assert_crash_safe
 
 Make = Callable[..., EngineHarness]
@@ -37,7 +38,8 @@ def test_a_large_one_waits_for_a_person_who_may_change_it(engine_harness: Make) 
     work = harness.enqueue("refunds", {"order": "17", "cents": 90000})
     harness.advance(days=2)
     assert (work.state, bank.paid) == ("waiting", {})
-    work.signal("decide", {"approved": "perhaps"})
+    with pytest.raises(InputError, match=r"approved: 'perhaps' is not of type 'boolean'"):
+        work.signal("decide", {"approved": "perhaps"})
     assert (work.state, bank.paid) == ("waiting", {})
     work.signal("decide", {"approved": True, "cents": 45000})
     assert (work.state, list(bank.paid.values())) == ("done", [("17", 45000)])

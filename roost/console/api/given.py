@@ -234,9 +234,10 @@ class SignalOut(Out):
 
 
 class Signals(Out):
-    """Signals in the order in which they came."""
+    """Signals as they came; `shapes` are JSON Schemas of those that it waits for now, by name."""
 
     signals: list[SignalOut]
+    shapes: dict[str, dict[str, Any]] = {}
 
 
 class ApprovalOut(Out):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from roost.console.api import asked, given
 from roost.console.api.table import Answer, Call
+from roost.console.pages.actions import shapes
 from roost.core.kin import Kin
 
 TREE_MAX = 500  # work items of one answer
@@ -36,7 +37,8 @@ def _kin_out(top: Kin) -> given.KinOut:
 
 
 async def list_signals(call: Call) -> Answer:
-    item = (await call.desk.reads.view(call.work_id)).item
+    view = await call.desk.reads.view(call.work_id)
+    item = view.item
     received = await call.desk.runtime.client.signals(call.work_id)
     return Answer(
         given.Signals(
@@ -51,7 +53,8 @@ async def list_signals(call: Call) -> Answer:
                     seen_by_version=one.seen_by_version,
                 )
                 for one in received
-            ]
+            ],
+            shapes={name: dict(shape) for name, shape in shapes(view).items()},
         )
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from roost import jsonio, times
+from roost.console import forms
 from roost.console.desk import Desk, desk_of
 from roost.console.forms import Field
 from roost.console.guard import principal_of
@@ -22,6 +24,7 @@ from roost.core.client import Client, WorkView
 from roost.errors import ConflictError, InputError
 from roost.journal.projection import waited_for
 from roost.models import REASON_MAX_CHARS, State
+from roost.names import APPROVAL_MARK
 
 Form = Mapping[str, str]
 
@@ -29,6 +32,7 @@ FIELDS_MAX = 1000
 VERSION_MAX_CHARS = 10
 
 
+DATA = "data."
 OWN, FAMILY = "this work item", "its family"
 
 REASON = Field("reason", "Reason", hint="Kept in the journal with your name.")
@@ -43,7 +47,7 @@ class Action:
         verb: on the button.
         says: what will happen, for an item as it stands.
         do: does it; gives the id of the work item to show then.
-        fields: what the form asks for, for an item as it stands.
+        fields: what the form asks for, for an item as it stands, and what its address says.
         is_danger: shown in red.
         deed: what it takes.
     """
@@ -51,7 +55,7 @@ class Action:
     verb: str
     says: Callable[[WorkView], str]
     do: Callable[[Client, str, Form], Awaitable[str]]
-    fields: Callable[[WorkView], Sequence[Field]]
+    fields: Callable[[WorkView, Form], Sequence[Field]]
     is_danger: bool = False
     deed: Deed = Deed.ACT
 
@@ -121,10 +125,32 @@ async def _retry(client: Client, work_id: str, form: Form) -> str:
 
 
 async def _signal(client: Client, work_id: str, form: Form) -> str:
-    text = form.get("data", "").strip()
-    data = jsonio.parse(text.encode(), what="the data") if text else None
-    await client.signal(work_id, form.get("name", "").strip(), data, signal_id=form.get("signal_id") or None)
+    typed = form.get("typed", "")
+    name = typed or form.get("name", "").strip()
+    data = await _data(client, work_id, typed, form) if typed else _json(form.get("data", ""))
+    await client.signal(work_id, name, data, signal_id=form.get("signal_id") or None)
     return work_id
+
+
+async def _data(client: Client, work_id: str, name: str, form: Form) -> Any:
+    """What was typed into the fields of a signal that the work waits for."""
+    shape = shapes(await client.status(work_id)).get(name)
+    if shape is None:
+        raise ConflictError(f"it no longer waits for {name[:40]!r}", hint="Nothing was sent.")
+    return forms.value_of(shape, form, prefix=DATA)
+
+
+def _json(text: str) -> Any:
+    return jsonio.parse(text.strip().encode(), what="the data") if text.strip() else None
+
+
+def shapes(view: WorkView) -> Mapping[str, Mapping[str, Any]]:
+    """The shapes of the plain signals that a work item waits for now, by name."""
+    waits, snapshot = view.control.waits, view.snapshot
+    if view.control.state is not State.WAITING or waits is None or not waits.is_typed:
+        return {}
+    found = snapshot.wait_for.replies if snapshot is not None and snapshot.wait_for is not None else {}
+    return {name: found[name] for name in waits.names if name in found and not name.startswith(APPROVAL_MARK)}
 
 
 async def _pause(client: Client, work_id: str, form: Form) -> str:
@@ -149,13 +175,13 @@ def _says_pause(view: WorkView) -> str:
     return f"{running}No worker takes it then, until somebody lets it go on. Signals and deadlines count on."
 
 
-def _cancel_fields(view: WorkView) -> Sequence[Field]:
+def _cancel_fields(view: WorkView, _: Form) -> Sequence[Field]:
     if view.control.lease is None:
         return [REASON]
     return [REASON, WITHIN]
 
 
-def _retry_fields(view: WorkView) -> Sequence[Field]:
+def _retry_fields(view: WorkView, _: Form) -> Sequence[Field]:
     last = view.control.version
     hint = f"1 to {last}, or 0 for its beginning; versions go on counting either way." if last else "0 only."
     return [REASON, Field("version", "From version", value=str(last), hint=hint)]
@@ -166,7 +192,7 @@ def _says_budget(view: WorkView) -> str:
     return f"It has used up: {spent}. Work that is on hold for its budget goes on if the new one suffices."
 
 
-def _budget_fields(view: WorkView) -> Sequence[Field]:
+def _budget_fields(view: WorkView, _: Form) -> Sequence[Field]:
     control = view.control
     lines = "\n".join(f"{name}={limit:g}" for name, limit in control.budget or control.family_budget)
     hint = "One a line: name=amount. Those that are not named stay."
@@ -186,13 +212,18 @@ async def _budget(client: Client, work_id: str, form: Form) -> str:
     return work_id
 
 
-def _signal_fields(view: WorkView) -> Sequence[Field]:
+def _signal_fields(view: WorkView, given: Form) -> Sequence[Field]:
+    """Fields of its own for a signal whose shape is known, `typed`; else a name and JSON."""
+    again = Field("signal_id", "Id", hint="The same signal sent again under it is one; empty for a new one.")
+    shape = shapes(view).get(given.get("typed", ""))
+    if shape is not None:
+        return [*forms.fields_of(shape, prefix=DATA), again]
     waits = view.control.waits
     names = waits.names if waits is not None and view.control.state is State.WAITING else ()
     return [
         Field("name", "Name", value=names[0] if names else "", required=True),
         Field("data", "Data", "area", hint="JSON; empty for none."),
-        Field("signal_id", "Id", hint="The same signal sent again under it is one; empty for a new one."),
+        again,
     ]
 
 
@@ -209,7 +240,7 @@ async def _fork(client: Client, work_id: str, form: Form) -> str:
     return await client.fork(work_id, int(version), reason_of(form), changes=changes)
 
 
-def _fork_fields(view: WorkView) -> Sequence[Field]:
+def _fork_fields(view: WorkView, _: Form) -> Sequence[Field]:
     return [
         Field("version", "From version", value=str(view.control.version), required=True),
         Field("changes", "Changes", "area", hint='One a line: data.NAME=JSON or payload.NAME="text".'),
@@ -231,11 +262,11 @@ ACTIONS: dict[str, Action] = {
         "Pause it",
         _says_pause,
         _pause,
-        lambda _: [REASON, Field("for", "For", hint="Such as 2h; empty: until somebody lets it go on.")],
+        lambda *_: [REASON, Field("for", "For", hint="Such as 2h; empty: until somebody lets it go on.")],
     ),
     "budget": Action("Set its budget", _says_budget, _budget, _budget_fields, deed=Deed.BUDGET),
     "resume": Action(
-        "Let it go on", lambda _: "A worker takes it up where it was.", _resume, lambda _: [REASON]
+        "Let it go on", lambda _: "A worker takes it up where it was.", _resume, lambda *_: [REASON]
     ),
     "cancel": Action("Cancel it", _says_cancel, _cancel, _cancel_fields, is_danger=True),
     "retry": Action("Retry it", _says_retry, _retry, _retry_fields),
@@ -277,14 +308,16 @@ async def confirm(
 ) -> Response:
     """The page that says what will happen."""
     where = f"/work/{segment(view.item.work_id)}"
+    given = request.query_params if form is None else form
+    typed = given.get("typed", "")
     return await desk_of(request).page(
         request,
         "confirm.html",
         title=f"{action.verb.removesuffix(' it')} {view.item.work_id}?",
         says=action.says(view),
         action=f"{where}/{_name(request)}",
-        fields=refill(action.fields(view), form),
-        hidden=(),
+        fields=refill(action.fields(view, given), form),
+        hidden=[("typed", typed)] if typed in shapes(view) else (),
         sample=(),
         verb=action.verb,
         back=where,

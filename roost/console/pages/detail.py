@@ -13,7 +13,7 @@ from starlette.responses import Response
 from roost.console import told
 from roost.console.desk import Desk, desk_of, int_of
 from roost.console.guard import principal_of
-from roost.console.pages.actions import ACTIONS
+from roost.console.pages.actions import ACTIONS, shapes
 from roost.console.pretty import Line as DiffLine
 from roost.console.pretty import Text, compare, pretty
 from roost.console.reads import JOURNAL_MAX
@@ -91,6 +91,7 @@ async def detail(request: Request) -> Response:
         resources=await _resources(desk, view),
         actions=actions(view),
         deeds=deeds(view),
+        shapes=shapes(view),
         state=shown_state(view.control),
         relatives=await _relatives(desk, view),
         asks=await _asks(desk, request, view),

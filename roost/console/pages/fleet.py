@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from roost.console.desk import ALIVE_SECONDS, Desk, desk_of
 from roost.console.pulse import Seen
+from roost.console.roles import Deed, on_work
 from roost.engine import EngineSpec
 from roost.journal.entries import IndexRow
 from roost.journal.events import Switch
@@ -98,7 +99,8 @@ async def engines(request: Request) -> Response:
     engines = all_engines(desk)
     paused = why_paused(await desk.reads.switches())
     reasons = {engine.engine_id: paused.get(desk.engine_target(engine.engine_id), "") for engine in engines}
-    return await desk.page(request, "engines.html", engines=engines, paused=reasons)
+    deeds = {one.engine_id: on_work(one.engine_id, "enqueue") or Deed.ENQUEUE for one in engines}
+    return await desk.page(request, "engines.html", engines=engines, paused=reasons, enqueues=deeds)
 
 
 def why_paused(switches: Sequence[Switch]) -> dict[str, str]:

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import pytest
+from pydantic import BaseModel
+
+from roost.core.client import Client
 from roost.engine import current_step
+from roost.errors import InputError
 from roost.models import OnTimeout, Snapshot, State, WaitFor, WorkItem
 from roost.storage.ports import Backend
 from roost.testing.contract.harness import BackendHarness, Contract
 from roost.testing.contract.process import Process, Scripted, check_done
+
+
+class Payment(BaseModel):
+    """The shape of `paid`."""
+
+    amount: int
+    note: str = ""
+
+
+class Shop(Scripted):
+    """An engine that says what its signals look like."""
+
+    signal_models: ClassVar[Mapping[str, Any]] = {
+        "paid": Payment,
+        "rated": {"type": "integer", "maximum": 5},
+    }
 
 
 def _shown() -> list[Any]:
@@ -43,6 +65,49 @@ class SignalsContract(Contract):
         assert seen == [[], [("yes", {"by": "me"})], []]
         tail = await process.tail(work_id)
         assert tail.control.signals == ((first.position, "other"),)
+
+    async def test_a_signal_of_a_declared_shape_is_checked_before_it_is_stored(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """By whoever sends it: the wait carries the shape, so the sender need not have the engine."""
+        seen: list[Any] = []
+
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            seen.append(_shown())
+            if snapshot.version:
+                return snapshot.finish()
+            return snapshot.next("ship", wait_for=WaitFor(signals=("paid", "lost")))
+
+        process = Process(harness, backend, Shop(step))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        before = await process.tail(work_id)
+        assert before.control.waits is not None
+        assert before.control.waits.is_typed
+        for data, fault in (({"amount": "x"}, "amount"), ({"note": "n"}, "amount"), (None, "object")):
+            with pytest.raises(
+                InputError, match=f"signal 'paid' is not what was asked for.*{fault}"
+            ) as caught:
+                await process.client.signal(work_id, "paid", data)
+            assert caught.value.hint == "Its fields: amount, note (may be left out)."
+        assert (await process.tail(work_id)).position == before.position
+        assert await process.client.signals(work_id) == []
+        await process.client.signal(work_id, "other", "anything")  # nobody says what it looks like
+        await process.client.signal(work_id, "paid", {"amount": 3})
+        await process.work()
+        check_done(await process.client.status(work_id), version=2)
+        assert seen[1] == [("paid", {"amount": 3})]
+
+    async def test_where_the_engine_is_installed_a_signal_is_checked_before_the_wait(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        process = Process(harness, backend, Shop(lambda snapshot, item: snapshot.finish()))
+        work_id = await process.client.enqueue("demo")
+        near = Client(process.parts, engines=process.engines)
+        with pytest.raises(InputError, match="6 is greater than the maximum of 5"):
+            await near.signal(work_id, "rated", 6)
+        await near.signal(work_id, "rated", 5)
+        assert [one.signal.data for one in await near.signals(work_id)] == [5]
 
     async def test_a_signal_may_come_before_the_wait(self, backend: Backend, harness: BackendHarness) -> None:
         seen: list[Any] = []
