@@ -127,12 +127,12 @@ def dump_snapshot(snapshot: Snapshot, *, created_at: float, now: float) -> Dumpe
     Raises:
         PayloadError: something in it is not JSON.
     """
-    fields: dict[str, Any] = {
+    fields: dict[str, Any] = {  # what changes each time first: the rest is equal to its end more often
+        "updated_at": now,
+        "created_at": created_at,
         "status": snapshot.status,
         "step": snapshot.step,
         "data": snapshot.data,
-        "created_at": created_at,
-        "updated_at": now,
     }
     if snapshot.history:
         fields["history"] = snapshot.history

@@ -14,6 +14,7 @@ from roost.errors import StorageCorrupt
 EDITS_MAX = 32  # changes in more places are better left to a compressor
 _PROBE_BYTES = 24  # so much that is equal says where the body before goes on
 _REACH_BYTES = 8192  # of the body before, in which its continuation is looked for
+_NEAR_BYTES = 256  # in which it mostly is
 _STRIDE_BYTES = 64
 _STRIDE_MAX_BYTES = 1 << 16
 _BODY_MAX_BYTES = 64 << 20  # nothing larger is ever made of a patch
@@ -53,6 +54,8 @@ def diff(before: bytes, after: bytes, *, max_bytes: int) -> bytes | None:
 
 def _equal_bytes(before: bytes, old: int, after: bytes, new: int) -> int:
     """How many bytes are equal from two places on: in growing strides, then in halves of the last."""
+    if len(before) - old == len(after) - new and before[old:] == after[new:]:
+        return len(before) - old  # mostly after the last change
     start, stride = old, _STRIDE_BYTES
     away = new - old
     while (piece := before[old : old + stride]) == after[old + away : old + away + stride]:
@@ -77,10 +80,11 @@ def _equal_in_stride(one: bytes, other: bytes) -> int:
 def _next_equal(before: bytes, old: int, after: bytes, new: int, *, within: int) -> tuple[int, int]:
     """Where both go on equally after places at which they differ; their ends, if not so near."""
     last = min(len(after) - _PROBE_BYTES, new + within)
-    for again in range(new, last + 1, _PROBE_BYTES):
-        then = before.find(after[again : again + _PROBE_BYTES], old, old + _REACH_BYTES)
-        if then >= 0:
-            return then, again
+    for reach, end in ((_NEAR_BYTES, min(last, new + _NEAR_BYTES)), (_REACH_BYTES, last)):
+        for again in range(new, end + 1, _PROBE_BYTES):
+            then = before.find(after[again : again + _PROBE_BYTES], old, old + reach)
+            if then >= 0:
+                return then, again
     return len(before), len(after)
 
 
