@@ -98,6 +98,56 @@ class TestWriter:
         assert await asyncio.gather(*tasks) == entries
         assert statements.count("COMMIT") == 1
 
+    async def test_what_workers_write_is_one_statement_whatever_it_is(
+        self, backend: LocalBackend, turn: TurnLock
+    ) -> None:
+        """A claim, commits inside bursts, the end of work and of deliveries: with no BEGIN around it."""
+        first = await backend.journal.append_many([enqueued(f"w{number:02}") for number in range(40)])
+        await backend.queue.send([Message(entry.work_id, 0, Lane.NORMAL) for entry in first[:9]])
+        deliveries = await receive(backend)
+        claims = [after(entry, Claimed("worker", AT + 30)) for entry in first]
+        await asyncio.gather(*map(backend.journal.append, claims[1:]))
+        steps = [after(entry, Committed(1, "next", lease_until=AT + 60)) for entry in claims[2:]]
+        end = after(claims[1], Committed(1, "end", is_finished=True))
+        statements: list[str] = []
+        await backend._writer.submit(lambda db: db.set_trace_callback(statements.append))
+        statements.clear()
+        with turn.turn():
+            tasks = [asyncio.create_task(backend.journal.append(e)) for e in (claims[0], end, *steps)]
+            tasks.append(asyncio.create_task(backend.queue.acknowledge(deliveries)))
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*tasks) == [claims[0], end, *steps, None]
+        (statement,) = set(statements)  # it is told again for each row's trigger
+        assert statement.startswith("INSERT INTO batch")
+        for entry in (claims[0], end):
+            assert await backend.index.get(entry.work_id) == project(entry)
+        assert await backend.queue.backlog() == 0
+        assert await receive(backend, wait_seconds=0) == []
+
+    async def test_a_bad_entry_in_a_batch_fails_alone(self, backend: LocalBackend, turn: TurnLock) -> None:
+        """One would leave a gap, one can't be stored as text; an acknowledgement is stale."""
+        first = await backend.journal.append_many([enqueued(f"w{number:02}") for number in range(40)])
+        held = [await backend.journal.append(after(e, Claimed("worker", AT + 30))) for e in first]
+        steps = [after(entry, Committed(1, "next", lease_until=AT + 60)) for entry in held]
+        far = after(steps[3], Committed(2, "far", lease_until=AT + 60))
+        asked = [*steps[:3], far, replace(steps[4], actor="\ud800"), *steps[5:]]
+        with turn.turn():
+            tasks = [asyncio.create_task(backend.journal.append(entry)) for entry in asked]
+            stale = backend.queue.acknowledge([Delivery("w00", 0, Lane.NORMAL, "7.gone")])
+            tasks.append(asyncio.create_task(stale))
+            await asyncio.sleep(0)
+        *stand, nothing = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(stand[3], StorageError)
+        assert isinstance(stand[4], UnicodeEncodeError)
+        assert nothing is None
+        for number, entry in enumerate(steps):
+            is_bad = number in (3, 4)
+            assert is_bad or stand[number] == entry
+            assert await backend.journal.tail(entry.work_id) == (held[number] if is_bad else entry)
+            row = await backend.index.get(entry.work_id)
+            assert row is not None
+            assert row.position == (1 if is_bad else 2)
+
     async def test_an_operation_at_fault_fails_alone_and_leaves_nothing(
         self, backend: LocalBackend, turn: TurnLock
     ) -> None:
@@ -326,12 +376,13 @@ class TestJournal:
         assert await backend.index.get("w") == replace(project(entry), due_at=due_at)
 
     async def test_many_commits_at_once_are_as_one_by_one(self, backend: LocalBackend) -> None:
-        """91 rows are one statement for 64 and a padded one; some have lost, moved or come twice."""
+        """91 rows are one statement, filled up to 128; some have lost, moved or come twice."""
         names = [f"w{number:02}" for number in range(91)]
         first = await backend.journal.append_many([enqueued(name) for name in names])
         held = [await backend.journal.append(after(e, Claimed("worker", AT + 30))) for e in first]
         steps = [after(entry, Committed(0, "next", lease_until=AT + 60)) for entry in held]
-        rival = await backend.journal.append(after(held[70], Claimed("rival", AT + 90)))
+        theirs = replace(after(held[70], Claimed("rival", AT + 90)), entry_id="theirs")
+        rival = await backend.journal.append(theirs)
         await backend.index.put(replace(project(steps[75]), position=9))  # ahead of its journal
         again, follows = steps[3], after(steps[5], Committed(1, "far", lease_until=AT + 60))
         asked = [*steps, again, follows]

@@ -11,6 +11,7 @@ from roost.journal.entries import IndexRow
 from roost.journal.projection import LaneCount
 from roost.models import Lane, State
 from roost.names import Order
+from roost.storage.local.many import update_each
 from roost.storage.local.rows import (
     PUT_ROW,
     ROW_COLUMNS,
@@ -26,9 +27,9 @@ from roost.storage.query import SORTS, IndexPage, IndexQuery, Spot, number_of, s
 
 _SELECT = f"SELECT {ROW_COLUMNS} FROM works"  # noqa: S608  constant text
 _RENEW = """
-    UPDATE works SET lease_until = max(?, lease_until), due_at = max(?, ifnull(due_at, 0)),
-        progress = ifnull(?, progress)
-    WHERE work_id = ? AND token = ?"""
+    UPDATE works SET lease_until = max(column1, lease_until), due_at = max(column2, ifnull(due_at, 0)),
+        progress = ifnull(column3, progress)
+    FROM (VALUES {rows}) WHERE work_id = column4 AND token = column5"""
 
 
 class LocalIndex:
@@ -51,7 +52,7 @@ class LocalIndex:
 
     async def renew(self, renewals: Sequence[Renewal]) -> Sequence[bool]:
         values = [(r.lease_until, r.due_at, dump_progress(r.progress), r.work_id, r.token) for r in renewals]
-        return await self._writer.submit(lambda db: [db.execute(_RENEW, row).rowcount == 1 for row in values])
+        return await self._writer.submit(lambda db: update_each(db, _RENEW, values))
 
     async def due(self, now: float, *, limit: int = 100, after: IndexRow | None = None) -> Sequence[IndexRow]:
         passed = (after.due_at, after.work_id) if after is not None else (-1.0, "")

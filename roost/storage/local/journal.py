@@ -9,9 +9,9 @@ from pathlib import Path
 from roost.journal.entries import Entry
 from roost.names import NAMESPACE_MARK, operators_prefix
 from roost.storage.codec import encode_entry
-from roost.storage.local.appends import SELECT_ENTRY, append_one, is_in_burst
+from roost.storage.local import together
+from roost.storage.local.appends import SELECT_ENTRY, append_one
 from roost.storage.local.arrivals import append_many
-from roost.storage.local.bursts import Step
 from roost.storage.local.expiry import ENDED, delete_ended, prune, purge_one, trim
 from roost.storage.local.rows import ENTRY_COLUMNS, entry_of
 from roost.storage.local.schema import storage_errors
@@ -33,8 +33,8 @@ class LocalJournal:
 
     async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
         values = encode_entry(entry)
-        if is_in_burst(entry):
-            return await self._writer.submit_alike(Step(entry, values))
+        if (plain := together.append(entry, values)) is not None:
+            return await self._writer.submit_plain(plain)
         return await self._writer.submit(lambda db: append_one(db, entry, values))
 
     async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 SIZES = (64, 16, 4, 1)
-PADDED_SIZES = (2, 4, 8, 16, 32, 64)
+TOGETHER_MAX = 256  # rows
+_PADDED_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, TOGETHER_MAX)
 
 
 def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -26,14 +27,15 @@ def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
             done += size
 
 
-def padded(rows: Sequence[tuple[Any, ...]]) -> tuple[int, list[Any]]:
-    """Rows as the parameters of one statement, for one of `PADDED_SIZES`, and that size.
+def padded(rows: Sequence[tuple[Any, ...]], filler: tuple[Any, ...]) -> tuple[int, list[Any]]:
+    """Up to `TOGETHER_MAX` rows as the parameters of one statement, and for how many rows that is.
 
-    What is missing to it are rows of NULL, which must lead to nothing where they are used.
+    Args:
+        filler: the rows that fill it up, which must lead to nothing where they are used.
     """
-    size = next(size for size in PADDED_SIZES if size >= len(rows))
+    size = next(size for size in _PADDED_SIZES if size >= len(rows))
     values = [value for row in rows for value in row]
-    return size, values + [None] * ((size - len(rows)) * len(rows[0]))
+    return size, values + list(filler) * (size - len(rows))
 
 
 def insert_many(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> int:
@@ -58,3 +60,24 @@ def insert(into: str, count: int, width: int) -> str:
 def marks(count: int, width: int) -> str:
     """The parameters of a VALUES clause."""
     return ", ".join([f"({', '.join('?' * width)})"] * count)
+
+
+def update_each(db: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> Sequence[bool]:
+    """Update what each of some rows says; whether each of them met its row of the table.
+
+    Args:
+        sql: with `FROM (VALUES {rows})`, constant text; where it can't meet more than one row.
+    """
+    count = 0
+    for chunk in chunks(rows):
+        values = [value for row in chunk for value in row]
+        count += db.execute(_filled(sql, len(chunk), len(chunk[0])), values).rowcount
+    if count == len(rows):
+        return [True] * count
+    alone = sql.format(rows=marks(1, len(rows[0])))
+    return [db.execute(alone, row).rowcount == 1 for row in rows]
+
+
+@cache
+def _filled(sql: str, count: int, width: int) -> str:
+    return sql.format(rows=marks(count, width))

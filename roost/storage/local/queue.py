@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,7 +13,8 @@ from roost.clock import Clock, Ids, SystemIds
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.models import Lane
-from roost.storage.local.many import insert_many
+from roost.storage.local import together
+from roost.storage.local.many import insert_many, update_each
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.wake import Doorbell
 from roost.storage.local.writer import Writer
@@ -20,6 +22,16 @@ from roost.storage.ports import DeadLetter, Delivery, Message
 
 _INTO = "deliveries (work_id, cause, lane, visible_at, receipt, received_count)"
 _IN_HAND = "WHERE id = ? AND receipt = ?"
+_EXTEND = """
+    UPDATE deliveries SET visible_at = column1
+    FROM (VALUES {rows}) WHERE id = column2 AND receipt = column3"""
+_VISIBLE = """
+    SELECT json_group_array(json_array(id, work_id, cause, received_count)) FROM (
+        SELECT id, work_id, cause, received_count FROM deliveries
+        WHERE lane = ? AND visible_at <= ? ORDER BY visible_at LIMIT ?)"""
+_TAKE = """
+    UPDATE deliveries SET visible_at = column1, receipt = column2, received_count = column3
+    FROM (VALUES {rows}) WHERE id = column4"""
 _PUT_BACK = f"UPDATE deliveries SET visible_at = ?, receipt = '' {_IN_HAND}"  # noqa: S608  constant text
 
 
@@ -90,15 +102,12 @@ class LocalQueue:
             undone.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        rows = [_key(delivery) for delivery in deliveries]
-        sql = f"DELETE FROM deliveries {_IN_HAND}"  # noqa: S608  constant text
-        await self._writer.submit(lambda db: db.executemany(sql, rows).rowcount)
+        await self._writer.submit_plain(together.acknowledge([_key(delivery) for delivery in deliveries]))
 
     async def extend(self, deliveries: Sequence[Delivery], visibility_seconds: float) -> Sequence[bool]:
         until = self._clock.now() + visibility_seconds
         rows = [(until, *_key(delivery)) for delivery in deliveries]
-        sql = f"UPDATE deliveries SET visible_at = ? {_IN_HAND}"  # noqa: S608  constant text
-        return await self._writer.submit(lambda db: [db.execute(sql, row).rowcount == 1 for row in rows])
+        return await self._writer.submit(lambda db: update_each(db, _EXTEND, rows))
 
     async def put_back(self, delivery: Delivery, delay_seconds: float) -> None:
         row = (self._clock.now() + delay_seconds, *_key(delivery))
@@ -171,24 +180,16 @@ class _Take:
             left = self._limit - len(self._taken)
             if left > 0:
                 self._taken += self._visible(db, lane, now, left)
-        db.executemany(
-            "UPDATE deliveries SET visible_at = ?, receipt = ?, received_count = ? WHERE id = ?",
-            [
-                (now + self._visibility_seconds, delivery.receipt, delivery.received_count, _key(delivery)[0])
-                for delivery in self._taken
-            ],
-        )
+        until = now + self._visibility_seconds
+        rows = [(until, taken.receipt, taken.received_count, _key(taken)[0]) for taken in self._taken]
+        update_each(db, _TAKE, rows)
         return self._taken
 
     def _visible(self, db: sqlite3.Connection, lane: Lane, now: float, limit: int) -> Iterable[Delivery]:
-        rows = db.execute(
-            "SELECT id, work_id, cause, received_count FROM deliveries "
-            "WHERE lane = ? AND visible_at <= ? ORDER BY visible_at LIMIT ?",
-            (lane.value, now, limit),
-        ).fetchall()
+        found = db.execute(_VISIBLE, (lane.value, now, limit)).fetchone()[0]  # one row: see `together`
         return [
             Delivery(work_id, cause, lane, f"{number}.{self._ids.unique()}", count + 1)
-            for number, work_id, cause, count in rows
+            for number, work_id, cause, count in json.loads(found)
         ]
 
     def undo(self, db: sqlite3.Connection) -> int:

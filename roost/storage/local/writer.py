@@ -10,35 +10,28 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol, TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from roost.errors import StorageUnavailable
-from roost.storage.local import schema
+from roost.storage.local import schema, together
 from roost.storage.local.lock import TurnLock
+from roost.storage.local.many import TOGETHER_MAX
+from roost.storage.local.together import Plain
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 Operation = Callable[[sqlite3.Connection], T]
 """Runs inside the transaction of its batch. It may run twice (what the first run wrote is
 undone), so its only effects are on the connection and on what it returns."""
 
 
-class Alike(Protocol[T_co]):
-    """Operations of which many can run together, at a lower cost than one by one."""
-
-    def __call__(self, db: sqlite3.Connection, /) -> T_co:
-        """Run this one."""
-
-    def run_all(self, db: sqlite3.Connection, operations: Sequence[Any], /) -> Sequence[T_co]:
-        """Run operations of this class, in order; this one is the first. Gives their results."""
-
-
 BATCH_MAX = 512
+LOOK_COUNT = 64  # so many operations are worth a turn, also while the event loop has more to do
 
 # What is wrong with one operation, not with the file; anything else of SQLite fails the batch.
 _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
@@ -47,7 +40,7 @@ _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.Interfa
 @dataclass(slots=True)
 class _Task:
     operation: Operation[Any]
-    is_alike: bool
+    plain: Plain[Any] | None
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     makes_visible: bool
@@ -65,7 +58,7 @@ class _Task:
 
 class Writer:
     """Runs operations in transactions, in the order in which they were given; of those that go
-    into one transaction, first all that are alike.
+    into one transaction, first all that are plain.
 
     Args:
         path: the SQLite file.
@@ -78,7 +71,8 @@ class Writer:
         self._connection: sqlite3.Connection | None = None
         self._lock = lock
         self._ring = ring
-        self._queue: SimpleQueue[_Task | None] = SimpleQueue()
+        self._asked: deque[_Task] = deque()
+        self._looks: SimpleQueue[bool] = SimpleQueue()  # the thread looks at what is asked; False: and ends
         self._thread = threading.Thread(target=self._work, name="roost-writer", daemon=True)
         self._is_closed = False
 
@@ -95,18 +89,25 @@ class Writer:
         Raises:
             StorageUnavailable: the writer is closed.
         """
-        return self._submit(operation, False, makes_visible)
+        return self._submit(operation, None, makes_visible)
 
-    def submit_alike(self, operation: Alike[T]) -> asyncio.Future[T]:
-        """Like `submit`, for an operation that runs together with its like in a batch."""
-        return self._submit(operation, True, False)
+    def submit_plain(self, operation: Plain[T]) -> asyncio.Future[T]:
+        """Like `submit`, for an operation that is done together with all others of its kind."""
+        return self._submit(operation.alone, operation, makes_visible=False)
 
-    def _submit(self, operation: Operation[T], is_alike: bool, makes_visible: bool) -> asyncio.Future[T]:
+    def _submit(
+        self, operation: Operation[T], plain: Plain[T] | None, makes_visible: bool
+    ) -> asyncio.Future[T]:
         if self._is_closed:
             raise StorageUnavailable(f"{self._path} is closed")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Task(operation, is_alike, loop, future, makes_visible))
+        self._asked.append(_Task(operation, plain, loop, future, makes_visible))
+        waiting_count = len(self._asked)
+        if waiting_count == 1:
+            loop.call_soon(self._looks.put, True)  # behind all that is ready now, and may ask, too
+        elif waiting_count == LOOK_COUNT:
+            self._looks.put(True)
         return future
 
     async def close(self) -> None:
@@ -114,17 +115,25 @@ class Writer:
         if self._is_closed:
             return
         self._is_closed = True
-        self._queue.put(None)
+        self._looks.put(False)
         await asyncio.to_thread(self._thread.join)
         if self._connection is not None:
             self._connection.close()
         self._lock.close()
 
     def _work(self) -> None:
-        while (task := self._queue.get()) is not None:
-            batch = [task]
+        while self._looks.get():
+            self._write_what_is_asked()
+        self._write_what_is_asked()
+
+    def _write_what_is_asked(self) -> None:
+        """Commit a batch of all that is asked for; what comes meanwhile has a look of its own."""
+        is_cut = True
+        while is_cut and self._asked:
+            batch = [self._asked.popleft()]
             self._run(batch, takes_more=True)
             _deliver(batch)
+            is_cut = len(batch) == BATCH_MAX
 
     def _run(self, batch: list[_Task], *, takes_more: bool = False) -> None:
         """Commit a batch, or leave each of its operations with its error and nothing written.
@@ -154,25 +163,25 @@ class Writer:
 
     def _take_what_waits(self, batch: list[_Task]) -> None:
         """Add to a batch what else was asked for."""
-        with suppress(Empty):
-            while len(batch) < BATCH_MAX:
-                task = self._queue.get_nowait()
-                if task is None:
-                    self._queue.put(None)  # seen too early: the batch comes first
-                    return
-                batch.append(task)
+        while self._asked and len(batch) < BATCH_MAX:
+            batch.append(self._asked.popleft())
 
     def _commit(self, batch: list[_Task]) -> None:
         if self._connection is None:
-            self._connection = schema.connect(self._path, is_reader=False)
+            self._connection = _connect(self._path)
         db = self._connection
-        alike = [task for task in batch if task.is_alike]
+        plain = [task.plain for task in batch if task.plain is not None]
+        rest = [task for task in batch if task.plain is None]
+        is_one_statement = not rest and sum(len(operation.rows) for operation in plain) <= TOGETHER_MAX
+        if is_one_statement:  # and so a transaction by itself
+            rest = _write_together(db, batch)
+            if not rest:
+                return
         db.execute("BEGIN IMMEDIATE")
-        if alike:
-            _execute_together(db, alike)
-        for task in batch:
-            if not task.is_alike:
-                task.result = task.operation(db)
+        if not is_one_statement:
+            rest = [*_write_together(db, batch), *rest]
+        for task in rest:
+            task.result = task.operation(db)
         db.execute("COMMIT")
 
     def _roll_back(self) -> None:
@@ -194,11 +203,23 @@ class Writer:
         return error
 
 
-def _execute_together(db: sqlite3.Connection, tasks: Sequence[_Task]) -> None:
-    first: Any = tasks[0].operation
-    results = first.run_all(db, [task.operation for task in tasks]) if len(tasks) > 1 else [first(db)]
-    for task, result in zip(tasks, results, strict=True):
-        task.result = result
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = schema.connect(path, is_reader=False)
+    together.prepare(connection)
+    return connection
+
+
+def _write_together(db: sqlite3.Connection, batch: Sequence[_Task]) -> list[_Task]:
+    """Do all that is plain in one statement; what of it has to be done by itself."""
+    pairs = [(task, task.plain) for task in batch if task.plain is not None]
+    are_done = together.write_together(db, [plain for _, plain in pairs])
+    left = []
+    for (task, plain), is_done in zip(pairs, are_done, strict=True):
+        if is_done:
+            task.result = plain.result
+        else:
+            left.append(task)
+    return left
 
 
 def _is_of_the_file(error: Exception) -> bool:

@@ -1,0 +1,192 @@
+"""What a busy worker writes, a whole batch in one statement.
+
+A thread gives up the interpreter's lock for each statement, and beside a busy thread it
+waits up to 5 ms to have it back (Python documentation, "sys.setswitchinterval"). In a
+transaction of many statements all other processes wait along. So the rows of a batch go
+into a view, and triggers do with each what there is to do: one statement, which is a
+transaction of its own, whatever the batch is made of.
+
+The view and its triggers are temporary: they belong to the connection, not to the file.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from operator import itemgetter
+from typing import Any, Generic, TypeVar
+
+from roost.journal.entries import Entry
+from roost.journal.events import Kind
+from roost.journal.projection import project
+from roost.storage.codec import StoredEntry
+from roost.storage.local.appends import append_one, is_in_burst
+from roost.storage.local.many import TOGETHER_MAX, marks, padded
+from roost.storage.local.rows import ENTRY_COLUMNS, ROW_COLUMNS, row_values
+
+T = TypeVar("T")
+Row = tuple[str | int | float | bytearray, ...]
+"""A row of the view. sqlite3 looks for an adapter at each None and each `bytes`, which takes
+ten times as long as to bind a number: neither is in here."""
+
+
+class _What(IntEnum):
+    """What a row of the view stands for; 0 fills a statement up, and does nothing."""
+
+    STEP = 1  # a commit inside a burst
+    MOVE = 2  # any other entry that brings its whole index row
+    ACKNOWLEDGED = 3
+
+
+_ENTRY = ENTRY_COLUMNS.split(", ")
+# Of the index row, what is not in the entry; what never changes after position 0 is left out.
+_INDEX = (
+    "state", "step", "since", "due_at", "token", "worker_id", "lease_until", "wake_at", "deadline_at",
+    "failures", "interruptions", "reason",
+)  # fmt: skip
+_index_values = itemgetter(*[ROW_COLUMNS.split(", ").index(name) for name in _INDEX])
+_COLUMNS = ["what", *_ENTRY, *(f"row_{name}" for name in _INDEX)]
+_NOTHING: Row = (0,) * len(_COLUMNS)
+
+_NULLS: dict[str, tuple[str | int | bytearray, str]] = {  # what stands for NULL, here and in SQL
+    **dict.fromkeys(("body_encoding", "body_digest", "worker_id"), ("", "''")),
+    **dict.fromkeys(("body_base", "due_at", "token", "lease_until", "wake_at", "deadline_at"), (-1, "-1")),
+    "body": (bytearray(), "x''"),
+}
+_INDEX_NULLS = [_NULLS[name][0] if name in _NULLS else "" for name in _INDEX]
+
+
+def _new(name: str, column: str | None = None) -> str:
+    """A value of the row at hand, as SQL in a trigger."""
+    value = f"NEW.{column or name}"
+    return f"nullif({value}, {_NULLS[name][1]})" if name in _NULLS else value
+
+
+_INSERT = f"""
+    INSERT INTO journal (work, {ENTRY_COLUMNS}) SELECT id, {", ".join(map(_new, _ENTRY))}
+    FROM works WHERE work_id = NEW.work_id AND position = NEW.position - 1 ON CONFLICT DO NOTHING;"""  # noqa: S608  constant text
+_UPDATE = """
+    UPDATE works SET position = NEW.position, version = NEW.version, updated_at = NEW.at, progress = NULL, {}
+    WHERE work_id = NEW.work_id AND changes() = 1;"""
+# As `appends._UPDATE_RUNNING`.
+_UPDATE_STEP = _UPDATE.format(
+    "step = NEW.row_step, lease_until = max(NEW.row_lease_until, lease_until), failures = NEW.row_failures,"
+    " interruptions = NEW.row_interruptions, reason = NEW.row_reason"
+)
+_UPDATE_MOVE = _UPDATE.format(", ".join(f"{name} = {_new(name, f'row_{name}')}" for name in _INDEX))
+_TRIGGERS = {
+    _What.STEP: _INSERT + _UPDATE_STEP,
+    _What.MOVE: _INSERT + _UPDATE_MOVE,
+    _What.ACKNOWLEDGED: "DELETE FROM deliveries WHERE id = NEW.position AND receipt = NEW.entry_id;",
+}
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Give the connection that writes what `write_together` needs."""
+    db.execute("PRAGMA temp_store = MEMORY")
+    db.execute(f"CREATE TEMP VIEW batch AS SELECT {', '.join(f'0 AS {name}' for name in _COLUMNS)}")
+    for what, body in _TRIGGERS.items():
+        db.execute(
+            f"CREATE TEMP TRIGGER batch_{what.name.lower()} INSTEAD OF INSERT ON batch"
+            f" WHEN NEW.what = {what.value} BEGIN {body} END"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plain(Generic[T]):
+    """An operation that is rows of the view, if it meets what it expects to meet.
+
+    Attributes:
+        rows: its rows.
+        changes_count: how many rows of tables it changes then.
+        result: what it gives then.
+        alone: does it by itself, whatever it meets.
+    """
+
+    rows: Sequence[Row]
+    changes_count: int
+    result: T
+    alone: Callable[[sqlite3.Connection], T]
+
+
+def append(entry: Entry, values: StoredEntry) -> Plain[Entry] | None:
+    """The append of an entry; None if more must be looked at than the last position of its journal."""
+    if is_in_burst(entry):
+        row: Row = (_What.STEP.value, *_entry_values(values), *_step_values(entry))
+    elif entry.position and (entry.control.lease is None or entry.event.kind is Kind.CLAIMED):
+        index = _index_values(row_values(project(entry)))
+        moved = [null if value is None else value for value, null in zip(index, _INDEX_NULLS, strict=True)]
+        row = (_What.MOVE.value, *_entry_values(values), *moved)
+    else:
+        return None
+    return Plain([row], 2, entry, lambda db: append_one(db, entry, values))
+
+
+def _entry_values(values: StoredEntry) -> Row:
+    return (
+        *values[:7],
+        bytearray(values.event),
+        bytearray(values.control),
+        bytearray(values.body or b""),
+        values.body_encoding or "",
+        -1 if values.body_base is None else values.body_base,
+        values.body_digest or "",
+        values.body_depth,
+        values.format,
+    )
+
+
+def _step_values(entry: Entry) -> Row:
+    control = entry.control
+    assert control.lease is not None
+    counts = (control.failures, control.interruptions)
+    return ("", control.step, 0, 0, 0, "", control.lease.until, 0, 0, *counts, control.reason)
+
+
+def acknowledge(keys: Sequence[tuple[int, str]]) -> Plain[None]:
+    """The end of deliveries: of rows that have these ids and receipts, if they still have them."""
+    rest = _NOTHING[4:]
+    rows: list[Row] = [(_What.ACKNOWLEDGED.value, "", number, receipt, *rest) for number, receipt in keys]
+    return Plain(rows, len(rows), None, lambda db: None)
+
+
+def write_together(db: sqlite3.Connection, plain: Sequence[Plain[Any]]) -> Sequence[bool]:
+    """Do operations as rows of the view; whether each of them met what it expected to meet.
+
+    Those that did not have changed nothing. Outside a transaction, up to `TOGETHER_MAX` rows
+    are one.
+    """
+    rows = [row for operation in plain for row in operation.rows]
+    before = db.total_changes
+    for start in range(0, len(rows), TOGETHER_MAX):
+        size, values = padded(rows[start : start + TOGETHER_MAX], _NOTHING)
+        db.execute(_insert(size), values)
+    if db.total_changes - before == sum(operation.changes_count for operation in plain):
+        return [True] * len(plain)
+    missing = _missing(db, [row for row in rows if row[0] != _What.ACKNOWLEDGED])
+    return [missing.isdisjoint(row[3] for row in operation.rows) for operation in plain]
+
+
+def _missing(db: sqlite3.Connection, rows: Sequence[Row]) -> set[Any]:
+    """The ids of the entries among these that do not stand."""
+    missing: set[Any] = set()
+    for start in range(0, len(rows), TOGETHER_MAX):
+        size, values = padded([row[1:4] for row in rows[start : start + TOGETHER_MAX]], ("", -1, ""))
+        missing.update(entry_id for (entry_id,) in db.execute(_select_missing(size), values))
+    return missing
+
+
+@cache
+def _insert(count: int) -> str:
+    return f"INSERT INTO batch VALUES {marks(count, len(_COLUMNS))}"  # noqa: S608  constant text
+
+
+@cache
+def _select_missing(count: int) -> str:
+    return f"""
+        SELECT column3 FROM (VALUES {marks(count, 3)}) WHERE column3 != '' AND NOT EXISTS (
+            SELECT 1 FROM works JOIN journal ON journal.work = works.id
+            WHERE works.work_id = column1 AND journal.position = column2 AND journal.entry_id = column3)"""  # noqa: S608  constant text
