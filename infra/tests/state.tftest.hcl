@@ -37,6 +37,11 @@ run "tables_are_made_safe" {
   }
 
   assert {
+    condition     = alltrue([for name in ["index", "claims"] : [for ttl in aws_dynamodb_table.this[name].ttl : ttl.attribute_name if ttl.enabled] == ["expires_at"]]) && alltrue([for ttl in aws_dynamodb_table.this["journal"].ttl : !ttl.enabled])
+    error_message = "What is over has an instant in expires_at, by which it is deleted; entries of journals have none."
+  }
+
+  assert {
     condition     = toset([for index in aws_dynamodb_table.this["index"].global_secondary_index : index.name]) == toset(["state", "due"])
     error_message = "The index table has the indexes state and due."
   }

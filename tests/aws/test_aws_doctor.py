@@ -155,10 +155,20 @@ async def _stream_off(patient: Patient) -> None:
     await patient.make_table("journal", lambda arguments: arguments.pop("StreamSpecification"))
 
 
-async def _time_to_live(patient: Patient) -> None:
-    await (await patient.client("dynamodb")).update_time_to_live(
-        TableName=patient.names.index, TimeToLiveSpecification={"Enabled": True, "AttributeName": "ends"}
-    )
+Break = Callable[[Patient], Awaitable[None]]
+
+
+def time_to_live(which: str, *attributes: str | None) -> Break:
+    """Turned on by an attribute, or off (None), one after the other."""
+
+    async def change(patient: Patient) -> None:
+        for attribute in attributes:
+            specification = {"Enabled": attribute is not None, "AttributeName": attribute or "expires_at"}
+            await (await patient.client("dynamodb")).update_time_to_live(
+                TableName=getattr(patient.names, which), TimeToLiveSpecification=specification
+            )
+
+    return change
 
 
 def _redrive(names: Names, **change: Any) -> str:
@@ -235,12 +245,10 @@ async def _expired_credentials(patient: Patient) -> None:
 # Of each kind one runs with the quick tests; the others make a stack for themselves, too, and take longer.
 QUICK = {
     "its stream of NEW_IMAGE is off",
-    "its time to live is on, by 'ends'",
+    "its time to live is off: what has ended stays there, by 'expires_at' it would go",
     "it has no redrive policy",
     "public access is not blocked",
 }
-
-Break = Callable[[Patient], Awaitable[None]]
 
 
 def table(which: str, change: Callable[[dict[str, Any]], None]) -> Break:
@@ -295,10 +303,22 @@ def queue(name: str, attribute: str, value: Callable[[Names], str]) -> Break:
                 "--stream-specification StreamEnabled=false",
             ),
             (
-                _time_to_live,
+                time_to_live("index", None),
                 "table T-index",
+                "its time to live is off: what has ended stays there, by 'expires_at' it would go",
+                "`roost aws create` turns it on",
+            ),
+            (
+                time_to_live("claims", None, "ends"),
+                "table T-claims",
                 "its time to live is on, by 'ends'",
-                "--table-name T-index --time-to-live-specification Enabled=false,AttributeName=ends",
+                "AttributeName=ends; an hour later `roost aws create` turns it on by expires_at",
+            ),
+            (
+                time_to_live("journal", "expires_at"),
+                "table T-journal",
+                "its time to live is on, by 'expires_at': that may delete live work",
+                "--table-name T-journal --time-to-live-specification Enabled=false,AttributeName=expires_at",
             ),
             (lambda p: p.drop_queue("low"), "queue T-low", "NonExistentQueue", "`roost aws create`"),
             (

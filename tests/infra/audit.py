@@ -17,7 +17,7 @@ from typing import Any
 from roost.config import load_settings
 from roost.errors import SettingsError
 from roost.storage.aws.admin import queue_attributes
-from roost.storage.aws.names import roles
+from roost.storage.aws.names import definition, roles
 from tests.infra.terraform import ROOT
 
 Resource = Mapping[str, Any]
@@ -247,6 +247,16 @@ def tables_can_be_restored(resources: Sequence[Resource]) -> Iterator[str]:
             yield f"{one['address']}: can't be restored"
 
 
+def only_what_is_over_expires(resources: Sequence[Resource]) -> Iterator[str]:
+    """DynamoDB deletes by the attribute of the definition, and nothing where that has none."""
+    for one in of_type(resources, "aws_dynamodb_table"):
+        which = one["values"]["name"].rpartition("-")[2]
+        wanted = definition()["tables"][which]["time_to_live"]
+        found = [block["attribute_name"] for block in one["values"]["ttl"] if block["enabled"]]
+        if found != ([] if wanted is None else [wanted]):
+            yield f"{one['address']}: its time to live goes by {found}, not {wanted}"
+
+
 def the_bucket_is_closed(resources: Sequence[Resource]) -> Iterator[str]:
     """Nothing in it is public, all is encrypted and versioned."""
     buckets = of_type(resources, "aws_s3_bucket")
@@ -390,6 +400,7 @@ RULES: tuple[Rule, ...] = (
     only_tls,
     queues_are_encrypted,
     tables_can_be_restored,
+    only_what_is_over_expires,
     the_bucket_is_closed,
     no_rule_deletes_blobs,
     failures_of_a_batch_are_told_apart,

@@ -57,14 +57,18 @@ def check(terraform: Terraform, standin: StandIn, applied: Applied) -> None:
             raise Failed(f"restored tables can't be taken in as they are: {wrong}")
         terraform.run(where, "apply", *_COMMON, "plan.bin", **endpoint)
     for key, table in definition()["tables"].items():
-        _check_table(dynamodb, f"{STACK}-{key}", has_stream=table["stream"] is not None)
+        _check_table(dynamodb, f"{STACK}-{key}", table)
 
 
-def _check_table(dynamodb: Any, name: str, *, has_stream: bool) -> None:
+def _check_table(dynamodb: Any, name: str, wanted: dict[str, Any]) -> None:
     found = dynamodb.describe_table(TableName=name)["Table"]
     backups = dynamodb.describe_continuous_backups(TableName=name)["ContinuousBackupsDescription"]
+    expiry = dynamodb.describe_time_to_live(TableName=name)["TimeToLiveDescription"]
+    goes_by = expiry.get("AttributeName") if expiry["TimeToLiveStatus"] == "ENABLED" else None
+    has_stream = found.get("StreamSpecification", {}).get("StreamEnabled", False)
     has = {
-        "stream": found.get("StreamSpecification", {}).get("StreamEnabled", False) == has_stream,
+        "stream": has_stream == (wanted["stream"] is not None),
+        "time to live": goes_by == wanted["time_to_live"],
         "deletion protection": found["DeletionProtectionEnabled"],
         "recovery": backups["PointInTimeRecoveryDescription"]["PointInTimeRecoveryStatus"] == "ENABLED",
     }

@@ -185,6 +185,12 @@ FAULTS: list[tuple[str, str, Fault]] = [
         "lambda",
         put(TABLE, "point_in_time_recovery", [], "claims"),
     ),
+    ("only_what_is_over_expires", "lambda", put(TABLE, "ttl", [], "claims")),
+    (
+        "only_what_is_over_expires",
+        "lambda",
+        put(TABLE, "ttl", [{"attribute_name": "expires_at", "enabled": True}], "journal"),
+    ),
     (
         "the_bucket_is_closed",
         "lambda",

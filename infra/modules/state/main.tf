@@ -1,5 +1,5 @@
-# Journal, work index and resource claims. Keys, indexes and the stream come from the same file
-# that `roost aws create` and the tests read.
+# Journal, work index and resource claims. Keys, indexes, the stream and the time to live come from
+# the same file that `roost aws create` and the tests read.
 
 locals {
   tables = jsondecode(file("${path.module}/../../../roost/storage/aws/stack.json")).tables
@@ -59,6 +59,16 @@ resource "aws_dynamodb_table" "this" {
     content {
       max_read_request_units  = -1
       max_write_request_units = on_demand_throughput.value
+    }
+  }
+
+  # Only what says nothing any more has the attribute: live work never.
+  dynamic "ttl" {
+    for_each = each.value.time_to_live == null ? [] : [each.value.time_to_live]
+
+    content {
+      attribute_name = ttl.value
+      enabled        = true
     }
   }
 

@@ -150,16 +150,28 @@ async def _create_table(clients: Clients, names: Names, which: str) -> Sequence[
     arguments = table_arguments(names, which)
     name = arguments["TableName"]
     with storage_errors(f"CreateTable {name}"):
+        is_new = True
         try:
             await dynamodb.create_table(**arguments)
         except ClientError as error:
             if code_of(error) not in _STANDS:
                 raise
+            is_new = False
         described = await _wait_for_table(dynamodb, name)
         wanted = arguments.get("StreamSpecification")
         if wanted and not described.get("StreamSpecification", {}).get("StreamEnabled"):
             await dynamodb.update_table(TableName=name, StreamSpecification=wanted)  # a restored one has none
+        attribute = definition()["tables"][which]["time_to_live"]
+        if attribute is not None and (is_new or await _has_no_time_to_live(dynamodb, name)):
+            specification = {"Enabled": True, "AttributeName": attribute}
+            await dynamodb.update_time_to_live(TableName=name, TimeToLiveSpecification=specification)
     return [Resource("table", name, described["TableArn"])]
+
+
+async def _has_no_time_to_live(dynamodb: Any, table: str) -> bool:
+    """As a restored table. What is on by another attribute is left: `roost doctor` says what to do."""
+    found = await dynamodb.describe_time_to_live(TableName=table)
+    return bool(found["TimeToLiveDescription"]["TimeToLiveStatus"] == "DISABLED")
 
 
 async def _wait_for_table(dynamodb: Any, name: str) -> dict[str, Any]:

@@ -108,24 +108,38 @@ async def _table(aws: Aws, which: str) -> Sequence[Finding]:
         finding = _unseen(name, "dynamodb:DescribeTable")
     else:
         found = described["Table"]
-        faults = [*_table_faults(wanted, found), *await _time_to_live(dynamodb, wanted["TableName"])]
+        faults = [
+            *_table_faults(wanted, found),
+            *await _time_to_live_faults(dynamodb, wanted["TableName"], which),
+        ]
         detail = f"{found['TableStatus'].lower()}, about {found.get('ItemCount', 0)} items"
         finding = _finding(name, faults, detail)
     return [finding, await permissions.allowed(name, permissions.of_table(aws, dynamodb, which))]
 
 
-async def _time_to_live(dynamodb: Any, table: str) -> list[Fault]:
-    """A fault if DynamoDB deletes items by itself: work ends by a sweep, see `expiry.py`."""
+async def _time_to_live_faults(dynamodb: Any, table: str, which: str) -> list[Fault]:
+    """How a table's time to live differs from its definition; see `deletion.py`."""
+    wanted = definition()["tables"][which]["time_to_live"]
     answer = await _unless_denied(dynamodb.describe_time_to_live(TableName=table))
-    described = (answer or {}).get("TimeToLiveDescription", {})
-    if described.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING"):
+    if answer is None:
         return []
-    attribute = described.get("AttributeName")
-    advice = (
+    described = answer["TimeToLiveDescription"]
+    is_on = described["TimeToLiveStatus"] in ("ENABLED", "ENABLING")
+    attribute = described.get("AttributeName") if is_on else None
+    if attribute == wanted:
+        return []
+    if attribute is None:
+        what = f"its time to live is off: what has ended stays there, by {wanted!r} it would go"
+        return [Fault(what, f"`roost aws create` turns it on, {_TERRAFORM}.")]
+    turns_off = (
         f"Turn it off: aws dynamodb update-time-to-live --table-name {table} "
         f"--time-to-live-specification Enabled=false,AttributeName={attribute}"
     )
-    return [Fault(f"its time to live is on, by {attribute!r}: that may delete live work", advice)]
+    what = f"its time to live is on, by {attribute!r}: that may delete live work"
+    then = (
+        "" if wanted is None else f"; an hour later `roost aws create` turns it on by {wanted}, {_TERRAFORM}."
+    )
+    return [Fault(what, turns_off + then)]
 
 
 def _table_faults(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Fault]:
