@@ -84,7 +84,8 @@ def describe(stack: Stack = None, as_json: options.Json = False, config: options
 def reindex(stack: Stack = None, as_json: options.Json = False, config: options.Config = None) -> None:
     """Write index rows anew that are missing or behind their journals, as after a restore.
 
-    Reads the whole journal table. Workers may run meanwhile.
+    And ends those that a worker left behind which died as it deleted their journals. Reads both
+    tables. Workers may run meanwhile.
 
     Examples:
 
@@ -105,7 +106,8 @@ async def _reindex(settings: AwsSettings, as_json: bool) -> int:
     if as_json:
         print_json(asdict(done))
     else:
-        say(f"{done.journals} journals: {done.missing} rows were missing, {done.behind} behind")
+        of_deleted = f", {done.over} of deleted journals" if done.over else ""
+        say(f"{done.journals} journals: {done.missing} rows were missing, {done.behind} behind{of_deleted}")
     return OK
 
 

@@ -88,6 +88,8 @@ class Meter:
                 self._written(params["TableName"], params["Item"], 1)
             case "UpdateItem":
                 self._updated(params)
+            case "DeleteItem":
+                self._deleted(params["TableName"], params["Key"], 1)
             case "BatchExecuteStatement":
                 for statement, answer in zip(params["Statements"], parsed["Responses"], strict=True):
                     assert "Error" not in answer

@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from roost.clock import SystemIds
 from roost.errors import StorageError, StorageUnavailable
+from roost.journal.accounts import DAY_SECONDS, DAYS_KEPT, Account, Charge
 from roost.journal.entries import Entry
 from roost.journal.events import Claimed, Committed, Retried
 from roost.journal.projection import project
 from roost.models import State
 from roost.storage.aws import expiry
 from roost.storage.aws.accounts import AwsAccounts
+from roost.storage.aws.admin import create_stack
+from roost.storage.aws.backend import AwsBackend
+from roost.storage.aws.clients import Aws
+from roost.storage.aws.deletion import TOMB_SECONDS
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.journal import AwsJournal
+from roost.storage.aws.names import EXPIRES_AT, Names, definition
+from roost.storage.aws.reindex import reindex
+from roost.storage.ports import IndexQuery
 from roost.testing.contract.harness import AT, first, follow
 from roost.testing.standins import StandIn
-from tests.aws.wire import Fail, First, Stack, Wire, new_stack
+from tests.aws.wire import Fail, First, Stack, Wire, everything, new_stack
+from tests.standins.harness import nothing_alive_expires
 
 pytestmark = pytest.mark.slow
 DAY = 86_400.0
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass
 class Opened:
     """A journal with its index and its calls; `other` is another process'."""
 
+    aws: Aws
     journal: AwsJournal
     index: AwsIndex
     wire: Wire
     other: AwsJournal
 
-    async def ended(self, work_id: str, at: float = AT) -> list[Entry]:
+    async def ended(self, work_id: str, at: float = AT, *, by: str = "worker") -> list[Entry]:
         """A journal of work that was done at an instant, with its row."""
-        begun = first(work_id, at=at - 100)
-        held = follow(begun, Claimed("worker", at), at=at - 50)
-        entries = [begun, held, follow(held, Committed(1, "done", is_finished=True), at=at)]
+        begun = first(work_id, at=at - 100, by=by)
+        held = follow(begun, Claimed("worker", at), at=at - 50, by=by)
+        entries = [begun, held, follow(held, Committed(1, "done", is_finished=True), at=at, by=by)]
         for entry in entries:
             assert await self.journal.append(entry) == entry
         assert await self.index.put(project(entries[-1]))
@@ -57,6 +66,7 @@ async def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     theirs, _ = await stack.open()
     index = AwsIndex(aws)
     yield Opened(
+        aws,
         AwsJournal(aws, index, AwsAccounts(aws), in_flight=64),
         index,
         wire,
@@ -89,30 +99,59 @@ async def test_a_retry_that_comes_too_late_is_refused_and_leaves_nothing(opened:
             await opened.other.append(follow(entries[-1], Retried("again"), at=AT + 5), with_row=True)
         refused.append(caught.value)
 
-    opened.wire.script("BatchWriteItem", First(retry))
+    opened.wire.script("DeleteItem", First(retry))
     assert await opened.journal.expire(AT + 1) == ["w"]
     assert len(refused) == 1
     assert await opened.journal.read("w") == []
     assert await opened.index.get("w") is None
 
 
-async def test_who_dies_midway_leaves_it_to_the_next(opened: Opened) -> None:
-    """Before anything of the journal is gone, and after all but its last entry is."""
-    for number, (operation, left) in enumerate((("BatchWriteItem", 3), ("TransactWriteItems", 1))):
-        name = f"w{number}"
-        entries = await opened.ended(name)
-        opened.wire.script(operation, Fail("AccessDeniedException"))
-        with pytest.raises(StorageError):
-            await opened.journal.expire(AT + 1)
-        assert await opened.journal.read(name) == entries[-left:]
-        with pytest.raises(StorageUnavailable):  # its id is not free until all is gone
-            await opened.other.append(first(name, by="new", at=AT + 9), with_row=True) if left == 1 else (
-                await opened.other.append(follow(entries[-1], Retried("no"), at=AT + 9), with_row=True)
-            )
-        assert await opened.other.expire(AT + 1) == [name]
-        assert await opened.other.read(name) == []
-        again = first(name, by="new", at=AT + 9)
-        assert await opened.other.append(again) == again
+async def test_who_slept_through_a_deletion_brings_nothing_back(opened: Opened) -> None:
+    """The row that waits for the time to live refuses what would follow an entry that is gone."""
+    entries = await opened.ended("w")
+    assert await opened.journal.expire(AT + 1) == ["w"]
+    with pytest.raises(StorageUnavailable):
+        await opened.other.append(follow(entries[-1], Retried("again"), at=AT + 5), with_row=True)
+    assert not await opened.index.take_due(project(entries[-1]), AT + 9)
+    assert await opened.journal.read("w") == []
+    assert await opened.index.get("w") is None
+
+
+@pytest.mark.parametrize("write", range(5))
+async def test_who_dies_midway_leaves_it_to_the_next(opened: Opened, write: int) -> None:
+    """Before each of its writes. The id is wholly there, or free, or in a moment."""
+    entries = await opened.ended("w")
+    writes = ("UpdateItem", "DeleteItem", "DeleteItem", "DeleteItem", "UpdateItem")
+
+    async def dies() -> None:
+        """The entries go side by side: what went out before has come to its end."""
+        while len(await opened.other.read("w")) > min(3, 4 - write):
+            await asyncio.sleep(0.01)
+        raise StorageError("the worker dies")
+
+    opened.wire.script(writes[write], *[First(_nothing)] * writes[:write].count(writes[write]))
+    opened.wire.script(writes[write], First(dies), First(dies))
+    with pytest.raises(StorageError):
+        await opened.journal.expire(AT + 1)
+    left = await opened.journal.read("w")
+    assert left[-1:] == ([] if write == 4 else entries[-1:]), "the tail says that the work has ended"
+    retried, again = follow(entries[-1], Retried("no"), at=AT + 9), first("w", by="new", at=AT + 9)
+    if left and write:
+        with pytest.raises(StorageUnavailable):
+            await opened.other.append(retried, with_row=True)
+    if entries[0] in left:
+        assert await opened.other.append(again) == entries[0], "there is the work of old"
+    elif left:
+        with pytest.raises(StorageUnavailable):
+            await opened.other.append(again)
+    assert await opened.other.expire(AT + 1) == (["w"] if left else [])
+    assert await opened.other.append(again) == again
+    assert await opened.other.read("w") == [again]
+    assert await opened.index.get("w") == project(again)
+
+
+async def _nothing() -> None:
+    """An event that lets the call pass."""
 
 
 async def test_marks_of_live_work_are_passed(opened: Opened) -> None:
@@ -139,11 +178,119 @@ async def test_later_looks_begin_where_the_first_found_marks(opened: Opened) -> 
     assert opened.wire.taken() == {"GetItem": 1, "Query": 2}  # one day, two shards
 
 
-def test_nothing_turns_time_to_live_on() -> None:
-    """Decision 18; `roost aws create` and Terraform make tables that are alike in this, too."""
-    sources = [*(ROOT / "infra").rglob("*.tf"), ROOT / "roost/storage/aws/admin.py"]
-    found = [
-        path.name for path in sources if re.search(r"\bttl\b|time_to_live", path.read_text(), re.IGNORECASE)
-    ]
-    assert len(sources) > 10
-    assert found == []
+async def test_later_work_of_the_id_is_safe_from_a_sweep_that_slept(opened: Opened) -> None:
+    """Before each of its calls another sweep deletes all, and work of that id begins and ends anew."""
+    for number, (operation, calls) in enumerate([("UpdateItem", 2), ("DeleteItem", 3)]):
+        for call in range(calls):
+            name = f"w{number}{call}"
+            await opened.ended(name)
+            anew: list[Entry] = []
+
+            async def live_again(name: str = name, anew: list[Entry] = anew) -> None:
+                await opened.other.expire(AT + 1)
+                anew += await opened.ended(name, AT + 5000, by="anew")
+
+            opened.wire.script(operation, *[First(_nothing)] * call, First(live_again))
+            await opened.journal.expire(AT + 1)
+            assert anew
+            assert await opened.journal.read(name) == anew
+            row = await opened.index.get(name)
+            assert row == project(anew[-1])
+            assert row in (await opened.index.list(IndexQuery())).rows
+            assert await opened.journal.expire(AT + 5001) == [name]
+
+
+async def test_what_ended_is_in_no_list_and_its_row_is_left_to_the_time_to_live(opened: Opened) -> None:
+    await opened.ended("w")
+    before = int(opened.aws.clock.now())
+    assert await opened.journal.expire(AT + 1) == ["w"]
+    [row] = await everything(opened.aws, opened.aws.names.index, but="#expiry")
+    at = int(row[EXPIRES_AT]["N"])
+    assert before + TOMB_SECONDS <= at <= before + TOMB_SECONDS + 60
+    assert row.keys().isdisjoint({"state_key", "due_key", "due_at"})
+    assert (await opened.index.list(IndexQuery())).rows == []
+    assert sum((await opened.index.counts()).values()) == 0
+    assert await everything(opened.aws, opened.aws.names.journal) == []
+
+
+async def test_a_row_whose_deletion_was_all_but_done_is_found_by_reindex(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = AwsBackend(opened.aws, appends_in_flight=64)
+    await opened.ended("w")
+    begun = await opened.ended("half")
+    opened.wire.script("UpdateItem", First(_nothing), First(_nothing), Fail("AccessDeniedException"))
+    with pytest.raises(StorageError):
+        await opened.journal.expire(AT + 1)
+    assert {"w", "half"} >= {work_id for work_id in ("w", "half") if await opened.index.get(work_id)}
+    done = await reindex(backend)
+    rows = await everything(opened.aws, opened.aws.names.index, but="#expiry")
+    left = {row["work"]["S"] for row in rows if EXPIRES_AT not in row}
+    assert done.over + len(left) >= 1
+    for work_id in left:  # its last entry is there, and leads the next sweep to it
+        assert (await opened.journal.tail(work_id)) == begun[-1] or work_id == "w"
+        assert await opened.other.expire(AT + 1) == [work_id]
+    rows = await everything(opened.aws, opened.aws.names.index, but="#expiry")
+    assert all(EXPIRES_AT in row for row in rows)
+    assert (await reindex(backend)).over == 0
+
+
+@pytest.mark.parametrize("table", ["index", "journal", "claims"])
+def test_a_write_by_which_live_work_could_expire_is_seen(table: str) -> None:
+    """What watches all writes of the contract suite on AWS; no item of live work has an instant."""
+    aws_names = Names("t", "", 1)
+    index = AwsIndex(Aws(None, aws_names, None, None, SystemIds()))  # type: ignore[arg-type]
+    put = index.row_put(project(first("w")))
+    nothing_alive_expires({"TransactItems": [{"Put": put}]})
+    instant = {EXPIRES_AT: {"N": "1"}}
+    name = getattr(aws_names, table)
+    for params in (
+        {"TransactItems": [{"Put": {**put, "TableName": name, "Item": {**put["Item"], **instant}}}]},
+        {"TableName": name, "Item": {"work": {"S": "w"}, **instant}},
+        {"TableName": name, "Key": {}, "UpdateExpression": f"SET {EXPIRES_AT} = :at"},
+        {"RequestItems": {name: [{"PutRequest": {"TableName": name, "Item": instant}}]}},
+        {"Statements": [{"TableName": name, "Statement": f"INSERT INTO t VALUE {{'{EXPIRES_AT}': ?}}"}]},
+    ):
+        with pytest.raises(AssertionError):
+            nothing_alive_expires(params)
+
+
+async def test_sums_of_a_day_end_by_themselves_after_all_that_counts(opened: Opened) -> None:
+    accounts, day = AwsAccounts(opened.aws), 20_000
+    work = Account("", "w")
+    for position, one in enumerate((Account("", day=day), Account("", day=day), Account("", day=day + 8))):
+        await accounts.charge(Charge("w", position, (("usd", 1.0),), (work, one)))
+        sums = [
+            item
+            for item in await everything(opened.aws, opened.aws.names.claims)
+            if item["part"]["S"].startswith("sum#")
+        ]
+        assert len(sums) == 2, "a slot is used anew"
+        [of_day] = [item for item in sums if "day" in item]
+        [of_family] = [item for item in sums if "day" not in item]
+        assert EXPIRES_AT not in of_family
+        ends = (int(of_day["day"]["N"]) + DAYS_KEPT + 1) * DAY_SECONDS
+        assert ends < int(of_day[EXPIRES_AT]["N"]) <= ends + DAY_SECONDS
+
+
+async def test_create_turns_time_to_live_on_by_the_definition(opened: Opened) -> None:
+    """On a new table, and on a restored one, which has none; what another turned on stays."""
+    dynamodb = await opened.aws.clients.get("dynamodb")
+
+    async def goes_by(table: str) -> str | None:
+        found = (await dynamodb.describe_time_to_live(TableName=table))["TimeToLiveDescription"]
+        return found.get("AttributeName") if found["TimeToLiveStatus"] == "ENABLED" else None
+
+    async def turn(table: str, attribute: str, *, is_on: bool) -> None:
+        specification = {"Enabled": is_on, "AttributeName": attribute}
+        await dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=specification)
+
+    names, tables = opened.aws.names, definition()["tables"]
+    wanted = {getattr(names, which): table["time_to_live"] for which, table in tables.items()}
+    assert set(wanted.values()) == {EXPIRES_AT, None}
+    assert {table: await goes_by(table) for table in wanted} == wanted
+    await turn(names.index, EXPIRES_AT, is_on=False)
+    await turn(names.claims, EXPIRES_AT, is_on=False)
+    await turn(names.claims, "mine", is_on=True)
+    await create_stack(opened.aws.clients, names)
+    assert {table: await goes_by(table) for table in wanted} == wanted | {names.claims: "mine"}

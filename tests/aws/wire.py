@@ -142,3 +142,11 @@ async def new_stack(standin: StandIn, monkeypatch: pytest.MonkeyPatch, *, shards
     settings = await make_stack(f"wire{next(_numbers)}")
     assert settings.bucket is not None
     return Stack(Names(settings.stack, settings.bucket, shards))
+
+
+async def everything(aws: Aws, table: str, *, but: str = "") -> list[dict[str, Any]]:
+    """All items of a table, save those of one work id."""
+    dynamodb = await aws.clients.get("dynamodb")
+    page = await dynamodb.scan(TableName=table, ConsistentRead=True)
+    assert "LastEvaluatedKey" not in page
+    return [item for item in page["Items"] if item.get("work") != {"S": but}]

@@ -17,7 +17,8 @@ from roost.config import AwsSettings
 from roost.storage.aws import open_aws
 from roost.storage.aws.admin import create_stack
 from roost.storage.aws.clients import Clients
-from roost.storage.aws.names import Names, definition
+from roost.storage.aws.index import EXPIRING
+from roost.storage.aws.names import EXPIRES_AT, Names, definition
 from roost.storage.ports import Backend
 from roost.testing.contract import BackendHarness
 from roost.testing.standins import StandIn
@@ -87,6 +88,27 @@ def point_sdk_at(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def nothing_alive_expires(params: dict[str, Any], **_: Any) -> None:
+    """Refuse a write by which DynamoDB's time to live could delete anything that means something.
+
+    That is each one with an instant to go by, save where it ends what was marked as deleted, or
+    is in the sums of a day.
+    """
+    actions = [one for action in params.get("TransactItems", []) for one in action.values()]
+    actions += params.get("Statements", [])
+    for requests in params.get("RequestItems", {}).values():
+        actions += [one for request in requests if isinstance(request, dict) for one in request.values()]
+    for write in actions or [params]:
+        if EXPIRES_AT not in str({**write, "ConditionExpression": "", "Key": ""}):
+            continue
+        condition = write.get("ConditionExpression", "")
+        asks = f"attribute_exists(#{EXPIRES_AT})" in condition and EXPIRES_AT not in write.get("Item", {})
+        ends = "#position = :position" in condition and f"attribute_exists(#{EXPIRING})" in condition
+        subject = {**write.get("Item", {}), **write.get("Key", {})}.get("subject", {"S": ""})["S"]
+        is_of_a_day = subject.rpartition("/")[2].startswith("d#")
+        assert asks or ends or is_of_a_day, f"this could expire: {write}"
+
+
 async def make_stack(stack: str) -> AwsSettings:
     """A new, empty stack on the stand-in that the SDK points at."""
     settings = AwsSettings(stack=stack, bucket=f"{stack}-blobs", shards=SHARDS)
@@ -126,7 +148,10 @@ class AwsHarness(BackendHarness):
         return await self.reopen()
 
     async def reopen(self) -> Backend:
-        return self.keep(await open_aws(self._settings, clock=self.clock, connections=_CONNECTIONS))
+        backend = await open_aws(self._settings, clock=self.clock, connections=_CONNECTIONS)
+        events = (await backend.aws.clients.get("dynamodb")).meta.events
+        events.register("provide-client-params.dynamodb", nothing_alive_expires)
+        return self.keep(backend)
 
     async def advance(self, seconds: float) -> None:
         self.aws_clock.advance(seconds)

@@ -7,6 +7,9 @@
                                                day modulo 8, and holds the newest such day
     NAMESPACE/w#WORK             charged       up to which position a work item was charged
 
+The sums of a day end by themselves, when nobody asks for them any more: they have `expires_at`.
+All else is deleted with the work (`forget`), or is an operator's.
+
 A transaction moves `charged` on, on the condition that it is lower, and adds to the sums; so
 each charge counts once, whoever makes it again. Additions don't depend on what was read, and
 are spread over shards by work item, so that members of one account seldom meet in one item.
@@ -19,13 +22,13 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from roost.errors import StorageUnavailable
-from roost.journal.accounts import DAYS_KEPT, Account, Balance, Charge
+from roost.journal.accounts import DAY_SECONDS, DAYS_KEPT, Account, Balance, Charge
 from roost.journal.values import Amounts
 from roost.names import NAMESPACE_MARK
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.lines import work_subject
-from roost.storage.aws.names import shard_of
-from roost.storage.aws.table import Item, Table, gather
+from roost.storage.aws.names import EXPIRES_AT, shard_of
+from roost.storage.aws.table import Item, Table, gather, number_of
 
 SHARDS = 8
 _SLOTS = DAYS_KEPT + 1
@@ -81,8 +84,9 @@ class AwsAccounts:
         adding = "ADD " + ", ".join(f"#{number} :{number}" for number in range(len(amounts)))
         update: Item = {"TableName": self._table.name, "Key": _key(account, f"{_SUM}{shard}")}
         if account.day is not None:
-            names["#day"], values[":day"] = "day", {"N": str(account.day)}
-            adding = f"SET #day = :day {adding}"
+            names |= {"#day": "day", "#ends": EXPIRES_AT}
+            values |= _of_day(account.day, ":day", ":ends")
+            adding = f"SET #day = :day, #ends = :ends {adding}"
             update["ConditionExpression"] = "attribute_not_exists(#day) OR #day = :day"
             update["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
         return {
@@ -110,7 +114,7 @@ class AwsAccounts:
         """A slot anew; who is overtaken by another, or by a charge to a newer day, tries again."""
         await self._table.write_if(
             "put_item",
-            Item={"subject": item["subject"], "part": item["part"], "day": {"N": str(day)}},
+            Item={"subject": item["subject"], "part": item["part"], **_of_day(day, "day", EXPIRES_AT)},
             ConditionExpression="#day < :day",
             ExpressionAttributeNames={"#day": "day"},
             ExpressionAttributeValues={":day": {"N": str(day)}},
@@ -186,6 +190,11 @@ def _subject(account: Account) -> str:
 
 def _key(account: Account, part: str) -> Item:
     return {"subject": {"S": _subject(account)}, "part": {"S": part}}
+
+
+def _of_day(day: int, name: str, ends: str) -> Item:
+    """The number of a day, and the instant from which no charge to it counts; a day early nowhere."""
+    return {name: {"N": str(day)}, ends: number_of((day + _SLOTS + 1) * DAY_SECONDS)}
 
 
 def _charged_key(work_id: str) -> Item:

@@ -1,22 +1,17 @@
-"""Deleting work whose retention time is over.
+"""Finding the work whose retention time is over, to delete it (`deletion.py`).
 
 Found by the index `marks`: the last entry of whatever ended has a mark in the bucket of its
 day, and goes with its journal, so old buckets empty themselves and nothing else is written
 for it.
 
-Why not DynamoDB's own time to live, which costs nothing: it goes by an instant in each item.
-An entry is written while the work lives, and work may sleep for longer than any instant that
-could be written then. To add the instant to the entries once the work has ended costs as many
-write units as to delete them. The last entry and the index row are written at the end, and
-could carry one; but a journal that loses its last entry first shows work that ended as work
-that goes on, and a row is what keeps an operator's retry and the deletion apart. So time to
-live is off, `roost doctor` says so if it is on, and the sweep honours a retention time that
-was changed afterwards.
-
-The index row decides. It is marked `expiring` on the condition that it still shows the end
-of the journal; an operator's retry writes the row in the transaction of its entry, on the
-condition that it is not marked. So one of the two wins, and whoever dies midway leaves a row
-that the next look finds.
+Why not DynamoDB's own time to live for all of it, which costs nothing: it goes by an instant in
+each item. An entry is written while the work lives, and work may sleep for longer than any
+instant that could be written then. To add the instant to the entries once the work has ended
+costs as many write units as to delete them. The last entry and the index row are written at the
+end, and could carry one; but a journal that loses its last entry first shows work that ended as
+work that goes on, and a row is what keeps an operator's retry and the deletion apart. So a sweep
+deletes, at a retention time that may be changed afterwards, and time to live takes the row when
+nothing depends on it any more.
 """
 
 from __future__ import annotations
@@ -30,9 +25,9 @@ from msgspec.structs import replace
 from roost.errors import StorageUnavailable
 from roost.journal.entries import Entry
 from roost.journal.projection import project
-from roost.journal.retention import is_endless
 from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
+from roost.storage.aws.deletion import Deletion
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.items import day_of, mark_key
 from roost.storage.aws.replies import ask
@@ -63,7 +58,7 @@ class Expiry:
     def __init__(self, aws: Aws, index: AwsIndex, accounts: AwsAccounts, tail: Tail) -> None:
         self._aws = aws
         self._index = index
-        self._accounts = accounts
+        self._deletion = Deletion(aws, index, accounts)
         self._tail = tail
         self._journal_table = Table(aws, aws.names.journal)
         self._index_table = Table(aws, aws.names.index)
@@ -92,8 +87,8 @@ class Expiry:
         if tail is None or tail.position != position or not tail.control.state.is_terminal:
             return False
         await self._index.put(replace(project(tail), due_at=None))
-        ended = await self._ended(work_id, inf)
-        return ended is not None and await self._delete(ended)
+        ended = await self._deletion.ended(work_id, inf, consistent=True)
+        return ended is not None and await self._deletion.delete(ended)
 
     async def trim(self, work_id: str, before: int, limit: int) -> int:
         """See `ports.Journal.trim`. Finds the keys, and deletes them in batches."""
@@ -146,10 +141,10 @@ class Expiry:
             if not found:
                 break
             work_ids = dict.fromkeys(item["work"]["S"] for item in found)
-            ended = await gather(self._ended(work_id, ended_before) for work_id in work_ids)
-            tails = [tail for tail in ended if tail is not None][: limit - len(gone)]
-            deleted = await gather(self._delete(tail) for tail in tails)
-            gone += [tail.work_id for tail, is_deleted in zip(tails, deleted, strict=True) if is_deleted]
+            looks = await gather(self._deletion.ended(work_id, ended_before) for work_id in work_ids)
+            ended = [one for one in looks if one is not None][: limit - len(gone)]
+            deleted = await gather(map(self._deletion.delete, ended))
+            gone += [one.tail.work_id for one, is_deleted in zip(ended, deleted, strict=True) if is_deleted]
         return gone
 
     async def _marks(self, day: int, limit: int) -> list[Item]:
@@ -177,54 +172,6 @@ class Expiry:
             "ExpressionAttributeValues": {":mark_key": {"S": key}},
         }
         return Partition(self._journal_table, arguments)
-
-    async def _ended(self, work_id: str, ended_before: float) -> Entry | None:
-        """The last entry of a work item, if its row says what that says: that it ended long ago, and
-        owes nothing to anybody."""
-        row = await self._index.get(work_id)
-        if row is None or not row.state.is_terminal or row.since >= ended_before or row.due_at is not None:
-            return None
-        tail = await self._tail(work_id)
-        if tail is None or tail.position != row.position or not tail.control.state.is_terminal:
-            return None
-        return tail
-
-    async def _delete(self, tail: Entry) -> bool:
-        """Mark the row, delete the journal up to its last entry, then that and the row together.
-
-        Until then both the row and the last entry's mark lead the next look here, and the id
-        is not free. Returns False if the work came back to life.
-        """
-        row, control = project(tail), tail.control
-        condition = {
-            "ConditionExpression": "#position = :position",
-            "ExpressionAttributeNames": {"#position": "position"},
-            "ExpressionAttributeValues": {":position": {"N": str(row.position)}},
-        }
-        key = {"work": {"S": row.work_id}}
-        marking = {
-            **condition,
-            "UpdateExpression": "SET #expiring = :expiring",
-            "ExpressionAttributeNames": {"#position": "position", "#expiring": "expiring"},
-            "ExpressionAttributeValues": {
-                ":position": {"N": str(row.position)},
-                ":expiring": {"BOOL": True},
-            },
-        }
-        if await self._index_table.write_if("update_item", Key=key, **marking) is not None:
-            return False
-        positions: Sequence[int] = range(row.position)
-        if is_endless(control):  # most of them are gone
-            positions = [0, *await self._positions(row.work_id, row.position, row.position)]
-        await self._delete_at(row.work_id, positions)
-        if control.account or control.is_daily:
-            await self._accounts.forget(row.work_id, control.account)
-        last = {**key, "position": {"N": str(row.position)}}
-        actions = [
-            {"Delete": {"TableName": self._index_table.name, "Key": key, **condition}},
-            {"Delete": {"TableName": self._journal_table.name, "Key": last}},
-        ]
-        return await self._index_table.transact(actions, token=self._aws.ids.unique()) is None
 
     async def _delete_entries(self, keys: Sequence[Item]) -> None:
         left = [{"DeleteRequest": {"Key": key}} for key in keys]

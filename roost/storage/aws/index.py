@@ -6,7 +6,10 @@ most that have their default value are left out. Beside them:
 * `state_key`, `created`: keys of the index `state`, which lists a namespace's work of one
   state by age;
 * `due_key`: with `due_at` the key of the index `due`; it is there while `due_at` is;
-* `taken`: which call of `take_due` set `due_at` last.
+* `taken`: which call of `take_due` set `due_at` last;
+* `expiring`: the work ended long ago, and its journal is being deleted (`expiry.py`);
+* `expires_at`: it is deleted, and DynamoDB's time to live takes what is left: the row, which
+  is in neither index by then and is as good as none.
 
 Both indexes are spread over `Names.shards` partitions. They follow the table within
 moments; whatever is decided is decided by a condition on the table's own item.
@@ -29,12 +32,14 @@ from roost.journal.projection import LaneCount
 from roost.models import Lane, State, namespace_of
 from roost.names import Order
 from roost.storage.aws.clients import Aws
-from roost.storage.aws.names import due_key, shard_of, state_key
+from roost.storage.aws.names import EXPIRES_AT, due_key, shard_of, state_key
 from roost.storage.aws.table import Item, Partition, Table, gather, merge, number_of
 from roost.storage.ports import Renewal
 from roost.storage.query import IndexPage, IndexQuery
 
+EXPIRING = "expiring"
 _NO_NEWER_ROW = "attribute_not_exists(#work) OR (#position <= :position AND attribute_not_exists(#expiring))"
+_NO_ROW_OF_WORK = f"attribute_exists(#expires_at) OR {_NO_NEWER_ROW}"
 _RENEW_TRIES = 4  # the second one moves what the first found behind; more only where others renew, too
 COUNT_PAGES_MAX = 10_000  # of 1 MB a partition
 _CREATED = re.compile(r"\d{10}\.\d{6}#[!-~]{1,400}")  # as `_created_key` writes it
@@ -54,25 +59,35 @@ class AwsIndex:
     # --- one row -------------------------------------------------------------
 
     def row_put(self, row: IndexRow) -> Item:
-        """The `Put` of a row in a transaction: refused if a newer row stands."""
-        return {
-            "TableName": self._table.name,
-            "Item": row_item(row, self._shards),
-            "ConditionExpression": _NO_NEWER_ROW,
-            "ExpressionAttributeNames": _names("work", "position", "expiring"),
-            "ExpressionAttributeValues": _values({"position": row.position}),
-        }
+        """The `Put` of a row with its entry: refused if a newer row stands.
+
+        A new journal takes the place of one that was deleted. What follows another entry does
+        not: that entry is gone, and who writes now read it long ago.
+        """
+        return {"TableName": self._table.name, **self._put_if(row, may_begin=row.position == 0)}
 
     async def put(self, row: IndexRow) -> bool:
         """See `ports.WorkIndex.put`. One conditional write."""
-        arguments = self.row_put(row)
-        del arguments["TableName"]
-        return await self._table.write_if("put_item", **arguments) is None
+        return await self._table.write_if("put_item", **self._put_if(row, may_begin=True)) is None
+
+    def _put_if(self, row: IndexRow, *, may_begin: bool) -> Item:
+        begins = [EXPIRES_AT] if may_begin else []
+        return {
+            "Item": row_item(row, self._shards),
+            "ConditionExpression": _NO_ROW_OF_WORK if may_begin else _NO_NEWER_ROW,
+            "ExpressionAttributeNames": _names("work", "position", EXPIRING, *begins),
+            "ExpressionAttributeValues": _values({"position": row.position}),
+        }
 
     async def get(self, work_id: str) -> IndexRow | None:
         """See `ports.WorkIndex.get`."""
-        found = await self._table.call("get_item", Key={"work": {"S": work_id}}, ConsistentRead=True)
-        return row_of(found["Item"]) if "Item" in found else None
+        return await self.glance(work_id, consistent=True)
+
+    async def glance(self, work_id: str, *, consistent: bool = False) -> IndexRow | None:
+        """The row, maybe as it was a moment ago, for half the price."""
+        found = await self._table.call("get_item", Key={"work": {"S": work_id}}, ConsistentRead=consistent)
+        item = found.get("Item", {})
+        return row_of(item) if item and EXPIRES_AT not in item else None
 
     async def renew(self, renewals: Sequence[Renewal]) -> Sequence[bool]:
         """See `ports.WorkIndex.renew`. One conditional write each, several at a time."""
@@ -162,8 +177,8 @@ class AwsIndex:
             "update_item",
             Key={"work": {"S": row.work_id}},
             UpdateExpression=change,
-            ConditionExpression=f"#position = :position AND {is_as_seen}",
-            ExpressionAttributeNames=_names("position", "taken", "due_at", "due_key"),
+            ConditionExpression=f"#position = :position AND {is_as_seen} AND attribute_not_exists(#expiring)",
+            ExpressionAttributeNames=_names("position", "taken", "due_at", "due_key", EXPIRING),
             ExpressionAttributeValues=_values(values),
         )
         return standing is None or standing.get("taken") == _attribute(taken)

@@ -22,6 +22,19 @@ from roost.storage.aws.table import Item, number_of
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 
 BODY_ATTRIBUTES = ("body", "encoding", "base", "blob", "depth")
+ENTRY_ATTRIBUTES = (
+    "work",
+    "position",
+    "entry",
+    "kind",
+    "version",
+    "at",
+    "actor",
+    "event",
+    "control",
+    "format",
+)
+"""All others that `entry_of` reads: an entry without its body."""
 _OTHER_BYTES_MAX = 1024  # of all attributes but event, control state and body
 _CHARACTER_BYTES_MAX = 4  # of UTF-8
 _USUAL_ENCODING = Encoding.JSON.value  # what a body without `encoding` has

@@ -18,6 +18,7 @@ from typing import Any
 from roost.models import NAMESPACE_MARK, Lane, State, namespace_of
 
 __all__ = [
+    "EXPIRES_AT",
     "NAMESPACE_MARK",
     "Names",
     "blob_key",
@@ -30,6 +31,11 @@ __all__ = [
 ]
 
 _SHARD_MARK = "#"
+EXPIRES_AT = "expires_at"
+"""The attribute that DynamoDB's time to live goes by (`stack.json`): epoch seconds, whole ones.
+
+An item that has it says nothing any more, whether it is still there or not. Live work has none.
+"""
 
 
 @cache

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from roost.errors import StorageError, StorageUnavailable
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.faults import reasons_of, storage_errors
+from roost.storage.aws.index import EXPIRING
 from roost.storage.aws.items import key_of
 from roost.storage.aws.replies import ask
 from roost.storage.aws.table import Item, Table, gather
@@ -35,7 +36,8 @@ _FULL_CODES = {
     for code in ("ProvisionedThroughputExceeded", "TransactionConflict", "ResourceNotFound", "AccessDenied")
 }
 _TAKEN = frozenset({"DuplicateItem", "ConditionalCheckFailed"})
-EXPIRING = "expiring"  # attribute of a row whose journal is being deleted (`expiry.py`)
+# The row as it was left by who deleted its journal and died before that was all.
+_IS_LEFT = "#position = :position AND #created_at = :created_at AND attribute_exists(#expiring)"
 
 
 class WithRow(NamedTuple):
@@ -148,7 +150,8 @@ class Puts:
             For each what `one` returns.
 
         Raises:
-            StorageUnavailable: a work item is being deleted; its id is free in a moment.
+            StorageUnavailable: a work item is being deleted; its id is free in a moment. Or it
+                was, and the entry is one that came after its end.
             StorageError: it failed; of those not yet written, nobody knows.
         """
         outcomes: dict[int, Item | None] = {}
@@ -158,12 +161,48 @@ class Puts:
                 if _is_lost(item_reason):
                     item = left.pop(number).item
                     outcomes[number] = await self._standing(item_reason.get("Item", {}), item)
+                elif _is_lost(row_reason) and EXPIRING in (row := row_reason.get("Item", {})):
+                    left[number] = await self._in_place_of(row, left[number])
                 elif _is_lost(row_reason):
-                    item = left.pop(number).item
-                    if EXPIRING in row_reason.get("Item", {}):
-                        raise StorageUnavailable(f"{_name(item)}: the work item is just being deleted")
-                    outcomes[number] = await (behind or self.one)(item)
+                    outcomes[number] = await (behind or self.one)(left.pop(number).item)
         return [outcomes.get(number) for number in range(len(writes))]
+
+    async def _in_place_of(self, row: Item, write: WithRow) -> WithRow:
+        """New work where a row is marked, if all of its journal is deleted; nothing is appended there.
+
+        Raises:
+            StorageUnavailable: it is not, or this is no new work, or others were quicker once.
+        """
+        item, row_put = write
+        is_second = row_put["ConditionExpression"] == _IS_LEFT
+        if is_second or item["position"] != {"N": "0"} or await self._has_entries(item["work"]):
+            raise StorageUnavailable(f"{_name(item)}: the work item is just being deleted")
+        seen = ("position", "created_at")
+        return WithRow(
+            item,
+            {
+                **row_put,
+                "ConditionExpression": _IS_LEFT,
+                "ExpressionAttributeNames": {f"#{name}": name for name in (*seen, EXPIRING)},
+                "ExpressionAttributeValues": {f":{name}": row[name] for name in seen},
+            },
+        )
+
+    async def _has_entries(self, work: Item) -> bool:
+        found = await ask(
+            self._aws,
+            "dynamodb",
+            "query",
+            "Count",
+            TableName=self._table.name,
+            KeyConditionExpression="#work = :work",
+            ExpressionAttributeNames={"#work": "work"},
+            ExpressionAttributeValues={":work": work},
+            Select="COUNT",
+            ConsistentRead=True,
+            Limit=1,
+        )
+        return bool(found["Count"])
 
     async def _transact(self, writes: Sequence[WithRow]) -> list[Item]:
         """Write all; or nothing, if conditions don't hold: then two reasons a write, for item and row."""

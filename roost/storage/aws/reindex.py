@@ -1,55 +1,71 @@
-"""Index rows that a restore left out or behind, from the journals, which decide.
+"""Index rows that a restore left out or behind, from the journals, which decide; and rows that are over.
 
 Tables are restored one by one, and two of one stack may come back as they were a moment apart:
 work may have a journal and no row, which no sweeper would ever look at.
+
+And a worker may die right after it deleted the last entry of a journal: its row is in no list
+then, and gives way to new work of that id, but is not yet left to the time to live.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from roost.journal.projection import project_over
 from roost.storage.aws.backend import AwsBackend
-from roost.storage.aws.table import Table
+from roost.storage.aws.deletion import Deletion
+from roost.storage.aws.index import EXPIRING
+from roost.storage.aws.names import EXPIRES_AT
+from roost.storage.aws.table import Item, Table
 
 _AT_ONCE_MAX = 1000  # ids of one page of the scan, whose journals are looked at before the next
 
 
 @dataclass(slots=True)
 class Reindexed:
-    """What was done: journals looked at, and rows that were missing or behind."""
+    """What was done: journals looked at; rows that were missing, behind, or of deleted journals."""
 
     journals: int = 0
     missing: int = 0
     behind: int = 0
+    over: int = 0
 
 
 async def reindex(backend: AwsBackend) -> Reindexed:
     """Write every row that is missing or behind its journal, due at once if its work lives.
 
     Safe while workers run: a newer row is never replaced, and leases stand as heartbeats left
-    them. Reads the whole journal table: one read unit for each 8 kB of it.
+    them. Reads both tables whole: one read unit for each 8 kB of them.
     """
-    table, done, cursor = Table(backend.aws, backend.aws.names.journal), Reindexed(), None
-    last = ""
+    journal, index = (
+        Table(backend.aws, name) for name in (backend.aws.names.journal, backend.aws.names.index)
+    )
+    done, last = Reindexed(), ""
+    async for item in _scan(journal, ["work"]):  # entries of one journal come together
+        work_id = item["work"]["S"]
+        if work_id != last:
+            await _look(backend, work_id, done)
+            last = work_id
+    deletion = Deletion(backend.aws, backend.index, backend.accounts)
+    async for row in _scan(index, ["work", "position", "created_at", EXPIRING, EXPIRES_AT]):
+        if EXPIRING in row and EXPIRES_AT not in row and await backend.journal.tail(row["work"]["S"]) is None:
+            done.over += await deletion.bury(row["work"]["S"], row["position"], row["created_at"])
+    return done
+
+
+async def _scan(table: Table, attributes: Sequence[str]) -> AsyncIterator[Item]:
+    names = {f"#{name}": name for name in attributes}
+    arguments: Item = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
     while True:
-        page = await table.call(
-            "scan",
-            ProjectionExpression="#work",
-            ExpressionAttributeNames={"#work": "work"},
-            Limit=_AT_ONCE_MAX,
-            **({} if cursor is None else {"ExclusiveStartKey": cursor}),
-        )
-        for item in page["Items"]:  # entries of one journal come together
-            work_id = item["work"]["S"]
-            if work_id != last:
-                await _look(backend, work_id, done)
-                last = work_id
-        cursor = page.get("LastEvaluatedKey")
-        if cursor is None:
-            return done
+        page = await table.call("scan", Limit=_AT_ONCE_MAX, **arguments)
+        for item in page["Items"]:
+            yield item
+        if "LastEvaluatedKey" not in page:
+            return
+        arguments["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
 
 async def _look(backend: AwsBackend, work_id: str, done: Reindexed) -> None:
