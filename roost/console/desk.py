@@ -152,6 +152,7 @@ class Desk:
             "query": request.url.query,
             "build": self.pages.build,
             "theme": theme if theme in THEMES else "",
+            "lease_seconds": self.runtime.parts.settings.lease_seconds,
             "label": self.settings.console.label,
             "namespace": self.settings.namespace,
             "storage": self.runtime.backend.url,

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from roost import times
 from roost.console.urls import segment
 
 HERE = Path(__file__).parent
-_VOLATILE = re.compile(rb"(<time\b[^>]*>)[^<]*")
+_VOLATILE = re.compile(rb'(<time\b[^>]*>)[^<]*|(class="bar lease" )value="[\d.]+"')  # what time alone changes
+CUT_CHARS = 160  # of a text in a list; the page of the work item has all of it
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_COMMENT = re.compile(rb"/\*[^*]*\*/")
+_OPTIONAL = re.compile(rb"</(?:t[dhr]|li)>")  # HTML Standard, 13.1.2.4; text has no "<"
+_COMMENT = re.compile(rb"^[ ]*/\*(?:(?!\*/).)*\*/[ ]*$", re.DOTALL | re.MULTILINE)
 _STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 
@@ -33,32 +36,35 @@ def visible(text: object) -> str:
     return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode(), str(text))
 
 
+def cut(text: object) -> str:
+    """Visible text, up to a length that a row of a list has room for."""
+    seen = visible(str(text)[:CUT_CHARS])
+    return seen if len(str(text)) <= CUT_CHARS else f"{seen}…"
+
+
+def body(text: object) -> Markup:
+    """Visible text as the content of an element, where quotes need no escapes: JSON is full of them."""
+    return Markup(escape(visible(text)).replace("&#34;", '"').replace("&#39;", "'"))  # noqa: S704  escaped above
+
+
 def ago(at: float | None, now: float) -> Markup:
-    """An instant in words; exactly, in UTC, under the pointer."""
+    """An instant in words; scripts tell it exactly, in UTC, under the pointer."""
     if at is None:
         return Markup("")
-    exact = times.clock(at)
-    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
-        exact, exact.replace("T", " ").rstrip("Z"), times.relative(at, now)
-    )
+    return Markup('<time datetime="{}">{}</time>').format(times.clock(at), times.relative(at, now))
 
 
 def age(at: float | None, now: float) -> Markup:
     """How long ago, without the word."""
     if at is None:
         return Markup("")
-    exact = times.clock(at)
-    return Markup('<time datetime="{}" title="{} UTC" data-as="age">{}</time>').format(
-        exact, exact.replace("T", " ").rstrip("Z"), times.span(now - at)
-    )
+    return Markup('<time datetime="{}" data-as="age">{}</time>').format(times.clock(at), times.span(now - at))
 
 
 def hour(at: float) -> Markup:
     """The time of day, with the day and UTC under the pointer; scripts make it local."""
     exact = times.clock(at)
-    return Markup('<time datetime="{}" title="{} UTC" data-as="clock">{}</time>').format(
-        exact, exact.replace("T", " ").rstrip("Z"), exact[11:19]
-    )
+    return Markup('<time datetime="{}" data-as="clock">{}</time>').format(exact, exact[11:19])
 
 
 def size(size_bytes: int) -> str:
@@ -77,28 +83,33 @@ def number(value: int) -> str:
 
 
 def icon(name: str) -> Markup:
-    """A picture of the sprite that every page holds; the word beside it says the same."""
-    return Markup('<svg class="i" aria-hidden="true"><use href="#i-{}"/></svg>').format(name)
+    """One of `icons.svg`; the word beside it says the same."""
+    return Markup('<i class="i-{}"></i>').format(name)
 
 
 def bar(share: float, kind: str, label: str) -> Markup:
     """A small bar, filled from 0 to 1."""
-    width = f"{min(max(share, 0.0), 1.0):.0%}"
-    return Markup(
-        '<svg class="bar {0}" role="img" aria-label="{1}"><title>{1}</title>'
-        '<rect class="bg" width="100%" height="100%"/><rect class="fg" width="{2}" height="100%"/></svg>'
-    ).format(kind, label, width)
+    value = f"{min(max(share, 0.0), 1.0):.2f}"
+    return Markup('<progress class="bar {}" value="{}" aria-label="{}"></progress>').format(
+        kind, value, label
+    )
 
 
 def spark(values: list[int], kind: str) -> Markup:
     """A small curve over the last hour, a point a minute."""
     top = max([*values, 1])
-    step = 120 / max(len(values) - 1, 1)
-    points = " ".join(f"{n * step:.1f},{15 - 13 * value / top:.1f}" for n, value in enumerate(values))
+    heights = [30 - round(26 * value / top) for value in values]
+    line = f"M-1 40V{heights[0]}h1"
+    run = 0  # minutes in which it stays as high
+    for before, height in pairwise(heights):
+        run += 1
+        if height != before:
+            line += f"h{run - 1}" if run > 1 else ""
+            line, run = f"{line}l1 {height - before}".replace(" -", "-"), 0
     return Markup(
-        '<svg class="spark {}" viewBox="0 0 120 16" preserveAspectRatio="none" aria-hidden="true">'
-        '<polygon points="0,16 {} 120,16"/><polyline points="{}"/></svg>'
-    ).format(kind, points, points)
+        '<svg class="spark {}" viewBox="0 0 {} 32" preserveAspectRatio="none" aria-hidden="true">'
+        '<path d="{}h{}V40"/></svg>'  # its edges and its bottom are drawn outside of what is seen
+    ).format(kind, max(len(values) - 1, 1), line, run + 1)
 
 
 class Pages:
@@ -126,18 +137,21 @@ class Pages:
             "exact": times.clock,
             "seg": segment,
             "see": visible,
+            "cut": cut,
+            "body": body,
             "json": lambda value: json.dumps(value, ensure_ascii=False),
         }
         self._env.globals |= {"icon": icon, "bar": bar, "spark": spark}
 
     def render(self, template: str, context: Mapping[str, Any]) -> bytes:
         """A page as bytes; what UTF-8 can't hold was shown as escapes before."""
-        return self._env.get_template(template).render(context).encode("utf-8", "backslashreplace")
+        page = self._env.get_template(template).render(context)
+        return _bare(page.encode("utf-8", "backslashreplace"))
 
     def response(self, request: Request, template: str, context: Mapping[str, Any]) -> Response:
         """A page, or 304 where the browser has it; the passing of time makes no new page."""
         body = self.render(template, context)
-        digest = hashlib.sha256(_VOLATILE.sub(rb"\1", body)).hexdigest()[:32]
+        digest = hashlib.sha256(_VOLATILE.sub(rb"\1\2", body)).hexdigest()[:32]
         return conditional(request, body, f'W/"{digest}"', media_type="text/html; charset=utf-8")
 
 
@@ -150,13 +164,18 @@ def conditional(request: Request, body: bytes, etag: str, *, media_type: str) ->
     return Response(body, headers=headers, media_type=media_type)
 
 
+def _bare(page: bytes) -> bytes:
+    """A page without the end tags that HTML makes optional: a list has thousands."""
+    return _OPTIONAL.sub(b"", page)
+
+
 def _slim(source: bytes) -> bytes:
     """A file as it is served: without indents, empty lines and lines of comment alone.
 
     None of the files has a text or template that goes over lines.
     """
-    lines = (line.strip() for line in source.splitlines())
-    return b"\n".join(line for line in lines if line and not _COMMENT.fullmatch(line)) + b"\n"
+    lines = (line.strip() for line in _COMMENT.sub(b"", source).splitlines())
+    return b"\n".join(line for line in lines if line) + b"\n"
 
 
 def text_of(value: object) -> str:

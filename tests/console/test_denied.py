@@ -51,7 +51,7 @@ def test_what_is_due_is_sorted_of_the_newest_where_the_due_index_is_denied(
     page = blind.web.get("/work?sort=due")
     assert page.status_code == HTTPStatus.OK
     assert "due next, of the newest 2" in page.text
-    assert page.text.index(f'id="r-{soon}"') < page.text.index(f'id="r-{late}"')
+    assert page.text.index(f"/work/{soon}") < page.text.index(f"/work/{late}")
     rows = blind.web.get("/api/v1/work?sort=due").json()["rows"]
     assert [row["work_id"] for row in rows] == [soon, late]
 

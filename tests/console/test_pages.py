@@ -312,7 +312,7 @@ def test_work_of_a_namespace_has_addresses_of_its_own(make: Make) -> None:
 def test_odd_ids_have_pages(desk: Desk, work_id: str) -> None:
     desk.enqueue({}, work_id=work_id, delay_seconds=1000)
     page = desk.web.get("/work").text
-    href = re.search(r'class="t mono" href="([^"]+)"', page)
+    href = re.search(r'<th scope="row"><a href="([^"]+)"', page)
     assert href is not None
     assert f'<h1 class="mono">{work_id}</h1>' in desk.web.get(href[1]).text
 

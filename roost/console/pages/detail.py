@@ -14,8 +14,8 @@ from roost.console import told
 from roost.console.desk import Desk, desk_of, int_of
 from roost.console.guard import principal_of
 from roost.console.pages.actions import ACTIONS, shapes
+from roost.console.pretty import TEXT_MAX_CHARS, Text, compare, pretty
 from roost.console.pretty import Line as DiffLine
-from roost.console.pretty import Text, compare, pretty
 from roost.console.reads import JOURNAL_MAX
 from roost.console.roles import Deed, lacks, on_work
 from roost.console.timeline import draw
@@ -29,11 +29,17 @@ from roost.journal.decide import lease_until
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Logged
 from roost.journal.projection import shown_state
+from roost.journal.values import LogLine
 from roost.models import Snapshot
 from roost.names import APPROVAL_MARK
 
 TABS = ("snapshot", "changes", "payload", "logs", "once", "cost")
 TICKS_MAX = 24  # versions that the slider names
+DOCUMENT_MAX_CHARS = 10_000  # of a document, where the whole of it is not asked for
+CHANGES_MAX = 120  # lines of a comparison, likewise
+DETAILS_MAX_CHARS = 2500  # of tracebacks and log lines beside the journal; more are a page that begins there
+LOGS_MAX_CHARS = 10_000  # of the tab of logs, newest attempts first
+ARTIFACTS_SHOWN, CHILDREN_SHOWN = 20, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +48,18 @@ class Shown:
 
     Attributes:
         version, base: which version; and with which it is compared.
+        max_chars: of a document; as many as there may be, where more was asked for.
         text: the document; lines: the comparison (None: too large, or another tab).
+        rest: lines of the comparison that are left out.
     """
 
     tab: str
     version: int
     base: int
+    max_chars: int = DOCUMENT_MAX_CHARS
     text: Text | None = None
     lines: Sequence[DiffLine] | None = None
+    rest: int = 0
     snapshot: Snapshot | None = None
     problem: str = ""
     cost: Mapping[str, Any] | None = None
@@ -74,7 +84,6 @@ async def detail(request: Request) -> Response:
         control=view.control,
         why=await desk.explain(view),
         lease_until=lease_until(view.control, view.row),
-        lease_seconds=desk.runtime.parts.settings.lease_seconds,
         picture=draw(
             newest[::-1],
             _drawn_until(view, newest, desk.now),
@@ -87,7 +96,11 @@ async def detail(request: Request) -> Response:
         is_oldest=not newest or newest[-1].position == 0,
         shown=await _shown(desk, request, view),
         ticks=ticks(view.control.version),
-        logs=[entry for entry in newest[::-1] if isinstance(entry.event, Logged) and entry.event.log],
+        whole=whole(lines),
+        logs=_logs(newest),
+        document_max=DOCUMENT_MAX_CHARS,
+        artifacts_shown=ARTIFACTS_SHOWN,
+        children_shown=CHILDREN_SHOWN,
         resources=await _resources(desk, view),
         actions=actions(view),
         deeds=deeds(view),
@@ -158,15 +171,43 @@ def tell_all(newest: Sequence[Entry], kinds: str = "") -> list[told.Told]:
     ]
 
 
+def whole(lines: Sequence[told.Told]) -> set[int]:
+    """The positions whose traceback and log lines are shown: the newest that have some, up to a length."""
+    shown: set[int] = set()
+    left = DETAILS_MAX_CHARS
+    for line in lines:
+        trace = len(line.error.traceback) if line.error is not None else 0
+        length = trace + sum(len(one.text) for one in line.log)
+        if length and (length <= left or not shown):
+            shown.add(line.entry.position)
+            left -= length
+    return shown
+
+
+def _logs(newest: Sequence[Entry]) -> list[tuple[Entry, Sequence[LogLine]]]:
+    """What attempts logged, oldest first: that of the newest, up to a length."""
+    found: list[tuple[Entry, Sequence[LogLine]]] = []
+    left = LOGS_MAX_CHARS
+    for entry in newest:
+        log = entry.event.log if isinstance(entry.event, Logged) else ()
+        length = sum(len(one.text) for one in log)
+        if log and (length <= left or not found):
+            found.append((entry, log))
+            left -= length
+    return found[::-1]
+
+
 async def _shown(desk: Desk, request: Request, view: WorkView) -> Shown:
     top = view.control.version
     version = int_of(request, "v", top, low=min(top, 1), high=top)
     base = int_of(request, "from", max(version - 1, 0), low=0, high=top)
     tab = request.query_params.get("tab", "snapshot")
     tab = tab if tab in TABS else "snapshot"
-    shown = Shown(tab, version, base)
+    chars = TEXT_MAX_CHARS if request.query_params.get("more") else DOCUMENT_MAX_CHARS
+    shown = Shown(tab, version, base, max_chars=chars)
     if tab == "payload":
-        return Shown(tab, version, base, pretty(desk.redaction.apply(view.item.engine, view.item.payload)))
+        payload = desk.redaction.apply(view.item.engine, view.item.payload)
+        return replace(shown, text=pretty(payload, max_chars=chars))
     if tab == "cost":
         work_id, client = view.item.work_id, desk.runtime.client
         shared = view.control.account or view.control.is_daily
@@ -189,10 +230,15 @@ async def _version(desk: Desk, view: WorkView, shown: Shown) -> Shown:
     tab, version, base = shown.tab, shown.version, shown.base
     snapshot = await desk.reads.snapshot(view, version)
     if tab == "snapshot":
-        return Shown(tab, version, base, pretty(document(desk, snapshot)), snapshot=snapshot)
+        text = pretty(document(desk, snapshot), max_chars=shown.max_chars)
+        return replace(shown, text=text, snapshot=snapshot)
     other = await desk.reads.snapshot(view, base) if base else None
     left = document(desk, other) if other is not None else {}
-    return Shown(tab, version, base, lines=compare(left, document(desk, snapshot)), snapshot=snapshot)
+    lines = compare(left, document(desk, snapshot))
+    if lines is not None and shown.max_chars < TEXT_MAX_CHARS:
+        rest = len(lines) - CHANGES_MAX
+        return replace(shown, lines=lines[:CHANGES_MAX], rest=max(rest, 0), snapshot=snapshot)
+    return replace(shown, lines=lines, snapshot=snapshot)
 
 
 def document(desk: Desk, snapshot: Snapshot) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from roost.core import deeds, switches
 from roost.journal.entries import Entry
 from roost.journal.events import DailySet, Operated, Switched
 
-LIMIT = 100
+LIMIT = 75
 DEEDS_MAX = 100
 
 

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.console.desk import Desk, desk_of
+from roost.console.desk import Desk, desk_of, int_of
 from roost.console.guard import principal_of
 from roost.console.pages.actions import REASON, Form, form_of, to
 from roost.console.principal import Principal
@@ -20,6 +20,7 @@ from roost.models import State
 from roost.storage.ports import DeadLetter
 
 SHOWN = 5  # of each group
+LIMIT, LIMIT_MAX = 20, FAILED_MAX  # groups of a page
 LETTERS_MAX = 100
 LETTER_SECONDS = 10.0  # reading them hides them from others for a moment
 
@@ -29,13 +30,15 @@ async def failed(request: Request) -> Response:
     desk = desk_of(request)
     groups = await desk.reads.groups()
     counts = await desk.reads.counts()
+    limit = int_of(request, "limit", LIMIT, low=1, high=LIMIT_MAX)
     return await desk.page(
         request,
         "failed.html",
-        groups=groups,
+        groups=groups[:limit],
+        kinds=len(groups),
         total=counts[State.FAILED],
         looked_at=sum(len(group.rows) for group in groups),
-        limit=FAILED_MAX,
+        limit=limit,
         shown=SHOWN,
         letters=await _letters(desk),
     )

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from roost.console.desk import ALIVE_SECONDS, Desk, desk_of
+from roost.console.desk import ALIVE_SECONDS, Desk, desk_of, int_of
 from roost.console.pulse import Seen
 from roost.console.roles import Deed, on_work
 from roost.engine import EngineSpec
@@ -18,7 +18,9 @@ from roost.journal.events import Switch
 from roost.journal.lines import worker_target
 from roost.loading import installed_engines
 
-HELD_SHOWN = 20
+HELD_SHOWN = 3
+LIMIT, LIMIT_MAX = 40, 1000  # workers of a page, those first that are silent, then those that are busy
+_RANKS = {"silent": 0, "busy": 1, "idle": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,14 @@ async def workers(request: Request) -> Response:
     """`GET /workers`."""
     desk = desk_of(request)
     found = await all_workers(desk)
+    limit = int_of(request, "limit", LIMIT, low=1, high=LIMIT_MAX)
     return await desk.page(
         request,
         "workers.html",
-        workers=found,
+        workers=found[:limit],
+        total=len(found),
+        limit=limit,
         held_shown=HELD_SHOWN,
-        lease_seconds=desk.runtime.parts.settings.lease_seconds,
         backlog=await desk.reads.backlog(),
     )
 
@@ -89,7 +93,8 @@ async def all_workers(desk: Desk) -> list[Worker]:
         for name, seen in sorted(desk.pulse.workers.items())
         if name not in held and seen.last_at > now - ALIVE_SECONDS
     ]
-    return [replace(one, is_draining=worker_target(one.worker_id) in asked) for one in found]
+    found = [replace(one, is_draining=worker_target(one.worker_id) in asked) for one in found]
+    return sorted(found, key=lambda one: (_RANKS[one.state], one.worker_id))
 
 
 async def engines(request: Request) -> Response:

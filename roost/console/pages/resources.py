@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost import times
-from roost.console.desk import desk_of
+from roost.console.desk import desk_of, int_of
 from roost.console.forms import Field
 from roost.console.guard import principal_of
 from roost.console.pages.actions import REASON, Form, form_of, reason_of, refill, to
@@ -16,6 +16,7 @@ from roost.journal.limits import FOREVER_AT, Change, Close, Limits, Open, Rate, 
 from roost.names import check_name, check_work_id
 
 NUMBER_MAX_CHARS = 9
+LIMIT = 20  # resources of a page
 FOREVER = "for ever"
 
 
@@ -23,12 +24,16 @@ async def resources(request: Request) -> Response:
     """`GET /resources`."""
     desk = desk_of(request)
     found = await desk.reads.resources()
+    limit = int_of(request, "limit", LIMIT, low=1, high=RESOURCES_MAX)
+    ordered = sorted(found or (), key=lambda view: (-len(view.waiters), view.resource))
     return await desk.page(
         request,
         "resources.html",
-        resources=sorted(found or (), key=lambda view: (-len(view.waiters), view.resource)),
+        resources=ordered[:limit],
+        total=len(ordered),
         is_denied=found is None,
-        limit=RESOURCES_MAX,
+        limit=limit,
+        most=RESOURCES_MAX,
         forever=FOREVER_AT,
     )
 

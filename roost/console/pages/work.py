@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from roost.core.finding import SCAN_MAX, bounded
 from roost.core.where import Where, token
 from roost.errors import InputError
 from roost.journal.entries import IndexRow
-from roost.models import State
+from roost.models import Lane, State
 from roost.names import Order
 
 LIMIT, LIMIT_MAX = 50, 200
@@ -127,7 +128,7 @@ async def work(request: Request) -> Response:
         kept=f"&{urlencode(kept.fields)}" if kept.fields else "",
         facets=facets(sample.rows),
         sampled=len(sample.rows),
-        lease_seconds=desk.runtime.parts.settings.lease_seconds,
+        beside=partial(beside, columns=columns),
         order=order,
         orders=orders(desk),
         heads={name: _head(name, where, kept) for name in columns},
@@ -143,6 +144,14 @@ def orders(desk: Desk) -> dict[Order, str]:
         order: f"{text}, of the newest {number(SCAN_MAX)}" if order in cut else text
         for order, text in ORDERS.items()
     }
+
+
+def beside(row: IndexRow, columns: Sequence[str]) -> str:
+    """What stands below the id of a row: what is not usual about it and has no column of its own."""
+    parts = [f"{row.lane} lane"] if row.lane is not Lane.NORMAL and "lane" not in columns else []
+    if "labels" not in columns:
+        parts += [f"{name}={value}" for name, value in row.labels]
+    return " ".join(parts)
 
 
 def _columns(given: Sequence[str]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 "use strict";
-/* Makes pages live and quick to use; palette.js has the commands. Every page works without both. */
+/* Makes pages live and quick to use; tools.js, which is loaded when it is asked for, has dialogs, commands
+   and keys. Every page works without both. */
 (() => {
   const POLL_MS = 2000, POLL_STREAMING_MS = 3000, POLL_MAX_MS = 60000;
   const root = document.body.dataset.root || "";
@@ -35,23 +36,40 @@
         : at > now ? "in " + span(at - now) : span(now - at) + " ago";
       if (node.textContent !== text) node.textContent = text;
     }
-    for (const rect of all("rect[data-until]")) {
-      const share = Math.min(1, Math.max(0, (Number(rect.dataset.until) - now) / Number(rect.dataset.span)));
-      rect.setAttribute("width", (share * 100).toFixed(1) + "%");
-      rect.ownerSVGElement.classList.toggle("bad", share < 0.15);
+    for (const end of all("progress.lease + time")) {
+      const bar = end.previousElementSibling;
+      bar.value = Math.min(1, Math.max(0, (Date.parse(end.dateTime) / 1000 - now) / Number(document.body.dataset.lease)));
+      bar.classList.toggle("bad", bar.value < 0.15);
     }
     if (checkedAt) $("live-age").textContent = span((Date.now() - checkedAt) / 1000).replace(/^\d+ ms$/, "now");
   };
+
+  /* What is under the pointer, in full: the exact time, and text that is cut off. */
+  const told = new WeakSet();
+  const isCut = (node) => node && node.scrollWidth > node.clientWidth && getComputedStyle(node).textOverflow === "ellipsis";
+  document.addEventListener("mouseover", ({ target }) => {
+    const exact = target.closest("time[datetime], progress");
+    const node = exact || [target, target.parentElement].find(isCut);
+    if (!node || (node.title && !told.has(node))) return;
+    told.add(node);
+    node.title = !exact ? node.textContent.trim() : exact.getAttribute("aria-label") || exact.dateTime.replace("T", " ").replace("Z", " UTC");
+  });
 
   /* --- changing a page in place -------------------------------------------------------- */
   const isKept = (node) => node === document.activeElement && /^(INPUT|TEXTAREA|SELECT)$/.test(node.tagName);
   const sync = (old, fresh) => {
     for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     for (const { name } of [...old.attributes]) {
-      if (!fresh.hasAttribute(name) && !(name === "open" && old.tagName === "DETAILS")) old.removeAttribute(name);
+      if (fresh.hasAttribute(name) || (name === "open" && old.tagName === "DETAILS") || (name === "title" && told.has(old))) continue;
+      old.removeAttribute(name);
     }
   };
-  const key = (node) => (node.nodeType === 1 ? node.getAttribute("id") : null);  // a form's .id may be a field of that name
+  /* A row without an id is known by where its first link leads. A form's .id may be a field of that name. */
+  const key = (node) => {
+    if (node.nodeType !== 1) return null;
+    const link = node.tagName === "TR" && !node.hasAttribute("id") && node.querySelector("a");
+    return link ? link.getAttribute("href") : node.getAttribute("id");
+  };
   const morph = (old, fresh) => {
     if (old.isEqualNode(fresh) || isKept(old)) return;
     if (old.nodeType !== 1) { if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue; return; }
@@ -73,17 +91,22 @@
   /* Rows never move under the pointer: while it is over them, or some are chosen, only the rows
      that are there change; what came or went waits behind a button. */
   const rowsOf = (under) => under.querySelector("table[data-rows] tbody");
-  const idsOf = (body) => [...body.rows].map((row) => row.id).join(" ");
+  const keysOf = (body) => [...body.rows].map(key);
   const areHeld = (body) => body.matches(":hover") || !!body.querySelector("input:checked, tr.at");
   let waiting = null;
   const hold = (fresh) => {
     const old = rowsOf($("main")), young = rowsOf(fresh), news = $("news");
-    if (!old || !young || !news || !areHeld(old) || idsOf(old) === idsOf(young)) { waiting = null; return; }
+    if (!old || !young || !news || !areHeld(old)) { waiting = null; return; }
+    const were = keysOf(old), are = keysOf(young);
+    if (were.join(" ") === are.join(" ")) { waiting = null; return; }
     waiting = fresh.cloneNode(true);
-    const known = new Map([...young.rows].map((row) => [row.id, row]));
-    young.replaceChildren(...[...old.rows].map((row) => known.get(row.id) || row.cloneNode(true)));
-    const notice = fresh.querySelector("#news");
-    if (notice) notice.hidden = false;
+    const known = new Map([...young.rows].map((row) => [key(row), row]));
+    young.replaceChildren(...[...old.rows].map((row) => known.get(key(row)) || row.cloneNode(true)));
+    const notice = fresh.querySelector("#news"), button = fresh.querySelector("#show-news");
+    const came = are.filter((one) => !were.includes(one)).length, gone = were.filter((one) => !are.includes(one)).length;
+    if (!notice || !button) return;
+    notice.hidden = false;
+    button.textContent = [came && came + " new", gone && gone + " no longer here"].filter(Boolean).join(", ") || "In another order now";
   };
   const keepChecks = (change) => {
     const chosen = new Set(all("#main input[name=id]:checked").map((box) => box.value));
@@ -94,16 +117,20 @@
   const apply = (main) => keepChecks(() => morph($("main"), main));
 
   /* --- asking for what changed --------------------------------------------------------- */
-  let etag = null, checkedAt = 0, isPaused = false, isAsking = false, failures = 0, stream = null, timer = 0;
+  /* Nothing is asked for while the page is out of sight, or another window has the focus: then it says
+     so, and asks at once on return. Who wants it live beside another window says "stay live", for good. */
+  let etag = null, checkedAt = 0, isPaused = false, isAway = !document.hasFocus(), isAsking = false, failures = 0, stream = null, timer = 0;
   const show = (word, kind = "") => {
     const live = $("live");
     if (!live) return;
     live.className = "live " + kind;
     $("live-word").textContent = word;
   };
+  const staysLive = () => store.get("stay") === true;
+  const isResting = () => document.hidden || (isAway && !staysLive());
   const ask = async () => {
     clearTimeout(timer);
-    if (isPaused || document.hidden || isAsking || !$("live")) return;
+    if (isPaused || isResting() || isAsking || !$("live")) return;
     isAsking = true;
     try {
       const headers = { "X-Roost-Live": "1", Accept: "text/html" };
@@ -121,7 +148,7 @@
       show("Not reachable", "lost");
     } finally {
       isAsking = false;
-      plan();
+      if (isResting()) rest(); else plan();
     }
   };
   const plan = () => {
@@ -144,6 +171,20 @@
     $("pause").setAttribute("aria-pressed", String(on));
     if (on) { clearTimeout(timer); show("Paused", "off"); } else ask();
   };
+  const stay = (on) => {
+    store.set("stay", on);
+    $("stay").setAttribute("aria-pressed", String(on));
+    rest();
+  };
+  /* The focus came or went, or the tab did: go on, or rest, and let go of the stream. */
+  const rest = () => {
+    if (!$("live")) return;
+    if (!isResting()) { listen(); ask(); return; }
+    clearTimeout(timer);
+    if (stream) stream.close();
+    stream = null;
+    if (!isPaused) show("Paused while you are away", "off");
+  };
   const listen = () => {
     if (!window.EventSource || stream || !$("live")) return;
     stream = new EventSource(root + "/stream");
@@ -155,7 +196,7 @@
     etag = null;
     isAsking = false;
     const was = isPaused;
-    isPaused = false;
+    isPaused = isAway = false;
     await ask();
     if (was) pause(true);
   };
@@ -172,6 +213,7 @@
       bar.querySelector(".ink2").hidden = count > 0;
     }
     if ($("all")) { $("all").hidden = false; $("all").checked = count > 0 && count === boxes().length; }
+    for (const box of boxes()) box.setAttribute("aria-label", "Select " + box.value);
     for (const button of all("button.copy")) button.hidden = false;
     if ($("save-view")) $("save-view").hidden = false;
     for (const node of all(".vers .go")) node.hidden = true;
@@ -203,80 +245,34 @@
     const section = $("views"), views = store.get("views") || [];
     if (!section) return;
     section.hidden = !views.length;
-    for (const old of all(".f", section)) old.remove();
+    for (const old of all("a", section)) old.remove();
     for (const view of views) {
       const link = document.createElement("a");
-      link.className = "f";
       link.href = root + "/work?" + view.query;
       const name = document.createElement("span");
-      name.className = "nm";
       name.textContent = view.name;
       link.append(name);
       section.append(link);
     }
   };
-  const saveView = () => {
-    const fields = new URLSearchParams(location.search), kept = new URLSearchParams();
-    for (const key of ["q", "sort", "cols"]) if (fields.get(key)) kept.set(key, fields.getAll(key).join(","));
-    const how = [["sort", "by "], ["cols", "columns "]].filter(([key]) => kept.has(key)).map(([key, word]) => word + kept.get(key));
-    const view = { name: [kept.get("q") || "all work", ...how].join(", "), query: kept.toString() };
-    const views = store.get("views") || [], others = views.filter((one) => one.query !== view.query);
-    store.set("views", others.length < views.length ? others : [...others, view].slice(-12));
-    tellViews();
-  };
-
-  /* --- dialogs ------------------------------------------------------------------------- */
+  /* --- what is loaded when it is asked for: dialogs, commands, keys ------------------------- */
   const dialog = $("dialog");
-  const openDialog = async (href, options = {}) => {
-    const answer = await fetch(href, { headers: { "X-Roost-Live": "1", Accept: "text/html" }, credentials: "same-origin", ...options });
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const inner = page.querySelector("main .card");
-    if (!inner) { location.href = href; return; }
-    dialog.replaceChildren(inner);
-    if (!dialog.open) dialog.showModal();
-    const first = dialog.querySelector("textarea, input:not([type=hidden]), select");
-    if (first) first.focus();
-  };
-  const sendDialog = async (form, button) => {
-    const body = new URLSearchParams(new FormData(form));
-    if (button && button.name) body.set(button.name, button.value);
-    const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { "X-Roost-Live": "1", Accept: "text/html" }, credentials: "same-origin" });
-    if (answer.redirected) { location.href = answer.url; return; }
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const inner = page.querySelector("main .card");
-    if (inner) { dialog.replaceChildren(inner); if (!dialog.open) dialog.showModal(); }
+  const tools = () => {
+    if (window.roost) return window.roost;
+    const script = document.createElement("script");
+    script.src = root + "/static/" + document.body.dataset.build + "/tools.js";
+    document.head.append(script);
+    window.roost = new Promise((resolve, reject) => Object.assign(script, { onload: () => resolve(window.roostTools({ root, store, tellViews })), onerror: reject }));
+    window.roost.catch(() => { window.roost = null; });
+    return window.roost;
   };
   document.addEventListener("submit", (event) => {
-    const form = event.target;
-    const isInDialog = dialog.contains(form), isBulk = form.getAttribute("id") === "bulk" || form.hasAttribute("data-ask");
-    if (!isInDialog && !isBulk) return;
+    const form = event.target, { submitter } = event;
+    const isBulk = form.getAttribute("id") === "bulk" || form.hasAttribute("data-ask");
+    if (!dialog.contains(form) && !isBulk) return;
     event.preventDefault();
-    sendDialog(form, event.submitter);
+    tools().then((own) => own.send(form, submitter), () => form.submit());
   });
-  const help = () => {
-    const rows = [["/", "filter"], ["j k", "next, previous row"], ["x", "choose the row"], ["Enter", "open the row"],
-      ["[ ]", "version before, after"], ["g w", "go to work"], ["g f", "failed"], ["g e", "events"], ["g o", "overview"],
-      ["p", "pause live updates"], ["t", "light or dark"], ["Ctrl+K", "commands and places"], ["?", "these keys"], ["Esc", "close"]];
-    const card = document.createElement("section");
-    card.className = "card pad";
-    const title = document.createElement("h1");
-    title.id = "dialog-title";
-    title.textContent = "Keys";
-    const list = document.createElement("dl");
-    list.className = "keys";
-    for (const [keys, what] of rows) {
-      const dt = document.createElement("dt"), dd = document.createElement("dd");
-      for (const one of keys.split(" ")) { const k = document.createElement("kbd"); k.textContent = one; dt.append(k, " "); }
-      dd.textContent = what;
-      list.append(dt, dd);
-    }
-    const close = document.createElement("button");
-    close.textContent = "Close";
-    close.dataset.close = "";
-    card.append(title, list, close);
-    dialog.replaceChildren(card);
-    if (!dialog.open) dialog.showModal();
-  };
 
   /* --- clicks and keys ----------------------------------------------------------------- */
   const copy = async (button) => {
@@ -298,7 +294,8 @@
     }
   };
   const switchTheme = () => {
-    const isDark = getComputedStyle(document.documentElement).colorScheme === "dark";
+    const scheme = getComputedStyle(document.documentElement).colorScheme;
+    const isDark = scheme === "dark" || (scheme !== "light" && matchMedia("(prefers-color-scheme: dark)").matches);
     document.documentElement.dataset.theme = isDark ? "light" : "dark";
     document.cookie = "roost_theme=" + (isDark ? "light" : "dark") + ";path=" + (root || "/") + ";max-age=31536000;samesite=strict";
   };
@@ -309,12 +306,12 @@
     if (event.target === dialog) { dialog.close(); return; }
     const link = event.target.closest("a");
     if (event.target.closest("#show-news")) { if (waiting) { apply(waiting); waiting = null; } return; }
-    if (event.target.closest("#save-view")) { saveView(); return; }
+    for (const name of ["save-view", "keys", "palette"]) if (event.target.closest("#" + name)) { tools().then((own) => own[name]()); return; }
     if (event.target.closest("#pause")) { pause(!isPaused); return; }
     if (event.target.closest("#theme")) { switchTheme(); return; }
-    if (event.target.closest("#keys")) { help(); return; }
+    if (event.target.closest("#stay")) { stay(!staysLive()); return; }
     if (!link || event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
-    if (link.hasAttribute("data-dialog")) { event.preventDefault(); openDialog(link.href); return; }
+    if (link.hasAttribute("data-dialog")) { event.preventDefault(); tools().then((own) => own.open(link.href), () => { location.href = link.href; }); return; }
     if (link.closest("#panel") && link.pathname === location.pathname) { event.preventDefault(); go(link.href); }
   });
 
@@ -330,10 +327,11 @@
   };
   const PLACES = { w: "/work", f: "/failed", e: "/events", o: "/", r: "/resources", s: "/settings" };
   const KEYS = {
-    j: () => move(1), k: () => move(-1), p: () => pause(!isPaused), t: switchTheme, "?": help,
+    j: () => move(1), k: () => move(-1), p: () => pause(!isPaused), t: switchTheme, "?": () => tools().then((own) => own.keys()),
     x: () => { const box = document.querySelector("tr.at input[name=id]"); if (box) { box.checked = !box.checked; dress(); } },
   };
   document.addEventListener("keydown", (event) => {
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "k") { event.preventDefault(); tools().then((own) => own.palette()); return; }
     if (event.ctrlKey || event.metaKey || event.altKey || dialog.open) return;
     if (event.target.matches("input:not([type=checkbox]), textarea, select")) { if (event.key === "Escape") event.target.blur(); return; }
     if (event.key === "Escape") { for (const row of all("tr.at")) row.classList.remove("at"); return; }
@@ -345,13 +343,18 @@
   });
 
   /* --- begin --------------------------------------------------------------------------- */
-  for (const id of ["live", "pause", "theme", "keys"]) if ($(id)) $(id).hidden = false;
+  for (const id of ["live", "pause", "stay", "theme", "keys", "palette"]) if ($(id)) $(id).hidden = false;
   for (const node of all(".local-times")) node.hidden = false;
   for (const node of all(".utc-times")) node.hidden = true;
   dress();
   checkedAt = Date.now();
   tellTimes();
   setInterval(tellTimes, 1000);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
-  if ($("live")) { plan(); listen(); }
+  document.addEventListener("visibilitychange", rest);
+  for (const [name, away] of [["blur", true], ["focus", false]]) window.addEventListener(name, () => { isAway = away; rest(); });
+  if ($("live")) {
+    $("stay").setAttribute("aria-pressed", String(staysLive()));
+    plan();
+    if (isResting()) rest(); else listen();
+  }
 })();

@@ -1,9 +1,39 @@
 "use strict";
-/* Commands and places by name: Ctrl+K (or Cmd+K). What it offers is what the page itself has. */
-(() => {
-  const root = document.body.dataset.root || "";
-  const dialog = document.getElementById("dialog"), button = document.getElementById("palette");
-  if (!button || !dialog) return;
+/* Dialogs, saved views, the keys (?), and commands and places by name (Ctrl+K, or Cmd+K): what they offer
+   is what the page itself has. console.js loads this when it is first asked for. */
+window.roostTools = ({ root, store, tellViews }) => {
+  const dialog = document.getElementById("dialog");
+  /* --- dialogs ------------------------------------------------------------------------- */
+  const show = async (href, options = {}) => {
+    const answer = await fetch(href, { headers: { "X-Roost-Live": "1", Accept: "text/html" }, credentials: "same-origin", ...options });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const inner = page.querySelector("main .card");
+    if (!inner) { location.href = href; return; }
+    dialog.replaceChildren(inner);
+    if (!dialog.open) dialog.showModal();
+    const first = dialog.querySelector("textarea, input:not([type=hidden]), select");
+    if (first) first.focus();
+  };
+  const send = async (form, button) => {
+    const body = new URLSearchParams(new FormData(form));
+    if (button && button.name) body.set(button.name, button.value);
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body, headers: { "X-Roost-Live": "1", Accept: "text/html" }, credentials: "same-origin" });
+    if (answer.redirected) { location.href = answer.url; return; }
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const inner = page.querySelector("main .card");
+    if (inner) { dialog.replaceChildren(inner); if (!dialog.open) dialog.showModal(); }
+  };
+  const saveView = () => {
+    const fields = new URLSearchParams(location.search), kept = new URLSearchParams();
+    for (const key of ["q", "sort", "cols"]) if (fields.get(key)) kept.set(key, fields.getAll(key).join(","));
+    const how = [["sort", "by "], ["cols", "columns "]].filter(([key]) => kept.has(key)).map(([key, word]) => word + kept.get(key));
+    const view = { name: [kept.get("q") || "all work", ...how].join(", "), query: kept.toString() };
+    const views = store.get("views") || [], others = views.filter((one) => one.query !== view.query);
+    store.set("views", others.length < views.length ? others : [...others, view].slice(-12));
+    tellViews();
+  };
+
+  /* --- commands and places by name ----------------------------------------------------- */
   const OTHER = [["Who did what", "/events?by=people"], ["Workspaces on this host", "/workspaces"], ["Enqueue work", "/work/new"]];
   const SHOWN_MAX = 12;
 
@@ -17,7 +47,7 @@
     for (const node of document.querySelectorAll("main .acts a.btn, main .acts button, main a[data-dialog].btn")) {
       if (!node.hidden && !node.classList.contains("off")) found.push({ name: text(node), kind: "here", run: press(node) });
     }
-    for (const id of ["pause", "theme", "save-view", "keys"]) {
+    for (const id of ["pause", "stay", "theme", "save-view", "keys"]) {
       const node = document.getElementById(id);
       if (node && !node.hidden) found.push({ name: node.getAttribute("aria-label") || text(node), kind: "here", run: press(node) });
     }
@@ -25,9 +55,7 @@
       found.push({ name: "Go to " + link.firstChild.textContent.trim(), kind: "place", run: press(link) });
     }
     for (const [name, path] of OTHER) found.push({ name, kind: "place", run: follow(path) });
-    let views = [];
-    try { views = JSON.parse(localStorage.getItem("roost.views")) || []; } catch { /* none are kept */ }
-    for (const view of views) found.push({ name: view.name, kind: "view", run: follow("/work?" + view.query) });
+    for (const view of store.get("views") || []) found.push({ name: view.name, kind: "view", run: follow("/work?" + view.query) });
     return found;
   };
   /* Letters in order, those at the beginnings of words first. */
@@ -94,9 +122,29 @@
     if (!dialog.open) dialog.showModal();
     input.focus();
   };
-  button.hidden = false;
-  button.addEventListener("click", open);
-  document.addEventListener("keydown", (event) => {
-    if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key.toLowerCase() === "k") { event.preventDefault(); open(); }
-  });
-})();
+  const help = () => {
+    const rows = [["/", "filter"], ["j k", "next, previous row"], ["x", "choose the row"], ["Enter", "open the row"],
+      ["[ ]", "version before, after"], ["g w", "go to work"], ["g f", "failed"], ["g e", "events"], ["g o", "overview"],
+      ["p", "pause live updates"], ["t", "light or dark"], ["Ctrl+K", "commands and places"], ["?", "these keys"], ["Esc", "close"]];
+    const card = document.createElement("section");
+    card.className = "card pad";
+    const title = document.createElement("h1");
+    title.id = "dialog-title";
+    title.textContent = "Keys";
+    const list = document.createElement("dl");
+    list.className = "keys";
+    for (const [keys, what] of rows) {
+      const dt = document.createElement("dt"), dd = document.createElement("dd");
+      for (const one of keys.split(" ")) { const k = document.createElement("kbd"); k.textContent = one; dt.append(k, " "); }
+      dd.textContent = what;
+      list.append(dt, dd);
+    }
+    const close = document.createElement("button");
+    close.textContent = "Close";
+    close.dataset.close = "";
+    card.append(title, list, close);
+    dialog.replaceChildren(card);
+    if (!dialog.open) dialog.showModal();
+  };
+  return { open: show, send, palette: open, keys: help, "save-view": saveView };
+};
