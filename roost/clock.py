@@ -19,6 +19,11 @@ def secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def thread_cpu() -> float:
+    """CPU seconds that this thread has used; no simulation has them."""
+    return time.thread_time()
+
+
 class Clock(Protocol):
     """Where time comes from."""
 

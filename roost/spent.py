@@ -22,7 +22,8 @@ async def cost_of(client: Client, storage: str, work_id: str) -> dict[str, Any]:
 
     Returns:
         `entries` and `bytes` of its journal as stored, artifacts and spilled bodies apart;
-        `seconds` that its steps took, those of attempts that failed included;
+        `seconds` that its steps took, those of attempts that failed included, and `cpu_seconds`
+        that their code used, as far as the worker's thread saw it;
         `is_whole`, whether all of it was counted; and `aws`, null on other storage: `calls`,
         `write_units`, `read_units`, `sqs_requests`, `s3_requests`, `usd`, and `prices_of`, the
         date of the price list. Compute, storage and idle workers are not in it.
@@ -38,6 +39,7 @@ async def cost_of(client: Client, storage: str, work_id: str) -> dict[str, Any]:
         "entries": len(entries),
         "bytes": sum(map(_stored_bytes, entries)),
         "seconds": round(sum(map(_seconds, entries)), 3),
+        "cpu_seconds": round(sum(map(_cpu_ms, entries)) / 1000, 3),
         "is_whole": is_whole,
         "aws": _aws(entries) if storage.partition(":")[0] == "aws" else None,
     }
@@ -47,6 +49,13 @@ def _seconds(entry: Entry) -> float:
     from roost.journal.events import AttemptFailed, Committed
 
     return entry.event.duration_seconds if isinstance(entry.event, AttemptFailed | Committed) else 0.0
+
+
+def _cpu_ms(entry: Entry) -> int:
+    from roost.journal.events import AttemptFailed, Committed, Deferred, Failed, Released
+
+    ends = (AttemptFailed, Committed, Deferred, Failed, Released)
+    return entry.event.cpu_ms if isinstance(entry.event, ends) else 0
 
 
 def _stored_bytes(entry: Entry) -> int:
@@ -73,7 +82,8 @@ def _aws(entries: list[Entry]) -> dict[str, Any]:
 
 def in_words(cost: dict[str, Any]) -> str:
     """The same for people, in a line."""
-    words = f"{cost['entries']} entries, {cost['bytes']} bytes, {cost['seconds']:g} s in steps"
+    took = f"{cost['seconds']:g} s in steps, {cost['cpu_seconds']:g} s of CPU"
+    words = f"{cost['entries']} entries, {cost['bytes']} bytes, {took}"
     if not cost["is_whole"]:
         words = f"of the first {words}"
     aws = cost["aws"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from roost.clock import Clock, SystemClock, SystemIds
+from roost.clock import Clock, SystemClock, SystemIds, thread_cpu
 from roost.config import Settings
 from roost.core.client import Client
 from roost.core.operating import OperationEngine
@@ -99,7 +99,7 @@ async def open_runtime(
         if hook is not None or watching is not None:
             backend = InstrumentedBackend(backend, hook, watching)
         core, workspaces = _core_settings(settings, backend), host_workspaces(settings, clock)
-        parts = Parts(backend, clock, SystemIds(), core, workspaces, observer=watching)
+        parts = Parts(backend, clock, SystemIds(), core, workspaces, observer=watching, cpu=thread_cpu)
         if registry is not None:  # any worker runs schedules and operations, whatever else it runs
             registry.add(ScheduleEngine(clock))
             registry.add(OperationEngine(parts))

@@ -239,6 +239,8 @@ def _committed(event: Committed, entry: Entry, before: Entry | None) -> _Parts:
         details.append(f"spawned {event.spawned}")
     if event.spent:
         details.append(f"spent {_amounts(event.spent)}")
+    if event.cpu_ms:
+        details.append(f"{times.span(event.cpu_ms / 1000)} of CPU")
     return sign, shade, f"committed v{event.version}", f"{was} → {event.step}", " · ".join(details), None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from roost.core.context import Context, Interruption
 from roost.core.contract import DELAY_MAX_SECONDS, check_returned, describe_contract
+from roost.core.cpu import Meter
 from roost.core.redact import describe
 from roost.engine import EngineSpec, enter_step
 from roost.errors import (
@@ -76,12 +77,14 @@ class Limits:
         timeout_seconds: it is stopped after so long; None: never.
         is_deadline: the work fails for good then, since its deadline is over.
         executor: runs a plain function.
+        meter: counts the CPU that the call uses; None: nobody does.
     """
 
     interruption: Interruption
     timeout_seconds: float | None = None
     is_deadline: bool = False
     executor: Executor | None = None
+    meter: Meter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +167,10 @@ async def _within(
 ) -> Returned | Outcome:
     """Call the method, within the time limit if there is one."""
     if limits.timeout_seconds is None:
-        return Returned(await _call(method, is_async, limits.executor, args))
+        return Returned(await _call(method, is_async, limits, args))
     try:
         async with asyncio.timeout(limits.timeout_seconds) as scope:
-            value = await _call(method, is_async, limits.executor, args)
+            value = await _call(method, is_async, limits, args)
     except TimeoutError:
         if not scope.expired():
             raise
@@ -178,19 +181,26 @@ async def _within(
     return Returned(value)
 
 
-async def _call(
-    method: Callable[..., Any], is_async: bool, executor: Executor | None, args: tuple[Any, ...]
-) -> Any:
+async def _call(method: Callable[..., Any], is_async: bool, limits: Limits, args: tuple[Any, ...]) -> Any:
+    meter = limits.meter
     if is_async:
-        return await method(*args)
+        if meter is None:
+            return await method(*args)
+        meter.began = meter.read()
+        try:
+            return await method(*args)
+        finally:
+            meter.leave()
     loop = asyncio.get_running_loop()
-    result = await loop.run_in_executor(executor, copy_context().run, _plain, method, args)
-    return await result if inspect.isawaitable(result) else result
+    result = await loop.run_in_executor(limits.executor, copy_context().run, _plain, method, args, meter)
+    if not inspect.isawaitable(result):
+        return result
+    return await _call(lambda: result, True, limits, ())
 
 
-def _plain(method: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+def _plain(method: Callable[..., Any], args: tuple[Any, ...], meter: Meter | None) -> Any:
     try:
-        return method(*args)
+        return method(*args) if meter is None else meter.call(method, *args)
     except (StopIteration, GeneratorExit) as error:
         # A future can't hold the one, and the other would close the session that awaits it.
         raise RuntimeError(f"the step raised {type(error).__name__}") from error

@@ -69,6 +69,7 @@ class Parts:
     Attributes:
         workspaces: of this host; None: steps can't have one.
         observer: is told what happens; None: nobody watches.
+        cpu: CPU seconds of the thread that asks, for what steps use; None: it is not counted.
     """
 
     backend: Backend
@@ -77,6 +78,7 @@ class Parts:
     settings: CoreSettings = field(default_factory=CoreSettings)
     workspaces: HostWorkspaces | None = None
     observer: Observer | None = None
+    cpu: Callable[[], float] | None = None
 
     async def patiently(self, call: Callable[[], Awaitable[T]], *, until: float) -> T:
         """Make a call again while the backend fails, with growing, jittered pauses.

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 
+from msgspec import structs
+
 from roost.core import bodies, claims, directives, marks, migration, outside, step_log, versions
 from roost.core.accounts import Purse
 from roost.core.attempt import (
@@ -30,6 +32,7 @@ from roost.core.attempt import (
 )
 from roost.core.context import Artifacts, Context
 from roost.core.contract import describe_contract
+from roost.core.cpu import Meter
 from roost.core.holder import ABANDONED, CANCELLED
 from roost.core.inbox import Given, Inbox
 from roost.core.observe import Held, Told, end_of, log_fields, why_lost
@@ -110,6 +113,7 @@ class Session(Recording):
         self._given = Given()  # to the attempt that runs, or ran last
         self._spent: dict[str, float] = {}  # what that attempt says it has used up
         self._holds_claims = False
+        self.meter = None if parts.cpu is None else Meter(parts.cpu)
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
@@ -201,6 +205,8 @@ class Session(Recording):
             )
             goes_on = goes_on and not self._is_draining() and not self._is_switched_off()
             event, dumped = await self._conclude(spec, outcome, spent - began, goes_on)
+            if self.meter is not None and (cpu_ms := self.meter.take_ms()):
+                event = structs.replace(event, cpu_ms=cpu_ms)
             del outcome  # a state that the engine returned is not kept while its commit is under way
             before = self._control
             entry = await (self._append(event) if dumped is None else self._commit(event, dumped))
@@ -355,7 +361,7 @@ class Session(Recording):
             is_deadline = timeout is None or left <= timeout
             timeout = left if is_deadline else timeout
         self.step_ends_at = None if timeout is None else self._parts.clock.monotonic() + timeout
-        return Limits(self.interruption, timeout, is_deadline, self._executor)
+        return Limits(self.interruption, timeout, is_deadline, self._executor, self.meter)
 
     async def _conclude(
         self, spec: EngineSpec, outcome: Outcome, seconds: float, goes_on: bool

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
+from roost.core.cpu import driven
 from roost.core.heartbeat import Heartbeat
 from roost.core.parts import Parts
 from roost.core.pulse import Health, Pulse
@@ -211,7 +212,7 @@ class Worker:
     async def _run(self, session: Session) -> None:
         """One session; whatever becomes of it, the worker goes on."""
         try:
-            await session.run()
+            await driven(session.run(), session.meter)
         except RoostError as error:
             log.warning(
                 "%s: session ended early, its delivery comes again: %s",

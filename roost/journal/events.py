@@ -101,7 +101,8 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     detached ones too. `spent` is what the engine says that the step has used up. `fires`
     are triggers of the end of the work, here and in the other entries that end it.
     `warning` says that a budget of its family or of the day is nearly used up. `log` has the
-    last lines that the attempt logged (`core/step_log.py`), here and in the other ends of one.
+    last lines that the attempt logged (`core/step_log.py`), here and in the other ends of one;
+    and so `cpu_ms` the CPU that the code of this lease's steps used since the last that said so.
     """
 
     kind: ClassVar[Kind] = Kind.COMMITTED
@@ -122,6 +123,7 @@ class Committed(Struct, frozen=True, omit_defaults=True, gc=False):
     warning: str = ""
     log: tuple[LogLine, ...] = ()
     bound: str = ""
+    cpu_ms: int = 0
 
 
 class Recorded(Struct, frozen=True, omit_defaults=True):
@@ -145,6 +147,7 @@ class AttemptFailed(Struct, frozen=True, omit_defaults=True):
     spent: Amounts = ()
     fires: tuple[Fire, ...] = ()
     log: tuple[LogLine, ...] = ()
+    cpu_ms: int = 0
 
 
 class Deferred(Struct, frozen=True, omit_defaults=True):
@@ -155,6 +158,7 @@ class Deferred(Struct, frozen=True, omit_defaults=True):
     reason: str
     spent: Amounts = ()
     log: tuple[LogLine, ...] = ()
+    cpu_ms: int = 0
 
 
 class Blocked(Struct, frozen=True, omit_defaults=True):
@@ -178,6 +182,7 @@ class Released(Struct, frozen=True, omit_defaults=True):
     kind: ClassVar[Kind] = Kind.RELEASED
     reason: str
     spent: Amounts = ()
+    cpu_ms: int = 0
 
 
 class Evicted(Struct, frozen=True, omit_defaults=True):
@@ -200,6 +205,7 @@ class Failed(Struct, frozen=True, omit_defaults=True):
     spent: Amounts = ()
     fires: tuple[Fire, ...] = ()
     log: tuple[LogLine, ...] = ()
+    cpu_ms: int = 0
 
 
 class Cancelled(Struct, frozen=True, omit_defaults=True):

@@ -78,12 +78,13 @@ class Work(Out):
 
 
 class Cost(Out):
-    """What a work item cost so far: what its journal takes, how long its steps took, and what AWS
-    charged (null elsewhere)."""
+    """What a work item cost so far: what its journal takes, how long its steps took and what CPU their
+    code used, and what AWS charged (null elsewhere)."""
 
     entries: int
     bytes: int
     seconds: float
+    cpu_seconds: float
     is_whole: bool
     aws: dict[str, Any] | None
 
