@@ -49,7 +49,7 @@ def report(cents: list[int]) -> str:
     return f"{len(cents)} invoices, {sum(cents)} cents"
 
 
-def nightly(customers: Sequence[str]) -> AsyncResult:
+def nightly(customers: Sequence[str]) -> AsyncResult[str]:
     """A chord: the report comes after all invoices, and not at all if one of them fails."""
     return chord(invoice.s(customer) for customer in customers)(report.s())
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,7 +132,7 @@ def test_it_runs_bare_and_gains_with_each_extra(place: Place, built: Path) -> No
         told = place.run(command, **({"ROOST_OBSERVE__OTEL": "1"} if extra == "otel" else {}))
         assert (told.returncode, "Traceback" in told.stderr) == (2, False), (command, told.stderr)
         assert f"pip install 'roost-runtime[{extra}]'" in told.stderr, command
-    place.did(["roost", "lab", "demo", "--payload", '{"count": 2}', "--seconds", "1"])
+    place.did(["roost", "lab", "demo", "--payload", '{"count": 2}', "--seconds", "60"])
     for extra, modules in EXTRAS.items():
         place.did(["pip", "install", "-q", f"{wheel}[{extra}]"])
         assert all(place.has(module) for module in modules), extra
@@ -174,7 +176,7 @@ def test_the_first_command_of_the_readme_works_on_a_fresh_copy(place: Place, tmp
 def test_editors_know_the_type_of_every_public_name(tmp_path: Path) -> None:
     """Pyright, which is what Pylance asks, reads the installed package as a user's editor does."""
     alone = Place(tmp_path)
-    alone.did(["pip", "install", "-q", f"{ROOT}[contract,console]", "pyright[nodejs]"])
+    alone.did(["pip", "install", "-q", f"{ROOT}[contract,console,examples]", "pyright[nodejs]"])
     told = json.loads(
         alone.run(["pyright", "--verifytypes", "roost", "--ignoreexternal", "--outputjson"]).stdout
     )
@@ -184,9 +186,25 @@ def test_editors_know_the_type_of_every_public_name(tmp_path: Path) -> None:
     assert [
         one["name"] for one in public if not one["isTypeKnown"] and not one["name"].endswith(".log")
     ] == []
-    alone.did(
-        ["pyright", "--pythonpath", str(tmp_path / "venv/bin/python"), str(ROOT / "tests/typing/api.py")]
-    )
+    python = ["--pythonpath", str(tmp_path / "venv/bin/python")]
+    alone.did(["pyright", *python, str(ROOT / "examples")])
+    text = (ROOT / "tests/typing/api.py").read_text()
+    (tmp_path / "api.py").write_text(text)
+    options = {"include": ["api.py"], "typeCheckingMode": "strict", "enableTypeIgnoreComments": False}
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(options))
+    command = ["pyright", "--outputjson", "-p", str(tmp_path), *python]
+    found = json.loads(alone.run(command).stdout)["generalDiagnostics"]
+    assert _underlined(found) == {
+        number for number, line in enumerate(text.splitlines(), 1) if "type: ignore[" in line
+    }
+    shown = dict(re.findall(r"^ +reveal_type\((.*)\)  # is (.+)$", text, re.MULTILINE))
+    revealed = [one["message"] for one in found if one["severity"] == "information"]
+    assert sorted(revealed) == sorted(f'Type of "{of}" is "{kind}"' for of, kind in shown.items())
+
+
+def _underlined(found: list[dict[str, Any]]) -> set[int]:
+    """The lines with an error, from 1."""
+    return {one["range"]["start"]["line"] + 1 for one in found if one["severity"] == "error"}
 
 
 def test_the_site_is_built_with_its_own_extra_alone(tmp_path: Path) -> None:

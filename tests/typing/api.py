@@ -1,8 +1,12 @@
-"""The public API as a user would write it; checked by mypy, never run."""
+"""The public API as a user would write it; checked by mypy and pyright, never run.
+
+`reveal_type(x)  # is T` says what an editor shows of `x`, and a line with an ignore is one that it
+underlines: `tests/docs/test_packaging.py` asks pyright for both.
+"""
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import assert_type, reveal_type
 
 from pydantic import BaseModel
 
@@ -69,10 +73,16 @@ class Poet(TypedEngine[Payload, Draft]):
 
     async def begin(self, payload: Payload) -> Draft:
         assert_type(payload.url, str)
+        reveal_type(payload)  # is Payload
+        reveal_type(Draft())  # is Draft
         return Draft()
 
     async def advance(self, state: Draft, payload: Payload) -> Go[Draft] | Finish[Draft]:
         assert_type(state.lines, list[str])
+        reveal_type(state)  # is Draft
+        reveal_type(state.lines[0])  # is str
+        reveal_type(Go(state))  # is Go[Draft]
+        reveal_type(Finish(state).state)  # is Draft
         assert_type(current_step().signals, tuple[Signal, ...])
         if state.lines:
             return Finish(state, result=len(state.lines))
@@ -81,6 +91,14 @@ class Poet(TypedEngine[Payload, Draft]):
 
 
 poet: Engine = Poet()
+
+
+async def called_by_hand(snapshot: Snapshot, item: WorkItem) -> None:
+    reveal_type(await Poet().begin(Payload(url="/")))  # is Draft
+    reveal_type(await Poet().advance(Draft(), Payload(url="/")))  # is Go[Draft] | Finish[Draft]
+    reveal_type(await Poet().step(snapshot, item))  # is Snapshot
+    reveal_type(current_step().children[0].is_done)  # is bool
+    await Poet().advance(Payload(url="/"), Draft())  # type: ignore[arg-type]
 
 
 class Mistaken(TypedEngine[Payload, Draft]):
@@ -95,4 +113,6 @@ class Mistaken(TypedEngine[Payload, Draft]):
     async def advance(self, state: Draft, payload: Payload) -> Go[Draft] | Finish[Draft]:
         if not state.lines:
             return Go(payload)  # type: ignore[arg-type]
+        if state.lines[0] == 1:  # type: ignore[comparison-overlap]
+            return state  # type: ignore[return-value]
         return Finish(state, status=1)  # type: ignore[arg-type]
