@@ -22,7 +22,10 @@ def record(path: str, **fields: Any) -> None:
 
 
 class Ledger:
-    """Takes `steps` steps of `seconds` each; writes begin and end of each to `path`."""
+    """Takes `steps` steps of `seconds` each; writes begin and end of each to `path`.
+
+    With a `gate`, the step after version `gated` (0, if it is not said) goes on when that file is there.
+    """
 
     engine_id = "ledger"
 
@@ -39,6 +42,8 @@ class Ledger:
         }
         record(payload["path"], what="begin", **about)
         await asyncio.sleep(payload["seconds"])
+        while snapshot.version == payload.get("gated", 0) and not os.path.exists(payload.get("gate", "/")):
+            await asyncio.sleep(0.01)
         record(payload["path"], what="end", **about)
         trail = [*snapshot.data["trail"], snapshot.version]
         if len(trail) >= payload["steps"]:

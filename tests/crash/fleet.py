@@ -95,6 +95,14 @@ class Fleet:
         except FileNotFoundError:
             return False
 
+    def has_started(self, pid: int) -> bool:
+        """Whether a worker takes work; a machine with much to do takes its time until then."""
+        return "worker.started" in self.log(pid)
+
+    def gate(self, name: str = "gate") -> Path:
+        """A file that steps wait for, by their payload; `touch` opens it."""
+        return self.home / name
+
     def log(self, pid: int) -> str:
         """What a worker has logged."""
         path = self.home / f"worker-{self.pids.index(pid)}.log"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from roost.core.new_work import NewWork
+from roost.journal.entries import Entry
 from roost.journal.events import Kind
 from roost.models import State
 from roost.names import Scope
@@ -21,10 +23,26 @@ pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
 
 def work(
-    fleet: Fleet, *, steps: int, seconds: float, delay: float = 0.0, resources: tuple[str, ...] = ()
+    fleet: Fleet,
+    *,
+    steps: int,
+    seconds: float,
+    delay: float = 0.0,
+    resources: tuple[str, ...] = (),
+    **more: object,
 ) -> NewWork:
-    payload = {"path": str(fleet.ledger), "steps": steps, "seconds": seconds, "delay": delay}
+    payload = {"path": str(fleet.ledger), "steps": steps, "seconds": seconds, "delay": delay, **more}
     return NewWork("ledger", payload, resources=resources)
+
+
+def leases_lost(entries: Sequence[Entry]) -> int:
+    """How many leases ended without a word: each may have a step run again, and nothing else may."""
+    before = [None, *(entry.control.lease for entry in entries)]
+    kinds = [entry.event.kind for entry in entries]
+    taken_over = sum(
+        kind is Kind.CLAIMED and lease is not None for kind, lease in zip(kinds, before, strict=False)
+    )
+    return taken_over + kinds.count(Kind.EVICTED)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +52,11 @@ def work(
 async def test_work_survives_a_worker_killed_every_300_ms(
     tmp_path: Path, items: int, least_kills: int
 ) -> None:
-    """Invariants 1 to 5 with four workers, of which one dies every 300 ms on average."""
+    """Invariants 1 to 5 with four workers, of which one dies every 300 ms on average.
+
+    The last step of each waits for its share of the kills: however quick the machine is, it is not
+    done before.
+    """
     rng = random.Random(7)
     with Fleet(tmp_path, ROOST_LEASE_SECONDS="2") as fleet:
         async with fleet.opened() as runtime:
@@ -44,12 +66,14 @@ async def test_work_survives_a_worker_killed_every_300_ms(
                     steps=10,
                     seconds=rng.uniform(0.002, 0.02),
                     resources=(f"r{n % 20}",) if n % 4 == 0 else (),
+                    gate=str(fleet.gate(f"kill-{n * least_kills // items + 1}")),
+                    gated=9,
                 )
                 for n in range(items)
             ]
             ids = await runtime.client.enqueue_many(works)
             workers = [fleet.start() for _ in range(4)]
-            end, kills = time.monotonic() + 120, 0
+            end, kills = time.monotonic() + 240, 0
             while True:
                 counts = await runtime.backend.index.counts()
                 if counts.get(State.DONE, 0) + counts.get(State.FAILED, 0) == len(ids):
@@ -57,8 +81,11 @@ async def test_work_survives_a_worker_killed_every_300_ms(
                 assert time.monotonic() < end, counts
                 await runtime.parts.clock.sleep(rng.expovariate(1 / 0.3))
                 victim = rng.randrange(len(workers))
+                if kills >= 3 * least_kills or not fleet.has_started(workers[victim]):
+                    continue  # on a slow machine none would get anywhere
                 fleet.kill(workers[victim])
                 kills += 1
+                fleet.gate(f"kill-{kills}").touch()
                 workers[victim] = fleet.start()
             assert kills >= least_kills
             for work_id in ids:
@@ -73,9 +100,11 @@ async def test_a_frozen_worker_has_its_commit_refused_and_goes_on_working(tmp_pa
     with Fleet(tmp_path) as fleet:
         async with fleet.opened() as runtime:
             frozen = fleet.start()
-            (work_id,) = await runtime.client.enqueue_many([work(fleet, steps=2, seconds=0.4)])
+            held = work(fleet, steps=2, seconds=0.0, gate=str(fleet.gate()))
+            (work_id,) = await runtime.client.enqueue_many([held])
             await until(lambda: any(line["what"] == "begin" for line in fleet.records()), runtime)
             fleet.signal(frozen, signal.SIGSTOP)
+            fleet.gate().touch()
             other = fleet.start()
 
             async def is_done() -> bool:
@@ -94,17 +123,17 @@ async def test_a_frozen_worker_has_its_commit_refused_and_goes_on_working(tmp_pa
 
 
 async def test_a_drained_worker_hands_its_lease_on_at_once(tmp_path: Path) -> None:
-    """SIGTERM in a long step: another worker goes on within two seconds, not a lease later."""
+    """SIGTERM in a long step: another worker goes on at once, not a lease later."""
     with Fleet(tmp_path, ROOST_LEASE_SECONDS="60", ROOST_WORKER__GRACE_SECONDS="0.2") as fleet:
         async with fleet.opened() as runtime:
             first = fleet.start()
-            (work_id,) = await runtime.client.enqueue_many([work(fleet, steps=1, seconds=30)])
+            held = work(fleet, steps=1, seconds=0.0, gate=str(fleet.gate()))
+            (work_id,) = await runtime.client.enqueue_many([held])
             await until(lambda: len(fleet.records()) == 1, runtime)
-            fleet.start()
+            second = fleet.start()
+            await until(lambda: fleet.has_started(second), runtime)
             fleet.signal(first, signal.SIGTERM)
-            told_at = time.monotonic()
-            await until(lambda: len(fleet.records()) == 2, runtime)
-            assert time.monotonic() - told_at < 2.0
+            await until(lambda: len(fleet.records()) == 2, runtime, 30)  # half the lease
             await until(lambda: not fleet.is_alive(first), runtime)
             view = await runtime.client.status(work_id)
             assert (view.control.failures, view.control.interruptions) == (0, 0), "no attempt is burned"
@@ -126,7 +155,12 @@ async def test_a_crash_loop_ends_in_the_dead_letter_state(tmp_path: Path) -> Non
             await until(has_failed, runtime)
             view = await runtime.client.status(work_id)
             assert "CrashLoop" in view.control.reason
-            assert len(fleet.records()) == 10
+            entries = await journal(runtime, work_id)
+            claims = [entry.position for entry in entries if entry.event.kind is Kind.CLAIMED]
+            assert len(claims) == 10
+            tokens = [line["token"] for line in fleet.records()]
+            assert len(set(tokens)) == len(tokens)
+            assert set(tokens) <= set(claims), "on a slow machine a lease may end before its step begins"
 
 
 POINTS = [
@@ -154,23 +188,27 @@ async def test_a_crash_at_this_point_loses_and_doubles_nothing(tmp_path: Path, p
     """A worker dies at a named crash point; a second one finishes the work."""
     with Fleet(tmp_path, ROOST_LEASE_SECONDS="0.4", ROOST_WORKER__SWEEP_SECONDS="0.1") as fleet:
         async with fleet.opened() as runtime:
-            seconds = 0.05 if "is_called" in point else 0.0  # so that one surely meets the other's claim
             works = [
-                work(fleet, steps=3, seconds=seconds, delay=0.02, resources=("shared",)) for _ in range(2)
+                work(fleet, steps=3, seconds=0.0, delay=0.02, resources=("shared",), gate=str(fleet.gate()))
+                for _ in range(2)
             ]
+            if "is_called" not in point:  # there, one meets the other's claim
+                fleet.gate().touch()
             ids = await runtime.client.enqueue_many(works)
             first = fleet.start(ROOST_TESTING="1", ROOST_CRASH_AT=point)
             await until(lambda: not fleet.is_alive(first), runtime)
+            fleet.gate().touch()
             fleet.start()
 
             async def are_done() -> bool:
                 return (await runtime.backend.index.counts()).get(State.DONE) == len(ids)
 
-            await until(are_done, runtime, 30)
+            await until(are_done, runtime)
             for work_id in ids:
                 await check_done(runtime, work_id, 3)
             begun = sum(line["what"] == "begin" for line in fleet.records())
-            assert 6 <= begun <= 8, "one crash repeats at most the steps in hand"
+            lost = sum([leases_lost(await journal(runtime, work_id)) for work_id in ids])
+            assert 6 <= begun <= 6 + lost, "a lease that is lost repeats at most the step in hand"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +235,7 @@ async def test_a_claim_for_life_outlives_its_worker_and_ends_with_its_work(
             async def are_done() -> bool:
                 return (await runtime.backend.index.counts()).get(State.DONE) == len(ids)
 
-            await until(are_done, runtime, 30)
+            await until(are_done, runtime)
             order = [line["work"] for line in fleet.records() if line["what"] == "begin"]
             turns = [work_id for work_id, _ in groupby(order)]
             assert sorted(turns) == sorted(ids), order
@@ -205,4 +243,4 @@ async def test_a_claim_for_life_outlives_its_worker_and_ends_with_its_work(
             async def is_free() -> bool:
                 return not any(view.owners for view in await runtime.client.resources())
 
-            await until(is_free, runtime, 30)
+            await until(is_free, runtime)
