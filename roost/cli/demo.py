@@ -62,22 +62,52 @@ def demo(
         home = keep or folder / "home"
         config = folder / "roost.toml"
         config.touch()  # the demo is the same whatever is set around it
-        url = stack.enter_context(_web_server())
+        pace = _Pace()
+        url = stack.enter_context(_web_server(pace))
         workers = stack.enter_context(_workers(home, config))
         settings = load_settings({"storage": "local", "home": home}, config_file=config, environ={})
 
         async def use(runtime: Runtime) -> int:
-            return await _Demo(runtime, url, workers).show()
+            return await _Demo(runtime, url, pace, workers).show()
 
         options.run(settings, use)
 
 
+class _Pace:
+    """Holds the page's answer in the step in which the worker is killed, however busy the machine is."""
+
+    def __init__(self) -> None:
+        self._moved = threading.Condition()
+        self._looks, self._version, self._is_killed = 0, 0, False
+
+    def looked(self, version: int) -> None:
+        """The work item was looked at, and is at this version."""
+        with self._moved:
+            self._looks, self._version = self._looks + 1, version
+            self._moved.notify_all()
+
+    def killed(self) -> None:
+        """The worker is gone; from now on everybody is answered."""
+        with self._moved:
+            self._is_killed = True
+            self._moved.notify_all()
+
+    def wait(self) -> None:
+        """Until a look that began after this call has shown which step asks; in that one, until the kill."""
+        with self._moved:
+            seen = self._looks
+            self._moved.wait_for(lambda: self._is_killed or self._looks >= seen + 2, PATIENCE_SECONDS)
+            if self._version == KILL_IN_STEP - 1:
+                self._moved.wait_for(lambda: self._is_killed, PATIENCE_SECONDS)
+
+
 class _Demo:
     def __init__(
-        self, runtime: Runtime, url: str, start_worker: Callable[[], subprocess.Popen[bytes]]
+        self, runtime: Runtime, url: str, pace: _Pace, start_worker: Callable[[], subprocess.Popen[bytes]]
     ) -> None:
         self._runtime = runtime
         self._url = url
+        self._pace = pace
         self._start_worker = start_worker
         self._began = runtime.parts.clock.monotonic()
 
@@ -100,6 +130,7 @@ class _Demo:
         before = await client.status(work_id)
         first.send_signal(signal.SIGKILL)
         first.wait()
+        self._pace.killed()
         self._say(
             f"killed worker 1 with SIGKILL in the middle of step {KILL_IN_STEP}; "
             f"version {before.control.version} is the last that is committed"
@@ -122,6 +153,7 @@ class _Demo:
         version = (await self._runtime.client.status(work_id)).control.version
         while clock.monotonic() < end:
             view = await self._runtime.client.status(work_id)
+            self._pace.looked(view.control.version)
             for number in range(version + 1, view.control.version + 1):
                 self._say(f"  version {number} committed")
             version = view.control.version
@@ -177,13 +209,14 @@ def _end_on_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def _web_server() -> Iterator[str]:
+def _web_server(pace: _Pace) -> Iterator[str]:
     """A page on a loopback port that takes its time."""
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             threading.Event().wait(ANSWER_SECONDS)
+            pace.wait()
             body = b"<h1>Roost keeps agents going</h1>"
             self.send_response(200)
             self.send_header("Content-Type", "text/html")
