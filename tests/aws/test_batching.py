@@ -33,7 +33,7 @@ class Calls:
 async def test_who_is_alone_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batching, "COMPANY_SECONDS", 60.0)
     calls = Calls()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert await Batcher(calls, calls.more_may_come).submit(URL, {"n": 1})
     assert calls.made == [[1]]
 
@@ -43,7 +43,7 @@ async def test_a_full_call_goes_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     calls = Calls()
     calls.in_hand = 99
     batcher = Batcher(calls, calls.more_may_come)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await asyncio.gather(*(batcher.submit(URL, {"n": n}) for n in range(20)))
     assert [len(one) for one in calls.made] == [10, 10]
 
@@ -58,7 +58,7 @@ async def test_what_comes_within_a_moment_shares_the_call(monkeypatch: pytest.Mo
         await asyncio.sleep(0)
     assert calls.made == []
     calls.in_hand = 0  # the last one that was in hand comes
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await asyncio.gather(first, batcher.submit(URL, {"n": 2}))
     assert calls.made == [[1, 2]]
 
@@ -67,7 +67,7 @@ async def test_nobody_waits_longer_than_a_moment_for_what_does_not_come() -> Non
     """A neighbour's step may take hours."""
     calls = Calls()
     calls.in_hand = 1
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         assert await Batcher(calls, calls.more_may_come).submit(URL, {"n": 1})
     assert calls.made == [[1]]
 

@@ -120,7 +120,7 @@ def test_a_storage_that_does_not_answer_holds_nobody_up(
     monkeypatch.setattr("roost.core.client.Client.list", hangs)
     before = time.monotonic()
     assert offered("status", "") == []
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 30  # it would hang for ever
 
 
 def test_installed_engines_are_offered(offered: Offered) -> None:

@@ -29,7 +29,7 @@ def are_gone(pids: set[int]) -> bool:
 
 
 def until_gone(pids: set[int]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not are_gone(pids):
         assert time.monotonic() < deadline, f"of {pids} some are still there"
         threading.Event().wait(0.05)
@@ -67,7 +67,7 @@ def test_what_is_enqueued_is_done_and_the_end_leaves_nothing(
     started = children_of(process)
     assert len(started) == 2
     work_id = roost.process("enqueue", "--engine", "demo", **environ).ok().out.strip()
-    roost.process("wait", work_id, "--timeout", "30", **environ).ok()
+    roost.process("wait", work_id, "--timeout", "60", **environ).ok()
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
@@ -84,7 +84,7 @@ def test_without_a_worker_it_prints_one_document(roost: Roost) -> None:
     assert len(children_of(process)) == 1
     assert roost.process("list", **document["export"]).ok().out == ""
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 0
 
 

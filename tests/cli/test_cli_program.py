@@ -134,7 +134,7 @@ def test_interrupt_is_exit_code_130(roost: Roost) -> None:
     process = roost.start("events", work_id, "--follow", "--json")
     read_until(process.stdout, "enqueued")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
 

@@ -20,7 +20,7 @@ def work_until(roost: Roost, work_id: str, state: str) -> None:
     async def main() -> None:
         async with open_runtime(settings, engines="demo") as runtime:
             worker = runtime.worker()
-            async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(60), asyncio.TaskGroup() as group:
                 group.create_task(worker.run())
                 while (await runtime.client.status(work_id)).control.state != state:
                     await asyncio.sleep(0.01)

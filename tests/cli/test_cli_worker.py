@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.conftest import Result, Roost, read_until
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 SLOW = """
 import threading

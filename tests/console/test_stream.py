@@ -15,7 +15,7 @@ from tests.console.serving import served
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 async def _nothing(runtime: Runtime) -> None:

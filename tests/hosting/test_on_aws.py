@@ -40,16 +40,20 @@ class World:
     environ: dict[str, str]
     ledger: Path
 
-    async def enqueue(self, *, steps: int, seconds: float, delay: float = 0.0) -> str:
-        payload = {"path": str(self.ledger), "steps": steps, "seconds": seconds, "delay": delay}
+    async def enqueue(self, *, steps: int, seconds: float, **more: object) -> str:
+        payload = {"path": str(self.ledger), "steps": steps, "seconds": seconds, "delay": 0.0, **more}
         (work_id,) = await self.runtime.client.enqueue_many([NewWork("ledger", payload)])
         return work_id
 
     async def is_done(self, work_id: str) -> bool:
         return (await self.runtime.client.status(work_id)).control.state is State.DONE
 
-    async def until_begun(self) -> None:
-        while not self.ledger.exists():
+    async def until_beat_in(self, work_id: str, version: int) -> None:
+        """Until the step after a version runs, and a heartbeat went through: that writes the row."""
+        while True:
+            row = (await self.runtime.client.status(work_id)).row
+            if row is not None and row.token is not None and row.version == version:
+                return
             await asyncio.sleep(0.02)
 
 
@@ -99,18 +103,19 @@ async def test_a_warm_function_runs_batch_after_batch(world: World) -> None:
 @pytest.mark.soak
 async def test_after_a_function_was_killed_in_a_step_another_goes_on(world: World) -> None:
     """After a lease, although the queue would hide the message for ten minutes."""
-    work_id = await world.enqueue(steps=3, seconds=1.0)
+    gate = world.ledger.with_name("gate")
+    work_id = await world.enqueue(steps=3, seconds=0.0, gate=str(gate), gated=1)
     async with container("lambda_worker", world.environ) as dying:
         driving = asyncio.create_task(world.source.drive(dying, seconds=60))
-        await world.until_begun()
-        await asyncio.sleep(1.6)  # the second step runs, and a heartbeat went through
+        await world.until_beat_in(work_id, 1)
         await dying.kill()
         with pytest.raises(FunctionDied):
             await driving
+    gate.touch()
     began = time.monotonic()
     async with container("lambda_worker", world.environ) as function:
         while not await world.is_done(work_id):
-            assert time.monotonic() - began < 30
+            assert time.monotonic() - began < 90
             await world.source.drive(function, seconds=60)
             await asyncio.sleep(0.1)
     await check_done(world.runtime, work_id, 3)

@@ -31,8 +31,8 @@ from tests.standins.harness import SHARDS, make_stack, point_sdk_at
 
 pytestmark = [pytest.mark.soak, pytest.mark.crash]
 ROOT = Path(__file__).parents[2]
-LEASE_SECONDS = 2.0
-SECONDS = 90.0
+LEASE_SECONDS = 6.0  # on a machine with much to do, a beat may be seconds late
+SECONDS = 180.0
 STEPS = 4
 _numbers = count(1)
 

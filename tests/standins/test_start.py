@@ -19,7 +19,7 @@ from roost.testing.standins import StandIn, StandInFailed, start_ministack, star
 pytestmark = pytest.mark.slow
 
 STARTS: dict[str, Callable[..., StandIn]] = {"ministack": start_ministack, "moto": start_moto}
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 def until(is_so: Callable[[], bool]) -> None:

@@ -442,7 +442,7 @@ async def test_an_answer_that_drips_ends_at_the_deadline(site: Site, head: bytes
     started = loop.time()
     with pytest.raises(FetchFailed, match=r"no complete answer within 0\.2 s"):
         await get(site.url(), timeout_seconds=0.2)
-    assert loop.time() - started < 2
+    assert loop.time() - started < 20  # it would drip for ever
 
 
 async def test_a_lookup_that_hangs_ends_at_the_deadline() -> None:

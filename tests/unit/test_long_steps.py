@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -24,10 +25,11 @@ from roost.storage.local import open_local
 from roost.storage.memory import MemoryBackend
 from roost.storage.ports import Backend
 from roost.testing.contract.process import Scripted, Step, run_workers
+from roost.testing.virtual_time import SeededIds, VirtualClock, run
 
 CHILDREN = 300
 CALLS_OF_A_CHILD_MAX = 12  # measured on both: 9 to 10, lost races for the parent's position included
-LEASE_SECONDS = 0.6
+LEASE_SECONDS = 3.0  # on a machine with much to do, a beat may be a second late
 
 
 @pytest_asyncio.fixture(params=["memory", "local"])
@@ -44,10 +46,12 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 class Running:
     """A worker on a backend, in real time; counts its calls."""
 
-    def __init__(self, backend: Backend, engine: Any, lease_seconds: float = 30.0) -> None:
+    def __init__(
+        self, backend: Backend, engine: Any, lease_seconds: float = 30.0, sweep_seconds: float = 0.5
+    ) -> None:
         self.calls: Counter[str] = Counter()
         counted = InstrumentedBackend(backend, self._count)
-        settings = CoreSettings(lease_seconds=lease_seconds, sweep_seconds=0.5)
+        settings = CoreSettings(lease_seconds=lease_seconds, sweep_seconds=sweep_seconds)
         parts = Parts(counted, SystemClock(), SystemIds(), settings)
         self.client = Client(Parts(backend, SystemClock(), SystemIds(), settings))
         self.worker = Worker(parts, EngineRegistry([engine]), "worker")
@@ -96,7 +100,8 @@ async def test_hundreds_of_children_cost_some_calls_each(backend: Backend) -> No
             return snapshot.next(spawn=spawn, wait_for=WaitFor(children=Join()))
         return snapshot.finish(data={"came": [child.result for child in current_step().children]})
 
-    running = Running(backend, Scripted(step))
+    # What a sweeper looks at depends on how long it all takes.
+    running = Running(backend, Scripted(step), sweep_seconds=3600.0)
     work_id = await running.client.enqueue("demo")
     snapshot = await running.until_done(work_id)
     assert snapshot.data == {"came": list(range(CHILDREN))}
@@ -110,7 +115,7 @@ async def test_hundreds_of_children_cost_some_calls_each(backend: Backend) -> No
 
 @pytest.mark.slow
 @pytest.mark.asyncio
-async def test_progress_shows_within_two_seconds_and_appends_nothing(backend: Backend) -> None:
+async def test_progress_shows_while_the_step_runs_and_appends_nothing(backend: Backend) -> None:
     shown = asyncio.Event()
 
     async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
@@ -122,7 +127,7 @@ async def test_progress_shows_within_two_seconds_and_appends_nothing(backend: Ba
     work_id = await running.client.enqueue("demo")
 
     async def look() -> None:
-        async with asyncio.timeout(2.0):
+        async with asyncio.timeout(60.0):
             while (row := (await running.client.status(work_id)).row) is None or row.progress is None:
                 await asyncio.sleep(0.02)
         assert row.progress == (0.4, "reading")
@@ -134,8 +139,33 @@ async def test_progress_shows_within_two_seconds_and_appends_nothing(backend: Ba
     await looking
 
 
+def test_progress_shows_within_two_seconds() -> None:
+    async def main() -> None:
+        clock = VirtualClock(asyncio.get_running_loop())
+        ends = asyncio.Event()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            current_step().progress(0.4, "reading")
+            await ends.wait()
+            return snapshot.finish()
+
+        parts = Parts(MemoryBackend(clock), clock, SeededIds(random.Random(1)), CoreSettings())
+        work_id = await Client(parts).enqueue("demo")
+        worker = Worker(parts, EngineRegistry([Scripted(step)]), "worker")
+        running = asyncio.create_task(worker.run())
+        await asyncio.sleep(2.0)
+        row = await parts.backend.index.get(work_id)
+        assert row is not None
+        assert row.progress == (0.4, "reading")
+        ends.set()
+        worker.drain()
+        await running
+
+    run(main)
+
+
 class Blocking:
-    """A plain function, which blocks its thread for several leases."""
+    """A plain function, which blocks its thread for longer than a lease."""
 
     engine_id = "demo"
 
@@ -143,7 +173,7 @@ class Blocking:
         return Snapshot.of(item)
 
     def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
-        threading.Event().wait(3 * LEASE_SECONDS)
+        threading.Event().wait(1.2 * LEASE_SECONDS)
         return snapshot.finish()
 
 
