@@ -85,6 +85,8 @@ def _is_shallow(body: bytes) -> bool:
 
     Peels pairs of brackets, a level at a time. Brackets in text may make it say no.
     """
+    if len(body) <= 2 * DEPTH_MAX:
+        return True
     brackets = body.translate(_ROUND, _NO_BRACKETS)
     for _ in range(DEPTH_MAX):
         if not brackets:

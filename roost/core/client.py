@@ -51,7 +51,7 @@ _SNAPSHOT_TRIES = 10  # each means that the work committed, and dropped what its
 _FEED_PAGES_MAX = 20  # that one call reads to find an entry of its namespace
 _OF_ONE_KEY = ("engine", "payload", "resources", "capacities", "resource_scope", "priority", "conversation")
 """What is the same whenever work is enqueued under one key or id."""
-_CHUNK = 500  # new work items that are stored together
+_CHUNK = 512  # new work items that are stored together
 _CHUNKS_IN_FLIGHT = 2  # one is stored and one waits its turn while the next is made
 
 _SEEN_ENTRIES = 200  # that are looked at for which engines have workers

@@ -98,7 +98,11 @@ def _due_before(wake_at: float, at: float) -> float:
 def shown_state(control: Control) -> State:
     """The state as lists show it: work that is on hold, or parked, is paused; or blocked, if nothing
     but its turn is missing."""
-    if not _why_idle(control):
+    return _shown(control, _why_idle(control))
+
+
+def _shown(control: Control, why: str) -> State:
+    if not why:
         return control.state
     if control.over:
         return State.PAUSED
@@ -121,9 +125,9 @@ def waited_for(waits: Wait) -> str:
     return " or ".join([*names, "its children"] if waits.join is not None else names)
 
 
-def _reason(control: Control) -> str:
+def _reason(control: Control, why: str) -> str:
     """Why it is in its state, for lists."""
-    reason = _why_idle(control) or control.reason
+    reason = why or control.reason
     if not reason and control.state is State.WAITING and control.waits is not None:
         what = waited_for(control.waits)
         reason = f"waits for {what}" if what else ""
@@ -138,11 +142,11 @@ def is_sent_with_delay(wake_at: float, now: float) -> bool:
 def project(entry: Entry) -> IndexRow:
     """The index row that reflects `entry`."""
     control = entry.control
-    lease = control.lease
+    lease, why = control.lease, _why_idle(control)
     return IndexRow(
         work_id=entry.work_id,
         engine=control.engine,
-        state=shown_state(control),
+        state=_shown(control, why),
         lane=control.lane,
         position=entry.position,
         version=control.version,
@@ -158,7 +162,7 @@ def project(entry: Entry) -> IndexRow:
         deadline_at=control.deadline_at,
         failures=control.failures,
         interruptions=control.interruptions,
-        reason=_reason(control),
+        reason=_reason(control, why),
         labels=control.labels,
         parent_id=control.parent.work_id if control.parent else None,
     )

@@ -35,6 +35,7 @@ _BODY_MAX_BYTES = 64 << 20  # nothing larger is ever unpacked
 _EVENTS: dict[Kind, msgspec.json.Decoder[Event]] = {
     event.kind: msgspec.json.Decoder(event) for event in get_args(Event)
 }
+_KINDS = {kind: kind.value for kind in Kind}  # `value` of an enum's member is a call
 _CONTROL = msgspec.json.Decoder(Control)
 _JSON = msgspec.json.Encoder()
 
@@ -61,23 +62,21 @@ class StoredEntry(NamedTuple):
 
 def encode_entry(entry: Entry) -> StoredEntry:
     """The columns of an entry."""
-    body = entry.body
-    return StoredEntry(
-        work_id=entry.work_id,
-        position=entry.position,
-        entry_id=entry.entry_id,
-        kind=entry.event.kind.value,
-        version=entry.control.version,
-        at=entry.at,
-        actor=entry.actor,
-        event=_JSON.encode(entry.event),
-        control=_JSON.encode(entry.control),
-        body=None if body is None else body.data,
-        body_encoding=None if body is None else body.encoding.value,
-        body_base=None if body is None else body.base,
-        body_digest=None if body is None else body.digest,
-        body_depth=0 if body is None else body.depth,
+    event, control, body = entry.event, entry.control, entry.body
+    columns = (
+        entry.work_id,
+        entry.position,
+        entry.entry_id,
+        _KINDS[event.kind],
+        control.version,
+        entry.at,
+        entry.actor,
+        _JSON.encode(event),
+        _JSON.encode(control),
     )
+    if body is None:
+        return StoredEntry(*columns)
+    return StoredEntry(*columns, body.data, body.encoding.value, body.base, body.digest, body.depth)
 
 
 def decode_entry(stored: StoredEntry) -> Entry:

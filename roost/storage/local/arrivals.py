@@ -17,7 +17,7 @@ from roost.journal.projection import project
 from roost.storage.codec import FORMAT, StoredEntry
 from roost.storage.local.appends import append_one
 from roost.storage.local.many import chunks, marks
-from roost.storage.local.rows import ROW_COLUMNS, row_values
+from roost.storage.local.rows import ROW_COLUMNS, bound_entry, bound_row, given, nulls_of, row_values
 
 _SAME_IN_ROWS = {
     **dict.fromkeys(("position", "version", "failures", "interruptions"), "0"),
@@ -41,6 +41,7 @@ _ROW = _others(ROW_COLUMNS.split(", "), _SAME_IN_ROWS)
 _ENTRY = _others(StoredEntry._fields, _SAME_IN_ENTRIES)
 _of_row = itemgetter(*_ROW)
 _of_entry = itemgetter(*_ENTRY)
+_ROW_NULLS = nulls_of([ROW_COLUMNS.split(", ")[number] for number in _ROW])
 
 
 def append_many(
@@ -63,9 +64,11 @@ def _append_chunk(db: sqlite3.Connection, pairs: Sequence[tuple[Entry, StoredEnt
     if count == 1:
         return [append_one(db, *pairs[0])]
     db.execute("SAVEPOINT chunk")
-    rows = [value for entry, _ in pairs for value in _of_row(row_values(project(entry)))]
+    rows = [
+        value for entry, _ in pairs for value in bound_row(_of_row(row_values(project(entry))), _ROW_NULLS)
+    ]
     if db.execute(_insert_rows(count), rows).rowcount == count:
-        values = [value for _, stored in pairs for value in _of_entry(stored)]
+        values = [value for _, stored in pairs for value in _of_entry(bound_entry(stored))]
         if db.execute(_insert_entries(count), values).rowcount == count:
             db.execute("RELEASE chunk")
             return [entry for entry, _ in pairs]
@@ -95,5 +98,7 @@ def _insert_entries(count: int) -> str:
 def _columns(columns: Sequence[str], same: Mapping[str, str]) -> tuple[str, str]:
     """The names of columns, and their values: column1, column2, … of VALUES, or what is the same."""
     bound = [name for name in columns if name not in same]
-    values = [same[name] if name in same else f"column{bound.index(name) + 1}" for name in columns]
+    values = [
+        same[name] if name in same else given(name, f"column{bound.index(name) + 1}") for name in columns
+    ]
     return ", ".join(columns), ", ".join(values)

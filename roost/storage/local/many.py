@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-SIZES = (64, 16, 4, 1)
 TOGETHER_MAX = 256  # rows
+SIZES = (TOGETHER_MAX, 64, 16, 4, 1)
 _PADDED_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, TOGETHER_MAX)
 
 

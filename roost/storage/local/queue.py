@@ -15,6 +15,7 @@ from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.models import Lane
 from roost.storage.local import together
 from roost.storage.local.many import insert_many, update_each
+from roost.storage.local.rows import LANE_TEXTS
 from roost.storage.local.schema import storage_errors
 from roost.storage.local.wake import Doorbell
 from roost.storage.local.writer import Writer
@@ -56,7 +57,7 @@ class LocalQueue:
             if not 0 <= message.delay_seconds <= MESSAGE_DELAY_MAX_SECONDS:
                 raise StorageError(f"a message can't be delayed by {message.delay_seconds} s")
             visible_at = now + message.delay_seconds
-            rows.append((message.work_id, message.cause, message.lane.value, visible_at, "", 0))
+            rows.append((message.work_id, message.cause, LANE_TEXTS[message.lane], visible_at, "", 0))
         await self._writer.submit(lambda db: insert_many(db, _INTO, rows), makes_visible=True)
 
     async def receive(

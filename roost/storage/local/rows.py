@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from roost.journal.entries import Entry, IndexRow
 from roost.models import Lane, State
 from roost.storage.codec import StoredEntry, decode_entry
+from roost.storage.local.many import TOGETHER_MAX, marks, padded
 
 ENTRY_COLUMNS = ", ".join(StoredEntry._fields)
 ROW_COLUMNS = (
@@ -16,6 +20,18 @@ ROW_COLUMNS = (
     "labels, parent_id"
 )
 
+Bound = str | int | float | bytearray
+"""What is bound in statements for many rows. sqlite3 looks for an adapter at each None and each
+`bytes`, which takes ten times as long as to bind a number: neither is in there."""
+
+NULLS: dict[str, tuple[Bound, str]] = {  # what is bound for NULL, and the same in SQL
+    **dict.fromkeys(("body_encoding", "body_digest", "worker_id", "labels", "parent_id"), ("", "''")),
+    **dict.fromkeys(("body_base", "due_at", "token", "lease_until", "wake_at", "deadline_at"), (-1, "-1")),
+    "body": (bytearray(), "x''"),
+}
+
+_STATE_TEXTS = {state: state.value for state in State}  # `value` of an enum's member is a call
+LANE_TEXTS = {lane: lane.value for lane in Lane}
 _COLUMNS = ROW_COLUMNS.split(", ")
 _PROGRESS, _LABELS = _COLUMNS.index("progress"), _COLUMNS.index("labels")
 PUT_ROW = (  # unless a newer one stands
@@ -30,13 +46,47 @@ def entry_of(values: tuple[Any, ...]) -> Entry:
     return decode_entry(StoredEntry(*values))
 
 
+def given(name: str, value: str) -> str:
+    """SQL for a column's value, where `value` is SQL for what was bound for it."""
+    return f"nullif({value}, {NULLS[name][1]})" if name in NULLS else value
+
+
+def bound_entry(values: StoredEntry) -> tuple[Bound, ...]:
+    """The columns of an entry as they are bound."""
+    return (
+        *values[:7],
+        bytearray(values.event),
+        bytearray(values.control),
+        bytearray(values.body or b""),
+        values.body_encoding or "",
+        -1 if values.body_base is None else values.body_base,
+        values.body_digest or "",
+        values.body_depth,
+        values.format,
+    )
+
+
+def bound_row(values: Sequence[Any], nulls: Sequence[Bound]) -> list[Bound]:
+    """Columns of an index row as they are bound.
+
+    Args:
+        nulls: what is bound where a column is empty.
+    """
+    return [null if value is None else value for value, null in zip(values, nulls, strict=True)]
+
+
+def nulls_of(names: Iterable[str]) -> Sequence[Bound]:
+    """What is bound where columns are empty."""
+    return [NULLS[name][0] if name in NULLS else "" for name in names]
+
+
 def row_values(row: IndexRow) -> tuple[Any, ...]:
     """An index row in the order of `ROW_COLUMNS`."""
     return (
         row.work_id,
         row.engine,
-        row.state.value,
-        row.lane.value,
+        _STATE_TEXTS[row.state],
+        LANE_TEXTS[row.lane],
         row.position,
         row.version,
         row.step,
@@ -78,3 +128,24 @@ def dump_labels(labels: tuple[tuple[str, str], ...]) -> str:
 def dump_progress(progress: tuple[float, str] | None) -> str | None:
     """Progress as a column."""
     return None if progress is None else json.dumps(progress)
+
+
+def missing_of(db: sqlite3.Connection, keys: Sequence[tuple[Any, ...]]) -> set[str]:
+    """The ids of those entries that do not stand.
+
+    Args:
+        keys: work id, position and entry id of each.
+    """
+    missing: set[str] = set()
+    for start in range(0, len(keys), TOGETHER_MAX):
+        size, values = padded(keys[start : start + TOGETHER_MAX], ("", -1, ""))
+        missing.update(entry_id for (entry_id,) in db.execute(_select_missing(size), values))
+    return missing
+
+
+@cache
+def _select_missing(count: int) -> str:
+    return f"""
+        SELECT column3 FROM (VALUES {marks(count, 3)}) WHERE column3 != '' AND NOT EXISTS (
+            SELECT 1 FROM works JOIN journal ON journal.work = works.id
+            WHERE works.work_id = column1 AND journal.position = column2 AND journal.entry_id = column3)"""  # noqa: S608  constant text

@@ -25,12 +25,21 @@ from roost.journal.projection import project
 from roost.storage.codec import StoredEntry
 from roost.storage.local.appends import append_one, is_in_burst
 from roost.storage.local.many import TOGETHER_MAX, marks, padded
-from roost.storage.local.rows import ENTRY_COLUMNS, ROW_COLUMNS, row_values
+from roost.storage.local.rows import (
+    ENTRY_COLUMNS,
+    ROW_COLUMNS,
+    Bound,
+    bound_entry,
+    bound_row,
+    given,
+    missing_of,
+    nulls_of,
+    row_values,
+)
 
 T = TypeVar("T")
-Row = tuple[str | int | float | bytearray, ...]
-"""A row of the view. sqlite3 looks for an adapter at each None and each `bytes`, which takes
-ten times as long as to bind a number: neither is in here."""
+Row = tuple[Bound, ...]
+"""A row of the view."""
 
 
 class _What(IntEnum):
@@ -51,18 +60,12 @@ _index_values = itemgetter(*[ROW_COLUMNS.split(", ").index(name) for name in _IN
 _COLUMNS = ["what", *_ENTRY, *(f"row_{name}" for name in _INDEX)]
 _NOTHING: Row = (0,) * len(_COLUMNS)
 
-_NULLS: dict[str, tuple[str | int | bytearray, str]] = {  # what stands for NULL, here and in SQL
-    **dict.fromkeys(("body_encoding", "body_digest", "worker_id"), ("", "''")),
-    **dict.fromkeys(("body_base", "due_at", "token", "lease_until", "wake_at", "deadline_at"), (-1, "-1")),
-    "body": (bytearray(), "x''"),
-}
-_INDEX_NULLS = [_NULLS[name][0] if name in _NULLS else "" for name in _INDEX]
+_INDEX_NULLS = nulls_of(_INDEX)
 
 
 def _new(name: str, column: str | None = None) -> str:
     """A value of the row at hand, as SQL in a trigger."""
-    value = f"NEW.{column or name}"
-    return f"nullif({value}, {_NULLS[name][1]})" if name in _NULLS else value
+    return given(name, f"NEW.{column or name}")
 
 
 _INSERT = f"""
@@ -115,28 +118,13 @@ class Plain(Generic[T]):
 def append(entry: Entry, values: StoredEntry) -> Plain[Entry] | None:
     """The append of an entry; None if more must be looked at than the last position of its journal."""
     if is_in_burst(entry):
-        row: Row = (_What.STEP.value, *_entry_values(values), *_step_values(entry))
+        row: Row = (_What.STEP.value, *bound_entry(values), *_step_values(entry))
     elif entry.position and (entry.control.lease is None or entry.event.kind is Kind.CLAIMED):
-        index = _index_values(row_values(project(entry)))
-        moved = [null if value is None else value for value, null in zip(index, _INDEX_NULLS, strict=True)]
-        row = (_What.MOVE.value, *_entry_values(values), *moved)
+        moved = bound_row(_index_values(row_values(project(entry))), _INDEX_NULLS)
+        row = (_What.MOVE.value, *bound_entry(values), *moved)
     else:
         return None
     return Plain([row], 2, entry, lambda db: append_one(db, entry, values))
-
-
-def _entry_values(values: StoredEntry) -> Row:
-    return (
-        *values[:7],
-        bytearray(values.event),
-        bytearray(values.control),
-        bytearray(values.body or b""),
-        values.body_encoding or "",
-        -1 if values.body_base is None else values.body_base,
-        values.body_digest or "",
-        values.body_depth,
-        values.format,
-    )
 
 
 def _step_values(entry: Entry) -> Row:
@@ -166,27 +154,10 @@ def write_together(db: sqlite3.Connection, plain: Sequence[Plain[Any]]) -> Seque
         db.execute(_insert(size), values)
     if db.total_changes - before == sum(operation.changes_count for operation in plain):
         return [True] * len(plain)
-    missing = _missing(db, [row for row in rows if row[0] != _What.ACKNOWLEDGED])
+    missing = missing_of(db, [row[1:4] for row in rows if row[0] != _What.ACKNOWLEDGED])
     return [missing.isdisjoint(row[3] for row in operation.rows) for operation in plain]
-
-
-def _missing(db: sqlite3.Connection, rows: Sequence[Row]) -> set[Any]:
-    """The ids of the entries among these that do not stand."""
-    missing: set[Any] = set()
-    for start in range(0, len(rows), TOGETHER_MAX):
-        size, values = padded([row[1:4] for row in rows[start : start + TOGETHER_MAX]], ("", -1, ""))
-        missing.update(entry_id for (entry_id,) in db.execute(_select_missing(size), values))
-    return missing
 
 
 @cache
 def _insert(count: int) -> str:
     return f"INSERT INTO batch VALUES {marks(count, len(_COLUMNS))}"  # noqa: S608  constant text
-
-
-@cache
-def _select_missing(count: int) -> str:
-    return f"""
-        SELECT column3 FROM (VALUES {marks(count, 3)}) WHERE column3 != '' AND NOT EXISTS (
-            SELECT 1 FROM works JOIN journal ON journal.work = works.id
-            WHERE works.work_id = column1 AND journal.position = column2 AND journal.entry_id = column3)"""  # noqa: S608  constant text

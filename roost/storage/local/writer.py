@@ -104,10 +104,10 @@ class Writer:
         future: asyncio.Future[T] = loop.create_future()
         self._asked.append(_Task(operation, plain, loop, future, makes_visible))
         waiting_count = len(self._asked)
-        if waiting_count == 1:
-            loop.call_soon(self._looks.put, True)  # behind all that is ready now, and may ask, too
-        elif waiting_count == LOOK_COUNT:
+        if plain is None or waiting_count == LOOK_COUNT:
             self._looks.put(True)
+        elif waiting_count == 1:
+            loop.call_soon(self._looks.put, True)  # behind all that is ready now, and may ask, too
         return future
 
     async def close(self) -> None:
