@@ -31,7 +31,7 @@ undone), so its only effects are on the connection and on what it returns."""
 
 
 BATCH_MAX = 512
-LOOK_COUNT = 64  # so many operations are worth a turn, also while the event loop has more to do
+LOOK_COUNT = 128  # so many operations are worth a turn, also while the event loop has more to do
 
 # What is wrong with one operation, not with the file; anything else of SQLite fails the batch.
 _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
