@@ -22,6 +22,7 @@ from roost.config import Settings
 from roost.console import problems, urls
 from roost.console.api import operations as api
 from roost.console.desk import Desk, Link, Streams, desk_of
+from roost.console.freshness import Looks
 from roost.console.guard import Guard, known_hosts
 from roost.console.html import Pages
 from roost.console.pages import (
@@ -113,12 +114,14 @@ def _desk(
 ) -> Desk:
     clock = runtime.parts.clock
     shared = Shared(clock)
+    pulse = Pulse(runtime.client, clock, shared)
     return Desk(
         runtime=runtime,
         settings=settings,
         reads=Reads(runtime.backend, runtime.client, clock, shared, settings.namespace),
         shared=shared,
-        pulse=Pulse(runtime.client, clock, shared),
+        pulse=pulse,
+        looks=Looks(runtime.backend, pulse, clock, shared),
         pages=_pages(),
         authenticator=authenticator,
         redaction=Redaction(settings.console.redact),

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from roost.config import Settings
+from roost.console.freshness import Looks
 from roost.console.html import Pages, age, ago, hour
 from roost.console.principal import Authenticator, Principal
 from roost.console.problems import Problem
@@ -64,6 +65,7 @@ class Desk:
     reads: Reads
     shared: Shared
     pulse: Pulse
+    looks: Looks
     pages: Pages
     authenticator: Authenticator
     redaction: Redaction

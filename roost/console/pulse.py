@@ -203,6 +203,11 @@ class Pulse:
         while len(self.workers) > _WORKERS_MAX:
             del self.workers[min(self.workers, key=lambda name: self.workers[name].last_at)]
 
+    @property
+    def read_up_to(self) -> float | None:
+        """When the newest entry was written that the feed has given; None: it gave none."""
+        return self.entries[-1].entry.at if self.entries else None
+
     def series(self, what: str, engine: str | None = None) -> list[int]:
         """How often something happened in each of the last 60 minutes, oldest first."""
         now = int(self._clock.now() // 60)

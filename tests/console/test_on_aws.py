@@ -10,6 +10,7 @@ import pytest
 
 from roost.config import ConsoleSettings, Settings
 from roost.console.app import create_app
+from roost.console.freshness import ROWS_MAX
 from roost.core.client import Client
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 PATHS = ("/", "/work", "/failed", "/events", "/resources", "/schedules", "/workers", "/engines", "/settings")
 PATHS += ("/operations", "/artifacts", "/conversations", "/workspaces", "/events?by=people")
+LAG_MAX_MS = 60_000  # work that ended has its row written; a stand-in's index follows at once
 TABS = 12  # open at a time
 READS_MAX = 45  # of the index, claims and queue for all of these; a slow machine asks for some twice
 
@@ -57,6 +59,9 @@ async def test_every_page_on_aws_at_a_bounded_cost(
         ) as web:
             details = [f"/work/{work_id}" for work_id in (ids[0], ids[3], ids[-1])]
             details += [f"{details[0]}?tab=changes&v=1", f"{details[1]}/artifacts/0"]
+            listed = (await web.get("/api/v1/work", headers={"Accept": "application/json"})).json()
+            assert listed["looked_up"] == ROWS_MAX
+            assert 0 <= listed["index_lag_ms"] < LAG_MAX_MS
             for path in (*PATHS, *details):
                 answer = await web.get(path)
                 assert answer.status_code == 200, (path, answer.text[:500])

@@ -47,7 +47,9 @@ class Page(Out):
     """Rows in the order asked for; `next` goes on after them, None: there is no more.
 
     `is_cut`: older work was not looked at, and so is not sorted in (by `updated`, `since`, `failures`
-    on DynamoDB).
+    on DynamoDB). `index_lag_ms`: how long ago the first was written of what some rows don't show, of
+    `looked_up` that were held against their journals; 0 where rows are written with the journal, null
+    where there is nothing to look up.
     """
 
     rows: list[Row]
@@ -55,6 +57,8 @@ class Page(Out):
     looked_at: int
     is_cut: bool
     as_of: float
+    index_lag_ms: int | None
+    looked_up: int
 
 
 class Counts(Out):
@@ -119,10 +123,12 @@ class Entries(Out):
 
 
 class Events(Out):
-    """Entries of all journals, newest first; `next` is the `after` that gives only newer ones."""
+    """Entries of all journals, newest first; `next` is the `after` that gives only newer ones, and
+    `read_up_to` when the newest was written that the feed has given."""
 
     entries: list[EntryOut]
     next: str
+    read_up_to: float | None
 
 
 class UseOut(Out):

@@ -33,10 +33,17 @@ async def list_work(call: Call) -> Answer:
     where = filters.parse(query.where, call.desk.now)
     where = where.sorted(query.sort)
     page = await call.desk.reads.rows(where, cursor=query.cursor, limit=query.limit)
-    rows = [row_out(row) for row in page.rows]
+    await call.desk.pulse.refresh()
+    fresh = await call.desk.looks.of(where, page, query.cursor)
     return Answer(
         given.Page(
-            rows=rows, next=page.cursor, looked_at=page.looked_at, is_cut=page.is_cut, as_of=page.as_of
+            rows=[row_out(row) for row in page.rows],
+            next=page.cursor,
+            looked_at=page.looked_at,
+            is_cut=page.is_cut,
+            as_of=page.as_of,
+            index_lag_ms=None if fresh is None else fresh.lag_ms,
+            looked_up=0 if fresh is None else fresh.looked_up,
         )
     )
 
@@ -120,7 +127,11 @@ async def list_events(call: Call) -> Answer:
     if query.by == "people":
         acts = (await events.acts(call.desk))[: query.limit]
         return Answer(
-            given.Events(entries=[entry_out(one.entry) for one in acts], next=f"{FEED}-{pulse.count}")
+            given.Events(
+                entries=[entry_out(one.entry) for one in acts],
+                next=f"{FEED}-{pulse.count}",
+                read_up_to=pulse.read_up_to,
+            )
         )
     feed, _, number = (query.after or "").partition("-")
     after = int(number) if feed == FEED and number.isdecimal() else 0
@@ -129,7 +140,7 @@ async def list_events(call: Call) -> Answer:
         found = found[-query.limit :]  # the oldest of the new ones first, so that none is passed over
     newest = found[0].number if found else after or pulse.count
     entries = [entry_out(numbered.entry) for numbered in found]
-    return Answer(given.Events(entries=entries, next=f"{FEED}-{newest}"))
+    return Answer(given.Events(entries=entries, next=f"{FEED}-{newest}", read_up_to=pulse.read_up_to))
 
 
 async def list_blobs(call: Call) -> Answer:

@@ -28,6 +28,7 @@ from roost.core.client import Client
 from roost.errors import PayloadError
 
 KEY_MAX_CHARS = 200
+_MOVING = {"as_of", "index_lag_ms", "looked_up"}
 FAULTS_MAX = 20
 
 M = TypeVar("M", bound=BaseModel)
@@ -178,11 +179,10 @@ def dump(model: BaseModel) -> bytes:
 
 
 def _given(request: Request, answer: Answer) -> Response:
-    """An answer with an ETag that does not change with the time of reading alone."""
+    """An answer with an ETag that does not change with the time of reading alone, nor with the lag then."""
     body = dump(answer.model)
-    stable = (
-        answer.model.model_dump_json(exclude={"as_of"}) if "as_of" in type(answer.model).model_fields else ""
-    )
+    moving = _MOVING & type(answer.model).model_fields.keys()
+    stable = answer.model.model_dump_json(exclude=moving) if moving else ""
     digest = hashlib.sha256(stable.encode() or body).hexdigest()[:32]
     return conditional(request, body, f'"{digest}"', media_type="application/json")
 

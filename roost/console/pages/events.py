@@ -41,6 +41,7 @@ async def events(request: Request) -> Response:
         kept_max=KEPT_MAX,
         is_audit=is_audit,
         covers_from=desk.pulse.covers_from,
+        read_up_to=desk.pulse.read_up_to,
     )
 
 

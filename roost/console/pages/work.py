@@ -112,6 +112,7 @@ async def work(request: Request) -> Response:
         where, problem = Where(text[: filters.TEXT_MAX_CHARS]), f"{error}. {error.hint}"
         page = Rows([], None, 0, desk.now)
     await desk.pulse.refresh()
+    fresh = None if problem else await desk.looks.of(where, page, cursor)
     sample = await desk.reads.rows(filters.parse("", desk.now), limit=SAMPLE)
     return await desk.page(
         request,
@@ -119,6 +120,7 @@ async def work(request: Request) -> Response:
         where=where,
         problem=problem,
         page=page,
+        fresh=fresh,
         cursor=cursor,
         limit=limit,
         scan_max=SCAN_MAX,
