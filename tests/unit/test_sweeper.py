@@ -12,6 +12,7 @@ from roost.core.parts import CoreSettings, Parts
 from roost.core.sweeper import EXPIRE_SECONDS, PAGE_ROWS, Sweeper
 from roost.errors import WorkNotFound
 from roost.journal.events import Cancelled
+from roost.journal.projection import project
 from roost.storage.memory import MemoryBackend
 from roost.testing.clock import ManualClock
 from roost.testing.contract.harness import append_all, first, follow
@@ -27,7 +28,9 @@ def parts_with(retention_seconds: float | None) -> tuple[Parts, ManualClock]:
 
 async def end(parts: Parts, work_id: str) -> None:
     begun = first(work_id, at=parts.clock.now())
-    await append_all(parts.backend, [begun, follow(begun, Cancelled("enough"), at=parts.clock.now())])
+    ended = follow(begun, Cancelled("enough"), at=parts.clock.now())
+    await append_all(parts.backend, [begun, ended])
+    await parts.backend.index.put(project(ended))
 
 
 async def test_work_goes_when_its_time_is_over(caplog: pytest.LogCaptureFixture) -> None:
