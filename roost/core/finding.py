@@ -23,6 +23,7 @@ from roost.storage.query import SORTS, Sort, Spot, spot_of
 
 SCAN_MAX = 2000  # rows that one page of a filter looks at, where the index can't do all of it
 SCAN_PAGE = 200
+PASS_MAX = 1000  # likewise, in an order for which each page of the index takes a pass over all rows
 _PAGES_MAX = SCAN_MAX // SCAN_PAGE  # a backend's pages may be short where it filters by itself
 _CUT = "!"  # in a cursor: the page goes on after this row
 
@@ -91,7 +92,7 @@ async def _in_order(index: WorkIndex, where: Where, cursor: str | None, limit: i
     found: list[IndexRow] = []
     looked_at = 0
     start, after = _begin(cursor)
-    page_limit = _page_limit(where, limit)
+    page_limit, most = _limits(where, limit)
     for _ in range(_PAGES_MAX):
         page = await index.list(where.query, cursor=start, limit=page_limit)
         looked_at += len(page.rows)
@@ -102,16 +103,18 @@ async def _in_order(index: WorkIndex, where: Where, cursor: str | None, limit: i
                 return Found(found, _cut_after(found[-1], sort, start), looked_at)
             found.append(row)
         start, after = page.cursor, None
-        if start is None or len(found) == limit or looked_at >= SCAN_MAX or not where.checks:
+        if start is None or len(found) == limit or looked_at >= most:
             break
     return Found(found, start, looked_at)
 
 
-def _page_limit(where: Where, limit: int) -> int:
-    """Rows of one page of the index: all at once where each page of it takes a pass over all rows."""
+def _limits(where: Where, limit: int) -> tuple[int, int]:
+    """Rows of a page of the index, and of all that are looked at."""
     if not where.checks:
-        return limit
-    return max(limit, SCAN_MAX if where.order in SORTS else SCAN_PAGE)
+        return limit, 0
+    if where.order in SORTS:
+        return max(limit, PASS_MAX), 0
+    return max(limit, SCAN_PAGE), SCAN_MAX
 
 
 def _cut_after(row: IndexRow, sort: Sort | None, start: str | None) -> str:

@@ -30,6 +30,8 @@ PATHS = (
     "/work?sort=due",
     "/work?sort=updated",
     "/work?sort=since&q=state:queued",
+    "/work?sort=failures&q=-lane:high",
+    "/work?sort=updated&q=nothing",
     "/work?q=nothing",
     "/",
     "/failed",

@@ -123,7 +123,6 @@ async def work(request: Request) -> Response:
         fresh=fresh,
         cursor=cursor,
         limit=limit,
-        scan_max=SCAN_MAX,
         tabs=await tabs(desk, where, kept.fields),
         columns=columns,
         all_columns=COLUMNS,
