@@ -37,11 +37,12 @@ class Seen:
     Attributes:
         last_at: its latest entry.
         first_at: its earliest, as far as the feed was read.
+        engines: of whose work it wrote, with the version that committed last there; empty: it has none.
     """
 
     first_at: float
     last_at: float
-    engines: set[str] = field(default_factory=set)
+    engines: dict[str, str] = field(default_factory=dict)
     claims: int = 0
     commits: int = 0
     failures: int = 0
@@ -185,7 +186,9 @@ class Pulse:
             return
         seen = self.workers.setdefault(name, Seen(entry.at, entry.at))
         seen.last_at = max(seen.last_at, entry.at)
-        seen.engines.add(entry.control.engine)
+        seen.engines.setdefault(entry.control.engine, "")
+        if isinstance(event, Committed):
+            seen.engines[entry.control.engine] = event.engine_version or ""
         seen.claims += isinstance(event, Claimed)
         seen.commits += isinstance(event, Committed)
         seen.failures += event.kind is Kind.ATTEMPT_FAILED

@@ -34,6 +34,7 @@ class Scripted:
     """
 
     engine_id = "scripted"
+    engine_version = "2.1"
     retry = RetryPolicy(max_attempts=1)
 
     async def init_snapshot(self, item: WorkItem) -> Snapshot:

@@ -252,12 +252,15 @@ def test_events_go_on_where_they_were(desk: Desk) -> None:
 
 
 def test_the_rest_of_what_pages_show(desk: Desk) -> None:
-    desk.enqueue({"fail": "no answer"}, resources=("a",))
+    desk.enqueue({}, {"fail": "no answer"}, resources=("a",))
     desk.work()
     assert get(desk, "/failed/groups")["groups"][0]["count"] == 1
     assert get(desk, "/counts")["counts"]["failed"] == 1
     assert {"scripted", "demo"} <= {engine["engine_id"] for engine in get(desk, "/engines")["engines"]}
-    assert get(desk, "/workers")["workers"][0]["worker_id"] == "w-1"
+    [worker] = get(desk, "/workers")["workers"]
+    assert worker["worker_id"] == "w-1"
+    assert worker["engine_versions"] == {"scripted": "2.1"}
+    assert 'scripted <span class="muted">2.1' in desk.web.get("/workers").text
     assert "attention" in get(desk, "/overview")
     assert get(desk, "/resources") == {"resources": []}
     names = {setting["name"] for setting in get(desk, "/settings")["settings"]}

@@ -465,7 +465,7 @@ def test_a_page_rests_while_another_window_has_the_focus(site: Site, tab: Watche
     page.bring_to_front()
     page.get_by_role("heading", name="Events").click()  # a focus of its own has come by now
     page.evaluate("window.dispatchEvent(new Event('blur'))")
-    expect(word).to_have_text("Paused while you are away")
+    expect(word).to_have_text("Paused while away")
     page.wait_for_load_state("networkidle")  # what was under way
     page.on("request", lambda request: asked.append(request.url))
     first = site.enqueue("while away", later=0)

@@ -157,13 +157,17 @@ def balance_out(balance: Balance) -> BalanceOut:
 
 
 class WorkerOut(Out):
-    """A worker: `busy`, `silent` (a lease of it ran out) or `idle`."""
+    """A worker: `busy`, `silent` (a lease of it ran out) or `idle`.
+
+    `engine_versions`: by engine, the one that committed last there; empty: it has none.
+    """
 
     worker_id: str
     state: str
     holds: list[str]
     lease_until: float | None
     engines: list[str]
+    engine_versions: dict[str, str]
     commits: int
     failures: int
     last_at: float | None

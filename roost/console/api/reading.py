@@ -207,6 +207,7 @@ async def list_workers(call: Call) -> Answer:
             holds=[row.work_id for row in worker.rows],
             lease_until=worker.lease_until,
             engines=sorted(worker.seen.engines) if worker.seen else [],
+            engine_versions=worker.seen.engines if worker.seen else {},
             commits=worker.seen.commits if worker.seen else 0,
             failures=worker.seen.failures if worker.seen else 0,
             last_at=worker.seen.last_at if worker.seen else None,

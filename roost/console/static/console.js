@@ -183,7 +183,7 @@
     clearTimeout(timer);
     if (stream) stream.close();
     stream = null;
-    if (!isPaused) show("Paused while you are away", "off");
+    if (!isPaused) show("Paused while away", "off");
   };
   const listen = () => {
     if (!window.EventSource || stream || !$("live")) return;
@@ -346,6 +346,8 @@
   for (const id of ["live", "pause", "stay", "theme", "keys", "palette"]) if ($(id)) $(id).hidden = false;
   for (const node of all(".local-times")) node.hidden = false;
   for (const node of all(".utc-times")) node.hidden = true;
+  const here = document.querySelector("nav.main [aria-current]");
+  if (here) here.scrollIntoView({ block: "nearest", inline: "nearest" });
   dress();
   checkedAt = Date.now();
   tellTimes();
