@@ -14,7 +14,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cache
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
@@ -42,12 +41,10 @@ Row = tuple[Bound, ...]
 """A row of the view."""
 
 
-class _What(IntEnum):
-    """What a row of the view stands for; 0 fills a statement up, and does nothing."""
-
-    STEP = 1  # a commit inside a burst
-    MOVE = 2  # any other entry that brings its whole index row
-    ACKNOWLEDGED = 3
+# What a row of the view stands for; 0 fills a statement up, and does nothing.
+_STEP = 1  # a commit inside a burst
+_MOVE = 2  # any other entry that brings its whole index row
+_ACKNOWLEDGED = 3
 
 
 _ENTRY = ENTRY_COLUMNS.split(", ")
@@ -81,9 +78,9 @@ _UPDATE_STEP = _UPDATE.format(
 )
 _UPDATE_MOVE = _UPDATE.format(", ".join(f"{name} = {_new(name, f'row_{name}')}" for name in _INDEX))
 _TRIGGERS = {
-    _What.STEP: _INSERT + _UPDATE_STEP,
-    _What.MOVE: _INSERT + _UPDATE_MOVE,
-    _What.ACKNOWLEDGED: "DELETE FROM deliveries WHERE id = NEW.position AND receipt = NEW.entry_id;",
+    _STEP: _INSERT + _UPDATE_STEP,
+    _MOVE: _INSERT + _UPDATE_MOVE,
+    _ACKNOWLEDGED: "DELETE FROM deliveries WHERE id = NEW.position AND receipt = NEW.entry_id;",
 }
 
 
@@ -93,12 +90,12 @@ def prepare(db: sqlite3.Connection) -> None:
     db.execute(f"CREATE TEMP VIEW batch AS SELECT {', '.join(f'0 AS {name}' for name in _COLUMNS)}")
     for what, body in _TRIGGERS.items():
         db.execute(
-            f"CREATE TEMP TRIGGER batch_{what.name.lower()} INSTEAD OF INSERT ON batch"
-            f" WHEN NEW.what = {what.value} BEGIN {body} END"
+            f"CREATE TEMP TRIGGER batch_{what} INSTEAD OF INSERT ON batch"
+            f" WHEN NEW.what = {what} BEGIN {body} END"
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen would take twice as long to make, and there is one for each step
 class Plain(Generic[T]):
     """An operation that is rows of the view, if it meets what it expects to meet.
 
@@ -118,10 +115,10 @@ class Plain(Generic[T]):
 def append(entry: Entry, values: StoredEntry) -> Plain[Entry] | None:
     """The append of an entry; None if more must be looked at than the last position of its journal."""
     if is_in_burst(entry):
-        row: Row = (_What.STEP.value, *bound_entry(values), *_step_values(entry))
+        row: Row = (_STEP, *bound_entry(values), *_step_values(entry))
     elif entry.position and (entry.control.lease is None or entry.event.kind is Kind.CLAIMED):
         moved = bound_row(_index_values(row_values(project(entry))), _INDEX_NULLS)
-        row = (_What.MOVE.value, *bound_entry(values), *moved)
+        row = (_MOVE, *bound_entry(values), *moved)
     else:
         return None
     return Plain([row], 2, entry, lambda db: append_one(db, entry, values))
@@ -137,7 +134,7 @@ def _step_values(entry: Entry) -> Row:
 def acknowledge(keys: Sequence[tuple[int, str]]) -> Plain[None]:
     """The end of deliveries: of rows that have these ids and receipts, if they still have them."""
     rest = _NOTHING[4:]
-    rows: list[Row] = [(_What.ACKNOWLEDGED.value, "", number, receipt, *rest) for number, receipt in keys]
+    rows: list[Row] = [(_ACKNOWLEDGED, "", number, receipt, *rest) for number, receipt in keys]
     return Plain(rows, len(rows), None, lambda db: None)
 
 
@@ -154,7 +151,7 @@ def write_together(db: sqlite3.Connection, plain: Sequence[Plain[Any]]) -> Seque
         db.execute(_insert(size), values)
     if db.total_changes - before == sum(operation.changes_count for operation in plain):
         return [True] * len(plain)
-    missing = missing_of(db, [row[1:4] for row in rows if row[0] != _What.ACKNOWLEDGED])
+    missing = missing_of(db, [row[1:4] for row in rows if row[0] != _ACKNOWLEDGED])
     return [missing.isdisjoint(row[3] for row in operation.rows) for operation in plain]
 
 
