@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from roost.cli.output import safe
-from roost.core.observe import log_fields
+from roost.core.observe import line_fields
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OWN = frozenset({"ts", "level", "event", "msg"})  # no field of a record takes their place
@@ -31,23 +31,14 @@ class JsonFormatter(logging.Formatter):
             "event": getattr(record, "event", record.name),
             "msg": record.getMessage(),
         }
-        session = log_fields.get(None)
-        if session is not None:
-            fields |= {key: value for key, value in session().items() if value is not None}
+        fields |= line_fields()
         fields |= {
             key: value for key, value in vars(record).items() if key not in _STANDARD and key not in _OWN
         }
-        fields |= _trace_ids()
         if record.exc_info:
             fields["stack"] = self.formatException(record.exc_info)
         fields["roost_version"] = self._version
         return json.dumps(fields, ensure_ascii=False, default=str)
-
-
-def _trace_ids() -> dict[str, str]:
-    """Of the span that is current, if anybody traces."""
-    traces = sys.modules.get("roost.observe.traces")
-    return traces.ids() if traces is not None else {}
 
 
 class ConsoleFormatter(logging.Formatter):

@@ -8,6 +8,7 @@ metrics of both.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -44,6 +45,14 @@ _TOKENS = {"input_tokens": "input", "output_tokens": "output"}
 log_fields: ContextVar[Callable[[], Mapping[str, object]]] = ContextVar("roost_log_fields")
 """Gives the fields that each log line of a session has: set by the session, read when a line is
 written."""
+
+
+def line_fields() -> dict[str, object]:
+    """What each log line that is written now has: of the session, and of the span, if anybody traces."""
+    session = log_fields.get(None)
+    fields = {} if session is None else {key: value for key, value in session().items() if value is not None}
+    traces = sys.modules.get("roost.observe.traces")
+    return fields if traces is None else fields | traces.ids()
 
 
 @dataclass(frozen=True, slots=True)

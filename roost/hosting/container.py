@@ -11,15 +11,38 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from importlib.metadata import version
 from typing import Generic, Protocol, TypeVar
 
 from roost.config import load_settings
+from roost.core.observe import line_fields
 from roost.wiring import Runtime, open_runtime
 
 T = TypeVar("T")
 Kept = TypeVar("Kept")
 
 FLUSH_SECONDS = 0.5  # for OpenTelemetry at the end of an invocation; of what handlers keep back for it
+
+
+class _LineFields(logging.Filter):
+    """Gives each log line of a session its fields, whichever logger it comes from.
+
+    Lambda's own runtime writes the lines, as JSON with all that a record has beside (awslambdaric,
+    `lambda_runtime_log_utils.JsonFormatter`); it knows nothing of sessions.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._version = version("roost-runtime")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        for name, value in {**line_fields(), "roost_version": self._version}.items():
+            if not hasattr(record, name):
+                setattr(record, name, value)
+        return True
+
+
+LINE_FIELDS = _LineFields()
 
 
 class LambdaContext(Protocol):
@@ -70,6 +93,8 @@ class Container(Generic[Kept]):
     async def _open(self) -> Runtime:
         settings = load_settings()
         logging.getLogger("roost").setLevel(settings.log_level.upper())
+        for handler in logging.getLogger().handlers:  # the runtime's
+            handler.addFilter(LINE_FIELDS)
         engines = settings.worker.engines if self._has_engines else None
         return await self._stack.enter_async_context(
             open_runtime(settings, engines=engines, actor=self._actor, is_function=True)

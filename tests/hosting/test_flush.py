@@ -12,10 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 PROGRAM = """
-import json, os, time
-from roost.hosting.container import Container
+import json, logging, os, time
+from roost.hosting.container import LINE_FIELDS, Container
 from roost.wiring import Runtime
 
+logging.getLogger().addHandler(logging.NullHandler())  # as Lambda's runtime has one there
 container = Container(lambda runtime: runtime, actor="test", has_engines=False)
 took = []
 
@@ -26,6 +27,7 @@ async def use(runtime: Runtime) -> None:
 for _ in range(2):
     container.run(use)
     took[-1] += time.monotonic()
+assert logging.getLogger().handlers[0].filters == [LINE_FIELDS]
 print(json.dumps(took), flush=True)
 os._exit(0)  # frozen for ever: nothing else is sent
 """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from roost.core.parts import CoreSettings, Parts
 from roost.engine import EngineRegistry, RetryPolicy
 from roost.errors import InputError, StorageUnavailable
 from roost.hosting import lambda_worker
+from roost.hosting.container import LINE_FIELDS
 from roost.hosting.handed import HandedBackend
 from roost.hosting.lambda_worker import ABANDON_SECONDS, GRACE_SHARE, REPLY_SECONDS, STEP_SHARE
 from roost.journal.events import Kind
@@ -97,6 +100,38 @@ async def test_a_batch_is_run_and_nothing_of_it_comes_again() -> None:
         assert (await world.client.status(work_id)).control.state is State.DONE
     await asyncio.sleep(2 * VISIBILITY_SECONDS)
     assert await world.receive() == []
+
+
+@in_virtual_time
+async def test_each_line_of_a_session_has_its_fields_whichever_logger_it_comes_from() -> None:
+    """Lambda's runtime writes what a record has beside its own attributes."""
+    own = logging.getLogger("a.library")
+    told: list[logging.LogRecord] = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            told.append(record)
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        own.warning("hello", extra={"lane": "of its own"})
+        return snapshot.finish()
+
+    world = World(step)
+    work_id = await world.client.enqueue("demo")
+    handler = Kept()
+    handler.addFilter(LINE_FIELDS)
+    own.addHandler(handler)
+    try:
+        await world.deliver()
+        own.warning("outside of any session")
+    finally:
+        own.removeHandler(handler)
+    inside, outside = (vars(record) for record in told)
+    wanted = {"work_id": work_id, "engine": "demo", "token": 1, "attempt": 1}
+    assert wanted.items() <= inside.items()
+    assert (inside["version"], inside["lane"]) == (0, "of its own")
+    assert "work_id" not in outside
+    assert outside["roost_version"] == inside["roost_version"] == version("roost-runtime")
 
 
 @in_virtual_time
