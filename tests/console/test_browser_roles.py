@@ -102,6 +102,7 @@ def test_a_signal_is_sent_by_a_form_of_its_own(browser: Browser, url: str) -> No
     page = tab.go("/work/order")
     dialog = page.locator("#dialog")
     page.locator("#waits").get_by_role("link", name="Send…").click()
+    expect(dialog.locator("h1")).to_have_text("Send paid to order?")
     expect(dialog).to_contain_text("Amount in cents")
     picture(page, "signal-form", "light")
     dialog.get_by_label("Amount in cents").fill("0")

@@ -309,15 +309,17 @@ async def confirm(
     """The page that says what will happen."""
     where = f"/work/{segment(view.item.work_id)}"
     given = request.query_params if form is None else form
-    typed = given.get("typed", "")
+    typed = given.get("typed", "") if given.get("typed") in shapes(view) else ""
     return await desk_of(request).page(
         request,
         "confirm.html",
-        title=f"{action.verb.removesuffix(' it')} {view.item.work_id}?",
+        title=f"Send {typed} to {view.item.work_id}?"
+        if typed
+        else f"{action.verb.removesuffix(' it')} {view.item.work_id}?",
         says=action.says(view),
         action=f"{where}/{_name(request)}",
         fields=refill(action.fields(view, given), form),
-        hidden=[("typed", typed)] if typed in shapes(view) else (),
+        hidden=[("typed", typed)] if typed else (),
         sample=(),
         verb=action.verb,
         back=where,
