@@ -20,8 +20,11 @@ import pytest
 from roost.config import ApprovalSettings, AwsSettings, Settings, WorkspaceSettings
 from roost.core import bundles
 from roost.core.client import Client
+from roost.core.finding import Found
 from roost.core.moving import Move
+from roost.core.where import parse
 from roost.models import State
+from roost.names import Order
 from roost.storage.aws.backend import AwsBackend
 from roost.storage.aws.names import Names, roles
 from roost.testing.standins import StandIn
@@ -212,6 +215,23 @@ async def test_the_console_of_a_team_works_within_its_fence(world: World, role: 
     told = {path for path, status in answers.items() if status == FORBIDDEN}
     assert told == ({"/api/v1/resources"} | SHUT_TO.get(role, set()))
     assert {*answers.values()} == {OK, FOUND, FORBIDDEN}, answers
+
+
+@pytest.mark.soak
+async def test_a_fenced_console_lists_its_own_work_by_what_is_due(world: World) -> None:
+    """What is due is kept of all namespaces, so it is refused; its newest work is sorted instead."""
+    async with world.runtime(TEAM) as outside:
+        ids = [await outside.client.enqueue("demo", {}, delay_seconds=seconds) for seconds in (3000, 2000)]
+    found: list[Found] = []
+
+    async def code(runtime: Runtime) -> None:
+        found.append(await runtime.client.find(parse("engine:demo", 0.0).sorted(Order.DUE)))
+
+    recorder = await world.record(code, TEAM, Fence("console_viewer", TEAM))
+    assert recorder.refused == {("index/due", "dynamodb:Query")}
+    listed = [row.work_id for row in found[0].rows]
+    assert [work_id for work_id in listed if work_id in ids] == ids[::-1]
+    assert not found[0].is_cut
 
 
 @pytest.mark.soak
