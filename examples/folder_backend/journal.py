@@ -182,16 +182,19 @@ class FolderJournal:
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
         with self._folder.transaction() as files:
-            ids = [one.row.work_id for one in files.all("rows", Numbered)]
-            tails = (_tail(files, work_id) for work_id in ids)
-            ended = [
-                tail.work_id
-                for tail in tails
-                if tail is not None and tail.control.state.is_terminal and tail.control.since < ended_before
-            ][:limit]
+            rows = {one.row.work_id: one.row for one in files.all("rows", Numbered)}
+            tails = [tail for work_id in rows if (tail := _tail(files, work_id)) is not None]
+            ended = [tail.work_id for tail in tails if _is_over(tail, rows[tail.work_id], ended_before)]
+            ended = ended[:limit]
             for work_id in ended:
                 _forget(files, work_id)
             return ended
+
+
+def _is_over(tail: Entry, row: IndexRow, ended_before: float) -> bool:
+    """Whether work ended before an instant, and its row says that nothing is left to do for others."""
+    ended = tail.control.state.is_terminal and tail.control.since < ended_before
+    return ended and row.position >= tail.position and row.due_at is None
 
 
 class FolderIndex:
