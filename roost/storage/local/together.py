@@ -148,7 +148,7 @@ def write_together(db: sqlite3.Connection, plain: Sequence[Plain[Any]]) -> Seque
     before = db.total_changes
     for start in range(0, len(rows), TOGETHER_MAX):
         size, values = padded(rows[start : start + TOGETHER_MAX], _NOTHING)
-        db.execute(_insert(size), values)
+        db.executemany(_insert(size), [values])  # `execute` gives up the lock once more, for the last id
     if db.total_changes - before == sum(operation.changes_count for operation in plain):
         return [True] * len(plain)
     missing = missing_of(db, [row[1:4] for row in rows if row[0] != _ACKNOWLEDGED])
