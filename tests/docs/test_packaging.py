@@ -119,6 +119,10 @@ def test_the_archives_hold_what_they_should(built: Path) -> None:
     with tarfile.open(sdist) as archive:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
     assert {"README.md", "CHANGELOG.md", "pyproject.toml", "tests/conftest.py", "roost/py.typed"} <= in_sdist
+    assert {"CONTRIBUTING.md", "mkdocs.yml", "infra/README.md", ".ci/run"} <= in_sdist, "its tests read them"
+    assert not [
+        name for name in in_sdist if "_cache" in name or "__pycache__" in name or ".terraform/" in name
+    ]
     assert stored <= in_sdist
 
 
