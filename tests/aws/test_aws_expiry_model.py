@@ -259,6 +259,8 @@ async def play(scene: Scene, seed: int) -> None:
     }
     if rng.random() < 0.5:  # else it wins all too often
         parts.pop("retry").close()
+    elif rng.random() < 0.5:  # who comes to a journal that is gone
+        parts.pop("new").close()
     actors = {name: asyncio.create_task(part) for name, part in parts.items()}
     crashes = {"a", "b"} if rng.random() < 0.5 else {"a"}
     for _ in range(_TURNS_MAX):

@@ -8,9 +8,9 @@ One write an item, in this order; a crash after any of them leaves what the next
 2. The entries go, the newest first, but for the last: as long as that is there, the tail says
    that the work has ended, and its mark in the index `marks` leads the next sweep here.
 3. The last entry goes.
-4. The row gets `expires_at`, a day ahead, and with it is as good as none: new work of that id
-   takes its place, and DynamoDB's time to live deletes it, whenever that may be. Until then it
-   refuses what somebody who slept through all of this would append to a journal that is gone.
+4. The row gets `expires_at`, and with it is as good as none: new work of that id takes its place,
+   and DynamoDB's time to live deletes it, whenever that may be. What somebody who slept through
+   all of this would append after an entry that is gone is refused, as there is no row for it.
 
 So nothing depends on time to live: neither when it deletes, nor in which order, nor whether.
 `expires_at` is on no item that means anything.
@@ -37,7 +37,6 @@ from roost.storage.aws.replies import ask
 from roost.storage.aws.table import Item, Table, gather, number_of
 
 PAGE_ENTRIES = 100  # that are read, and then deleted, before the next
-TOMB_SECONDS = 86_400.0  # for which a row keeps out those who slept while its journal was deleted
 
 
 class Ended(NamedTuple):
@@ -102,7 +101,7 @@ class Deletion:
 
     async def bury(self, work_id: str, position: Item, created_at: Item) -> bool:
         """Let go of a marked row, none of whose entries is left; False if it is another by now."""
-        at = int(self._aws.clock.now() + TOMB_SECONDS)
+        at = int(self._aws.clock.now())
         standing = await self._index_table.write_if(
             "update_item",
             Key={"work": {"S": work_id}},

@@ -38,8 +38,8 @@ from roost.storage.ports import Renewal
 from roost.storage.query import IndexPage, IndexQuery
 
 EXPIRING = "expiring"
-_NO_NEWER_ROW = "attribute_not_exists(#work) OR (#position <= :position AND attribute_not_exists(#expiring))"
-_NO_ROW_OF_WORK = f"attribute_exists(#expires_at) OR {_NO_NEWER_ROW}"
+_IS_NOT_NEWER = "#position <= :position AND attribute_not_exists(#expiring)"
+_NO_NEWER_ROW = f"attribute_not_exists(#work) OR attribute_exists(#expires_at) OR ({_IS_NOT_NEWER})"
 _RENEW_TRIES = 4  # the second one moves what the first found behind; more only where others renew, too
 COUNT_PAGES_MAX = 10_000  # of 1 MB a partition
 _CREATED = re.compile(r"\d{10}\.\d{6}#[!-~]{1,400}")  # as `_created_key` writes it
@@ -61,21 +61,24 @@ class AwsIndex:
     def row_put(self, row: IndexRow) -> Item:
         """The `Put` of a row with its entry: refused if a newer row stands.
 
-        A new journal takes the place of one that was deleted. What follows another entry does
-        not: that entry is gone, and who writes now read it long ago.
+        And, but for new work, if there is none: whoever writes read an entry of a journal that
+        was deleted meanwhile.
         """
-        return {"TableName": self._table.name, **self._put_if(row, may_begin=row.position == 0)}
+        put = self._put_if_not_newer(row)
+        if row.position > 0:
+            put["ConditionExpression"] = _IS_NOT_NEWER
+            put["ExpressionAttributeNames"] = _names("position", EXPIRING)
+        return {"TableName": self._table.name, **put}
 
     async def put(self, row: IndexRow) -> bool:
         """See `ports.WorkIndex.put`. One conditional write."""
-        return await self._table.write_if("put_item", **self._put_if(row, may_begin=True)) is None
+        return await self._table.write_if("put_item", **self._put_if_not_newer(row)) is None
 
-    def _put_if(self, row: IndexRow, *, may_begin: bool) -> Item:
-        begins = [EXPIRES_AT] if may_begin else []
+    def _put_if_not_newer(self, row: IndexRow) -> Item:
         return {
             "Item": row_item(row, self._shards),
-            "ConditionExpression": _NO_ROW_OF_WORK if may_begin else _NO_NEWER_ROW,
-            "ExpressionAttributeNames": _names("work", "position", EXPIRING, *begins),
+            "ConditionExpression": _NO_NEWER_ROW,
+            "ExpressionAttributeNames": _names("work", "position", EXPIRING, EXPIRES_AT),
             "ExpressionAttributeValues": _values({"position": row.position}),
         }
 

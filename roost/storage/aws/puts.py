@@ -151,7 +151,7 @@ class Puts:
 
         Raises:
             StorageUnavailable: a work item is being deleted; its id is free in a moment. Or it
-                was, and the entry is one that came after its end.
+                is gone, and the entry was to follow one of its own.
             StorageError: it failed; of those not yet written, nobody knows.
         """
         outcomes: dict[int, Item | None] = {}
@@ -163,6 +163,9 @@ class Puts:
                     outcomes[number] = await self._standing(item_reason.get("Item", {}), item)
                 elif _is_lost(row_reason) and EXPIRING in (row := row_reason.get("Item", {})):
                     left[number] = await self._in_place_of(row, left[number])
+                elif _is_lost(row_reason) and not row_reason.get("Item"):
+                    what = "its work was deleted; or restored without its row: `roost aws reindex`"
+                    raise StorageUnavailable(f"{_name(left[number].item)}: {what}")
                 elif _is_lost(row_reason):
                     outcomes[number] = await (behind or self.one)(left.pop(number).item)
         return [outcomes.get(number) for number in range(len(writes))]
