@@ -43,7 +43,7 @@ async def needs_attention(
     desk: Desk, workers: Sequence[Worker], resources: Sequence[ResourceView], queued: Sequence[IndexRow]
 ) -> list[Attention]:
     """What changed for the worse; the worst first, a bounded number."""
-    now, counts = desk.now, await desk.reads.counts()
+    now, counts = desk.now, (await desk.reads.counts()).of
     paused = await desk.reads.some(State.PAUSED, ROWS_MAX) if counts[State.PAUSED] else ()
     asleep = await desk.reads.some(State.SCHEDULED, ROWS_MAX) if counts[State.SCHEDULED] else ()
     due = [row for row in asleep if row.wake_at is not None and row.wake_at <= now]

@@ -130,7 +130,7 @@ class Desk:
 
     async def page(self, request: Request, template: str, **context: Any) -> Response:
         """A page with its frame; the frame is left out where a script asks for what changed."""
-        counts = await self.reads.counts()
+        counts = (await self.reads.counts()).of
         frame = self.frame(request, **context)
         frame["failed_count"] = counts[State.FAILED]
         return self.pages.response(request, template, frame)

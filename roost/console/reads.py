@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,6 +53,14 @@ class Rows:
     looked_at: int
     as_of: float
     is_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much work is in each state; `as_of` is when it was counted."""
+
+    of: Mapping[State, int]
+    as_of: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +130,15 @@ class Reads:
         self._shared = shared
         self._namespace = namespace
 
-    async def counts(self) -> dict[State, int]:
+    async def counts(self) -> Counts:
         """How much work is in each state."""
 
-        async def ask() -> dict[State, int]:
-            return await self._backend.index.counts(self._namespace)
+        async def ask() -> Counts:
+            as_of = self._clock.now()
+            found = await self._backend.index.counts(self._namespace)
+            return Counts({state: found.get(state, 0) for state in State}, as_of)
 
-        found = await self._shared.get(
-            "counts", ask, for_seconds=COUNT_SECONDS, cost_factor=COUNT_COST_FACTOR
-        )
-        return {state: found.get(state, 0) for state in State}
+        return await self._shared.get("counts", ask, for_seconds=COUNT_SECONDS, cost_factor=COUNT_COST_FACTOR)
 
     async def rows(self, where: Where, *, cursor: str | None = None, limit: int = 50) -> Rows:
         """A page of the work that a filter matches, in its order."""

@@ -165,3 +165,18 @@ def test_what_runs_is_looked_up_first(desk: Desk) -> None:
     ]
     assert [row.updated_at for row in movers(made)] == [1.0, 2.0, 5.0]
     assert movers([]) == []
+
+
+def test_counts_say_when_they_were_counted(desk: Desk) -> None:
+    """Not when they were shown: many who ask share one count."""
+    desk.enqueue(delay_seconds=9)
+    first = desk.web.get(f"{PREFIX}/counts", headers=JSON).json()["as_of"]
+    kept = desk.app_desk.shared._kept["counts"].value
+    assert kept.as_of == first
+    desk.app_desk.shared._kept["counts"] = type(desk.app_desk.shared._kept["counts"])(kept, float("inf"))
+    assert desk.web.get(f"{PREFIX}/counts", headers=JSON).json()["as_of"] == first
+    overview = desk.web.get(f"{PREFIX}/overview", headers=JSON).json()
+    assert overview["as_of"] == first
+    assert overview["read_up_to"] is not None
+    assert "Counted as of <time" in desk.web.get("/").text
+    assert "as of <time" in desk.web.get("/failed").text

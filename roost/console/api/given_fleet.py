@@ -227,12 +227,14 @@ class AttentionOut(Out):
 
 
 class Overview(Out):
-    """What the first page says."""
+    """What the first page says: counts as of `as_of`, the last hour as the feed was read, `read_up_to`."""
 
     attention: list[AttentionOut]
     counts: dict[State, int]
     series: dict[str, list[int]]
     backlog: int
+    as_of: float
+    read_up_to: float | None
 
 
 class Setting(Out):

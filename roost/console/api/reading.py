@@ -49,7 +49,8 @@ async def list_work(call: Call) -> Answer:
 
 
 async def count_work(call: Call) -> Answer:
-    return Answer(given.Counts(counts=await call.desk.reads.counts(), as_of=call.desk.now))
+    counts = await call.desk.reads.counts()
+    return Answer(given.Counts(counts=dict(counts.of), as_of=counts.as_of))
 
 
 async def get_work(call: Call) -> Answer:
@@ -260,12 +261,15 @@ async def get_overview(call: Call) -> Answer:
     queued = await desk.reads.some(State.QUEUED, first_page.QUEUED_MAX)
     found = await needs_attention(desk, workers, await desk.reads.resources() or (), queued)
     kinds = ("enqueued", "committed", "done", "attempt_failed", "failed", "cancelled")
+    counts = await desk.reads.counts()
     return Answer(
         given_fleet.Overview(
             attention=[given_fleet.AttentionOut.model_validate(one) for one in found],
-            counts=await desk.reads.counts(),
+            counts=dict(counts.of),
             series={kind: desk.pulse.series(kind) for kind in kinds},
             backlog=await desk.reads.backlog(),
+            as_of=counts.as_of,
+            read_up_to=desk.pulse.read_up_to,
         )
     )
 

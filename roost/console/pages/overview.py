@@ -60,6 +60,8 @@ async def overview(request: Request) -> Response:
         workers=workers,
         resources=[view for view in resources if view.waiters][:8],
         covers_from=pulse.covers_from,
+        as_of=(await desk.reads.counts()).as_of,
+        read_up_to=pulse.read_up_to,
         hour_ago=desk.now - 3600,
     )
 

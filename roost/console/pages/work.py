@@ -204,7 +204,7 @@ async def tabs(desk: Desk, where: Where, view: Mapping[str, str] | None = None) 
     Args:
         view: how the lists behind them are shown.
     """
-    counts = await desk.reads.counts()
+    counts = (await desk.reads.counts()).of
     bare = " ".join(token for token in where.tokens if not token.startswith("state:"))
     made: list[Tab] = [
         ("all", sum(counts.values()), _href(bare, view), bare == where.text, steps(desk.pulse), "", None)
