@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from roost import Snapshot, WorkItem
-from roost.testing.deadline import Deadline, TimeIsUp
+from roost.testing.deadline import Deadline, TimeIsUp, at_the_latest, process_age_seconds
 from roost.testing.safety import Explored, Subject, explore, in_virtual_time, memory_world
 
 
@@ -111,3 +116,23 @@ def test_a_share_is_one_of_what_is_left(cuts: Sequence[float]) -> None:
     assert not whole.is_over
     clock.at = 110.0
     assert (whole.is_over, whole.left_seconds) == (True, 0.0)
+
+
+def test_what_does_not_come_back_is_ended_and_what_does_is_not() -> None:
+    ended = threading.Event()
+    with at_the_latest(0.0, ended.set):
+        assert ended.wait(60), "from a thread, whatever this one does"
+    left_alone = threading.Event()
+    with at_the_latest(3600.0, left_alone.set):
+        pass
+    assert not left_alone.is_set()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux says when a process began")
+def test_the_age_of_a_process_counts_from_its_start() -> None:
+    """So that imports, and an interpreter that starts slowly, are part of the lab's ten seconds."""
+    program = "from roost.testing.deadline import process_age_seconds as age; print(age())"
+    before = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 0 < float(done.stdout) < time.monotonic() - before + 1
+    assert process_age_seconds() > float(done.stdout)
