@@ -93,22 +93,28 @@ async def evict(parts: Parts, resource: str, work_id: str, reason: str, *, actor
     Raises:
         ConflictError: the work item does not hold the resource, or moves too fast.
     """
-    namespace = namespace_of(work_id)
     for _ in range(_TRIES):
-        views = await parts.backend.claims.show(resource=resource, limit=1, namespace=namespace)
-        owners = [owner for view in views for owner in view.owners if owner.work_id == work_id]
+        owners = await _owners(parts, resource, work_id)
         if not owners:
             raise ConflictError(
                 f"{work_id} does not hold {resource!r}", hint="`roost resources show` says who does."
             )
         tail = await parts.backend.journal.tail(work_id)
-        if tail is not None and (lease := tail.control.lease) is not None:
+        lease = tail.control.lease if tail is not None else None
+        if tail is not None and lease is not None:
             event = Evicted(lease.token, lease.worker_id, reason)
             if await outside.append(parts, tail, event, actor=actor) is None:
                 continue  # it moved on meanwhile
         await release(parts, replace(owners[0], scope=Scope.WORK))
-        return
+        if lease is not None or not await _owners(parts, resource, work_id):
+            return  # else it was claimed since, and holds it under that lease
     raise ConflictError(f"{work_id} moves too fast to be evicted", hint="Try again.")
+
+
+async def _owners(parts: Parts, resource: str, work_id: str) -> list[Owner]:
+    """As whom a work item holds a resource."""
+    views = await parts.backend.claims.show(resource=resource, limit=1, namespace=namespace_of(work_id))
+    return [owner for view in views for owner in view.owners if owner.work_id == work_id]
 
 
 async def wake(parts: Parts, calls: Sequence[Call]) -> None:

@@ -238,8 +238,14 @@ def check_leases(entries: Sequence[Entry]) -> list[Violation]:
     return [
         Violation(0, at_entry(after), f"takes a lease that lasts for {lease.until - after.at} s more")
         for before, after in pairwise(entries)
-        if (lease := before.control.lease) and after.event.kind in TAKING_KINDS and after.at < lease.until
+        if (lease := before.control.lease) and _takes(after) and after.at < lease.until
     ]
+
+
+def _takes(entry: Entry) -> bool:
+    """Whether it takes a lease from its holder; an operator, who says why, may do so at any time."""
+    is_operators = isinstance(entry.event, Evicted) and bool(entry.event.reason)
+    return entry.event.kind in TAKING_KINDS and not is_operators
 
 
 def check_owners(history: Iterable[Record]) -> list[Violation]:

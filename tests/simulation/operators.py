@@ -1,4 +1,4 @@
-"""What operators do in a run: hold and let go, cancel by a time, go back, fork, set budgets.
+"""What operators do in a run: hold and let go, cancel by a time, go back, fork, set budgets, evict.
 
 Every third seed has some of it. In the end, when nothing fails any more, an operator lets
 everything go on that is still on hold, so that all work can end.
@@ -18,6 +18,7 @@ from roost.errors import InputError
 from roost.journal.budget import hold_of
 from roost.journal.entries import Control
 
+from .lines import Over
 from .operator_invariants import FORKER
 from .plan import Plan, PlannedDeed, draw_strike
 
@@ -55,6 +56,13 @@ def with_operators(plan: Plan, seed: int) -> Plan:
     source = random.Random(f"operators {seed}")
     deeds = tuple(_draw_deed(source, plan) for _ in range(source.randint(1, 8)))
     forks = 0
+    evictions = [work for work in plan.works if work.resources]
+    if evictions:
+        count = source.randint(0, 3)
+        deeds += tuple(
+            PlannedDeed("evict", source.choice(evictions).work_id, source.uniform(0.0, plan.chaos_seconds))
+            for _ in range(count)
+        )
     kept = []
     for deed in deeds:
         forks += deed.what == "fork"
@@ -132,6 +140,10 @@ async def _act(world: World, client: Client, deed: PlannedDeed, fork_id: str) ->
             await client.set_family_budget(work_id, {"steps": number}, "so much for all of it")
         case "day":
             await client.set_daily_budget({"steps": 3 * number}, "a quiet day")
+        case "evict":
+            if (tail := world.tails.get(work_id)) is not None:  # what it held for life may go
+                world.lines.append(Over(work_id, tail.position))
+            await client.evict(world.works[work_id].resources[0], work_id, "taken away")
         case "engine_off":
             await client.pause_engine(ENGINE, "bad release")
         case "engine_on":

@@ -17,9 +17,9 @@ from roost.core.operating import Operation
 from roost.errors import ConflictError, WorkNotFound
 from roost.journal.control import apply
 from roost.journal.entries import Control
-from roost.journal.events import Blocked, Cancelled, Claimed, Enqueued, Retried
+from roost.journal.events import Blocked, Cancelled, Claimed, Enqueued, Kind, Retried
 from roost.journal.projection import shown_state
-from roost.models import State
+from roost.models import Scope, Snapshot, State, WorkItem
 from roost.rules import Schedule
 from roost.testing.virtual_time import run
 from tests.unit.test_bulk import World
@@ -36,14 +36,14 @@ def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[
     return call
 
 
-def after_first(patch: pytest.MonkeyPatch, port: object, call: str, act: Act) -> None:
-    """Have something happen between the first call of a port and whatever its caller does next."""
+def after_first(patch: pytest.MonkeyPatch, port: object, call: str, act: Act, of: str | None = None) -> None:
+    """Have something happen after the first call of a port (`of` a work item), before its caller goes on."""
     real, is_first = getattr(port, call), True
 
     async def then_act(*args: Any, **kwargs: Any) -> Any:
         nonlocal is_first
         came = await real(*args, **kwargs)
-        if is_first:
+        if is_first and of in (None, *args):
             is_first = False
             await act()
         return came
@@ -196,3 +196,30 @@ async def test_what_ends_in_the_midst_of_a_retry_is_told_as_it_is() -> None:
             with pytest.raises(ConflictError, match="it can't be retried"):
                 await world.client.retry(work_id, "again")
         await asyncio.sleep(5.0)
+
+
+@in_virtual_time
+async def test_who_is_evicted_between_two_leases_does_not_hold_on_under_the_next() -> None:
+    """It held the resource for its life, and was asleep when the operator looked."""
+    world = World()
+    world.is_mended = True
+    holds = asyncio.Event()
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        if snapshot.version:
+            holds.set()
+            await asyncio.sleep(60.0)
+            return snapshot.finish()
+        return snapshot.next(delay=10.0)
+
+    world.step = step  # type: ignore[method-assign]
+    work_id = await world.client.enqueue("demo", resources=("db",), resource_scope=Scope.WORK)
+    async with world.working():
+        await asyncio.sleep(5.0)
+        with pytest.MonkeyPatch.context() as patch:
+            after_first(patch, world.parts.backend.journal, "tail", holds.wait, of=work_id)
+            await world.client.evict("db", work_id, "needed elsewhere")
+        entries = await world.parts.backend.journal.read(work_id)
+        assert entries[-1].event.kind is Kind.EVICTED
+        await asyncio.sleep(120.0)
+    assert await world.state(work_id) is State.DONE
