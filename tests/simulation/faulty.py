@@ -12,11 +12,12 @@ from roost.journal.entries import Entry
 from roost.journal.limits import Change, Open, SetRate
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project_over
 from roost.models import Lane
+from roost.names import Scope
 from roost.storage.memory import MemoryAccounts, MemoryBackend, MemoryClaims, MemoryIndex, MemoryJournal
 from roost.storage.ports import TRIM_MAX, Delivery, Message, WorkQueue
 
 from .budgets import RecordingAccounts, Stands
-from .lines import Called, Denied, Granted, LineRecord, Stand, Voided
+from .lines import Called, Denied, Granted, LineRecord, Over, Stand, Voided
 from .plan import Plan
 
 Strikes = Callable[[str, float], bool]
@@ -96,6 +97,8 @@ class RecordingClaims(MemoryClaims):
         }
 
     async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
+        if owner.scope is Scope.WORK:  # an operator takes away what it held for its life
+            self._told(Over(owner.work_id, owner.token))
         marks = self._marks()
         called = await super().release(owner, now=now)
         self._tell_calls(marks)

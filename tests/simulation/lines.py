@@ -93,7 +93,7 @@ class Voided:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """A work item has ended, by the entry at a position of its journal; or an operator evicts it."""
+    """A work item has ended, by the entry at a position of its journal; or is evicted up to that token."""
 
     work_id: str
     position: int

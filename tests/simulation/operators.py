@@ -18,7 +18,6 @@ from roost.errors import InputError
 from roost.journal.budget import hold_of
 from roost.journal.entries import Control
 
-from .lines import Over
 from .operator_invariants import FORKER
 from .plan import Plan, PlannedDeed, draw_strike
 
@@ -141,8 +140,6 @@ async def _act(world: World, client: Client, deed: PlannedDeed, fork_id: str) ->
         case "day":
             await client.set_daily_budget({"steps": 3 * number}, "a quiet day")
         case "evict":
-            if (tail := world.tails.get(work_id)) is not None:  # what it held for life may go
-                world.lines.append(Over(work_id, tail.position))
             await client.evict(world.works[work_id].resources[0], work_id, "taken away")
         case "engine_off":
             await client.pause_engine(ENGINE, "bad release")

@@ -151,7 +151,7 @@ def without_cancelling_children(patch: pytest.MonkeyPatch) -> None:
     async def cancel(parts: Any, entry: Entry, reason: str) -> None:
         return None
 
-    patch.setattr(outside, "_cancel_children", cancel)
+    patch.setattr(outside, "cancel_children", cancel)
 
 
 def without_bitmap(patch: pytest.MonkeyPatch) -> None:

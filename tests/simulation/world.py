@@ -36,7 +36,7 @@ from roost.errors import (
 )
 from roost.journal.claims import Owner
 from roost.journal.entries import Entry, IndexRow
-from roost.journal.events import Committed, Evicted, Kind
+from roost.journal.events import Committed, Kind
 from roost.journal.limits import Change, Open
 from roost.journal.lines import OPERATOR_ENGINE, SWITCH_ENGINE
 from roost.models import Child, Join, OnTimeout, Signal, Snapshot, WaitFor, WorkItem
@@ -349,8 +349,7 @@ class World:
         self.history.append(Appended(entry))
         self.charges.append(self.history[-1])
         self.tails[entry.work_id] = entry
-        is_evicted = isinstance(entry.event, Evicted) and bool(entry.event.reason)
-        if entry.control.state.is_terminal or is_evicted:
+        if entry.control.state.is_terminal:
             self.lines.append(Over(entry.work_id, entry.position))
         self.note(f"{entry.work_id}@{entry.position} {entry.event} by {entry.actor} -> {entry.control.state}")
 
