@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import inf
+from operator import attrgetter, itemgetter
 
 from msgspec import Struct, field, structs
 
@@ -66,24 +68,35 @@ def due(rows: Iterable[IndexRow], now: float, limit: int, after: IndexRow | None
 
 def page(rows: Iterable[Numbered], query: IndexQuery, cursor: str | None, limit: int) -> IndexPage:
     """What `WorkIndex.list` gives, of all rows, in any order."""
-    after = None if cursor is None else _rank_of(query.order, cursor)
+    rank_of = _ranker(query.order)
+    after = (-inf, 0) if cursor is None else _rank_of(query.order, cursor)
+    if (
+        query.order is Order.NEWEST
+    ):  # rows are mostly given as they came, and a heap likes the first ones first
+        rows = reversed([*rows])
     ranked = (
         (rank, one)
         for one in rows
-        if query.matches(one.row) and (rank := _rank(query.order, one)) and (after is None or rank > after)
+        if (rank := rank_of(one)) is not None and rank > after and query.matches(one.row)
     )
-    found = heapq.nsmallest(limit + 1, ranked, key=lambda pair: pair[0])
+    found = heapq.nsmallest(limit + 1, ranked, key=itemgetter(0))
     rest = _cursor_after(query.order, found[limit - 1][1]) if len(found) > limit else None
     return IndexPage([one.row for _, one in found[:limit]], rest)
 
 
-def _rank(order: Order, one: Numbered) -> tuple[float, int] | None:
+def _ranker(order: Order) -> Callable[[Numbered], tuple[float, int] | None]:
     """What sorts a row in an order, first what is lowest; None: it is not in it."""
     sort = SORTS.get(order)
     if sort is None:
-        return 0.0, one.number if order is Order.OLDEST else -one.number
-    value = sort.value(one.row)
-    return None if value is None else (sort.rank(value), -one.number)
+        sign = 1 if order is Order.OLDEST else -1
+        return lambda one: (0.0, sign * one.number)
+    field, sign = attrgetter(sort.field), -1 if sort.is_descending else 1
+
+    def rank(one: Numbered) -> tuple[float, int] | None:
+        value = field(one.row)
+        return None if value is None else (sign * value, -one.number)
+
+    return rank
 
 
 def _rank_of(order: Order, cursor: str) -> tuple[float, int]:
