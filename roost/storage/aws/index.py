@@ -61,13 +61,14 @@ class AwsIndex:
     def row_put(self, row: IndexRow) -> Item:
         """The `Put` of a row with its entry: refused if a newer row stands.
 
-        And, but for new work, if there is none: whoever writes read an entry of a journal that
-        was deleted meanwhile.
+        And, but for new work, if there is none of this very work: whoever writes read an entry
+        of a journal that was deleted meanwhile.
         """
         put = self._put_if_not_newer(row)
         if row.position > 0:
-            put["ConditionExpression"] = _IS_NOT_NEWER
-            put["ExpressionAttributeNames"] = _names("position", EXPIRING)
+            put["ConditionExpression"] = f"#created_at = :created_at AND {_IS_NOT_NEWER}"
+            put["ExpressionAttributeNames"] = _names("created_at", "position", EXPIRING)
+            put["ExpressionAttributeValues"] |= _values({"created_at": row.created_at})
         return {"TableName": self._table.name, **put}
 
     async def put(self, row: IndexRow) -> bool:

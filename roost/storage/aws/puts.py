@@ -163,7 +163,7 @@ class Puts:
                     outcomes[number] = await self._standing(item_reason.get("Item", {}), item)
                 elif _is_lost(row_reason) and EXPIRING in (row := row_reason.get("Item", {})):
                     left[number] = await self._in_place_of(row, left[number])
-                elif _is_lost(row_reason) and not row_reason.get("Item"):
+                elif _is_lost(row_reason) and not _is_of(row_reason.get("Item", {}), left[number]):
                     what = "its work was deleted; or restored without its row: `roost aws reindex`"
                     raise StorageUnavailable(f"{_name(left[number].item)}: {what}")
                 elif _is_lost(row_reason):
@@ -245,6 +245,13 @@ def _is_taken(error: Item) -> bool:
 
 def _is_lost(reason: Item) -> bool:
     return bool(reason.get("Code") == "ConditionalCheckFailed")
+
+
+def _is_of(row: Item, write: WithRow) -> bool:
+    """Whether a row that stands is of the work whose entry this is, and not of another of that id."""
+    wanted = write.row_put["Item"]["created_at"]
+    is_same = "created_at" in row and float(row["created_at"]["N"]) == float(wanted["N"])
+    return is_same or (bool(row) and write.item["position"] == {"N": "0"})
 
 
 def _insert(table: str, item: Item) -> Item:
