@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 _VOLATILE = re.compile(rb'(<time\b[^>]*>)[^<]*|(class="bar lease" )value="[\d.]+"')  # what time alone changes
 CUT_CHARS = 160  # of a text in a list; the page of the work item has all of it
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_OPTIONAL = re.compile(rb"</(?:t[dhr]|li)>")  # HTML Standard, 13.1.2.4; text has no "<"
+_OPTIONAL = re.compile(rb"\n?</(?:t[dhr]|li)>\n?")  # HTML Standard, 13.1.2.4; text has no "<"
 _COMMENT = re.compile(rb"^[ ]*/\*(?:(?!\*/).)*\*/[ ]*$", re.DOTALL | re.MULTILINE)
 _STATIC_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
