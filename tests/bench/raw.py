@@ -3,7 +3,7 @@
 What it writes is what a step leaves behind for a program without deltas: the new state as
 the current one (a row that is updated) and as a version of the history (a row that is
 added). So a state of 20 kB is 40 kB here, in the log and again in the file. With the state
-in the history alone it is as fast for 500 bytes and a third faster for 20 kB; the benchmark
+in the history alone it is a tenth faster for 500 bytes and a third for 20 kB; the benchmark
 prints that as well, since Roost keeps a version once. It is not the bytes that Roost comes
 to write: of a state of which little changes those are some hundred, however large it is,
 and to find them is a part of its work. One process, its bytes ready made: it neither reads

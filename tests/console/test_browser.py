@@ -515,7 +515,7 @@ def test_views_are_saved_and_commands_copied(site: Site, tab: Watched) -> None:
     page = tab.go("/work?q=state:failed+engine:research")
     page.get_by_role("button", name="Save view").click()
     expect(page.locator("#views a")).to_have_text("state:failed engine:research")
-    page.get_by_label("Sort").select_option("changed last")
+    page.get_by_label("Sort").select_option(value="updated")  # its name says more where it is bounded
     page.wait_for_url("**sort=updated**")
     page.get_by_role("button", name="Save view").click()
     expect(page.locator("#views a").last).to_have_text("state:failed engine:research, by updated")
