@@ -171,3 +171,8 @@ def make(tmp_path: Path, front: Front) -> Iterator[Make]:
 @pytest.fixture
 def desk(make: Make) -> Desk:
     return make()
+
+
+def main_of(page: str) -> str:
+    """What is in the main part of a page."""
+    return page[page.index("<main") : page.index("</main>")]

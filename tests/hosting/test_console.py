@@ -22,7 +22,7 @@ from roost.hosting.lambda_console import console_of
 from roost.models import Artifact
 from roost.testing.standins import StandIn
 from roost.wiring import open_runtime
-from tests.console import test_api, test_guard, test_pages
+from tests.console import test_api, test_guard, test_page_acts, test_pages
 from tests.console.conftest import Desk, Front, Make
 from tests.hosting.api import ApiGateway
 from tests.hosting.shapes import Context, http_event
@@ -39,7 +39,7 @@ def front() -> Front:
 
 NOT_HERE = {"test_names_of_this_machine_are_ours"}  # an API is never asked for by these
 
-for module in (test_api, test_guard, test_pages):
+for module in (test_api, test_guard, test_page_acts, test_pages):
     tests = {name: test for name, test in vars(module).items() if name.startswith("test_")}
     globals().update({name: test for name, test in tests.items() if name not in NOT_HERE})
 

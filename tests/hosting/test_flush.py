@@ -16,7 +16,7 @@ import json, logging, os, time
 from roost.hosting.container import LINE_FIELDS, Container
 from roost.wiring import Runtime
 
-logging.getLogger().addHandler(logging.NullHandler())  # as Lambda's runtime has one there
+logging.getLogger().addHandler(logging.StreamHandler())  # as Lambda's runtime has one there
 container = Container(lambda runtime: runtime, actor="test", has_engines=False)
 took = []
 

@@ -38,9 +38,10 @@ from roost.rules import Missed, Schedule, Trigger
 from roost.storage.ports import Backend
 
 from . import invariants, operator_invariants
+from .engines import SimEngine
 from .invariants import Appended, Began, Record, Violation
 from .plan import Faults, Operation, Plan, PlannedWork, Strike, draw_alone
-from .world import EXPECTED_ERRORS, Process, Report, SimEngine, World, simulate
+from .world import EXPECTED_ERRORS, Process, Report, World, simulate
 
 RULE = Schedule(cron="*/5 * * * *", engine="flow", missed=Missed.ALL)
 TICK = "schedule:tick"

@@ -12,7 +12,7 @@ HOUR_SECONDS = 3600.0
 CHILDREN_MAX = 4  # of one spawn
 
 Operation = tuple[str, float, str]
-"""What a step does, in order: (what, a number, a text); see `world.SimEngine`."""
+"""What a step does, in order: (what, a number, a text); see `engines.SimEngine`."""
 
 
 @dataclass(frozen=True, slots=True)
