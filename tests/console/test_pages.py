@@ -82,10 +82,13 @@ FILTERS = (
 )
 
 
-def test_the_copied_command_lists_the_same(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_copied_command_lists_the_same(
+    make: Make, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Labels, parents, negations, ages, order: whatever the filter of the page."""
-    from roost.cli import look
+    from roost.cli import look, options
 
+    monkeypatch.setattr(options.REMOTE, "url", None)  # what a command before set for its process
     desk = make(storage="local")
     tenants = ("acme", "big corp", "other")
     ids = [
