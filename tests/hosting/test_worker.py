@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any
 
@@ -26,9 +26,10 @@ from roost.storage.instrument import InstrumentedBackend
 from roost.storage.memory import MemoryBackend
 from roost.storage.ports import Delivery, Message
 from roost.testing.contract.process import Scripted, Step, finishes
-from roost.testing.virtual_time import SeededIds, VirtualClock, run
+from roost.testing.virtual_time import SeededIds, VirtualClock
 from roost.wiring import Runtime
 from tests.hosting.shapes import Context, queue_arn, sqs_event, sqs_record
+from tests.virtual import in_virtual_time
 
 SETTINGS = CoreSettings(lease_seconds=30.0, burst_seconds=900.0, grace_seconds=20.0)
 VISIBILITY_SECONDS = 600.0  # of the queue; the lease is what counts
@@ -81,14 +82,6 @@ class World:
 
     async def kinds(self, work_id: str) -> list[Kind]:
         return [entry.event.kind for entry in await self.backend.journal.read(work_id, limit=1000)]
-
-
-def in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    def call() -> None:
-        run(test)
-
-    call.__name__, call.__doc__ = test.__name__, test.__doc__
-    return call
 
 
 @in_virtual_time

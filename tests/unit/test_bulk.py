@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,6 +24,7 @@ from roost.models import Child, Join, Snapshot, State, WaitFor, WorkItem
 from roost.storage.memory import MemoryBackend
 from roost.testing.contract.process import Scripted
 from roost.testing.virtual_time import SeededIds, VirtualClock, run
+from tests.virtual import in_virtual_time
 
 SETTINGS = CoreSettings(lease_seconds=10.0, sweep_seconds=1.0)
 
@@ -69,14 +70,6 @@ class World:
 
     async def state(self, work_id: str) -> State:
         return (await self.client.status(work_id)).control.state
-
-
-def in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    def call() -> None:
-        run(test)
-
-    call.__name__, call.__doc__ = test.__name__, test.__doc__
-    return call
 
 
 @in_virtual_time

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,10 @@ from roost.journal.events import Blocked, Cancelled, Claimed, Enqueued, Kind, Re
 from roost.journal.projection import shown_state
 from roost.models import Scope, Snapshot, State, WorkItem
 from roost.rules import Schedule
-from roost.testing.virtual_time import run
 from tests.unit.test_bulk import World
+from tests.virtual import in_virtual_time
 
 Act = Callable[[], Awaitable[object]]
-
-
-def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    def call(**fixtures: Any) -> None:
-        run(lambda: test(**fixtures))
-
-    call.__name__, call.__doc__ = test.__name__, test.__doc__
-    call.__signature__ = inspect.signature(test)  # type: ignore[attr-defined]
-    return call
 
 
 def after_first(patch: pytest.MonkeyPatch, port: object, call: str, act: Act, of: str | None = None) -> None:

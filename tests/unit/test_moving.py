@@ -24,6 +24,7 @@ from roost.storage.memory import MemoryBackend
 from roost.storage.query import IndexQuery
 from roost.testing.contract.process import Scripted
 from roost.testing.virtual_time import SeededIds, VirtualClock, run
+from tests.virtual import in_virtual_time
 
 SETTINGS = CoreSettings(
     lease_seconds=10.0,
@@ -99,14 +100,6 @@ class World:
         assert dict(balance.spent)["steps"] == 2 + 3 * LAST + 4 * LAST
         twice = {key for key, count in self.steps.items() if count > 1}
         assert not twice
-
-
-def in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    def call() -> None:
-        run(test)
-
-    call.__name__, call.__doc__ = test.__name__, test.__doc__
-    return call
 
 
 async def workers(world: World) -> list[asyncio.Task[None]]:

@@ -46,6 +46,7 @@ from roost.storage.ports import Message
 from roost.storage.query import IndexQuery
 from roost.testing.contract.process import Scripted
 from roost.testing.virtual_time import SeededIds, VirtualClock, run
+from tests.virtual import in_virtual_time
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "examples/guides/observability.md").read_text()
@@ -127,14 +128,6 @@ class World:
                 if found == name and labels.items() <= dict(point.attributes).items():
                     return float(point.value)
         return 0.0
-
-
-def in_virtual_time(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    def call() -> None:
-        run(test)
-
-    call.__name__, call.__doc__ = test.__name__, test.__doc__
-    return call
 
 
 class Life:
