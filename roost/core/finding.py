@@ -23,7 +23,7 @@ from roost.storage.query import SORTS, Sort, Spot, spot_of
 
 SCAN_MAX = 2000  # rows that one page of a filter looks at, where the index can't do all of it
 SCAN_PAGE = 200
-PASS_MAX = 1000  # likewise, in an order for which each page of the index takes a pass over all rows
+PASS_MAX = 500  # likewise, in an order for which each page of the index takes a pass over all rows
 _PAGES_MAX = SCAN_MAX // SCAN_PAGE  # a backend's pages may be short where it filters by itself
 _CUT = "!"  # in a cursor: the page goes on after this row
 
