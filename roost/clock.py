@@ -98,7 +98,7 @@ class SystemIds:
         self._random = random.SystemRandom()
         self._prefix = _base32(self._random.getrandbits(60), 12)
         self._count = 0
-        self._pid = os.getpid()
+        self._pid = self._prefix_pid = os.getpid()
         self._time_ms = 0
         self._tail = 0
         self._stem = ""  # of the last id: all but its last two digits
@@ -120,6 +120,8 @@ class SystemIds:
 
     def unique(self) -> str:
         self._count += 1
+        if self._prefix_pid != (pid := os.getpid()):  # forked: two writers of one id would both have won
+            self._prefix, self._prefix_pid = _base32(self._random.getrandbits(60), 12), pid
         return f"{self._prefix}{self._count:x}"
 
     def uniform(self, low: float, high: float) -> float:

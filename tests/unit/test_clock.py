@@ -47,6 +47,14 @@ class TestWorkIds:
         monkeypatch.setattr(os, "getpid", lambda: -1)
         assert ids.work_id() != here
 
+    def test_a_fork_does_not_repeat_what_settles_a_write(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else two writers of one position would each find the entry that stands to be their own."""
+        ids = SystemIds()
+        here = ids.unique()
+        ids._count = 0
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        assert ids.unique() != here
+
 
 class TestUnique:
     def test_no_two_are_the_same_here_or_elsewhere(self) -> None:

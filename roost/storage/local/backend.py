@@ -40,12 +40,13 @@ class LocalBackend:
         self._path = path
         self._bell = Doorbell(directory)
         self._reader = schema.connect(path, is_reader=True)
-        self._writer = Writer(path, TurnLock(directory / "roost.lock"), self._bell.ring)
+        same = schema.SameFile(path)
+        self._writer = Writer(path, TurnLock(directory / "roost.lock"), self._bell.ring, same)
         self.journal = LocalJournal(path, self._writer, self._reader)
         self.index = LocalIndex(path, self._writer, self._reader)
         self.claims = LocalClaims(path, self._writer, self._reader)
         self.accounts = LocalAccounts(path, self._writer, self._reader)
-        self.queue = LocalQueue(path, self._writer, self._reader, self._bell, clock)
+        self.queue = LocalQueue(path, same, self._writer, self._reader, self._bell, clock)
         self.artifacts = LocalArtifacts(directory / "artifacts")
 
     def start(self) -> None:

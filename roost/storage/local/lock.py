@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from weakref import WeakSet
 
 from roost.clock import SystemClock
 from roost.errors import StorageUnavailable
@@ -28,6 +29,9 @@ class TurnLock:
     Args:
         path: made if it is not there; its content means nothing.
         wait_seconds: how long to wait for a turn.
+
+    Attributes:
+        is_closed: it gives no more turns.
     """
 
     def __init__(self, path: Path, *, wait_seconds: float = TURN_SECONDS) -> None:
@@ -35,7 +39,9 @@ class TurnLock:
         self._wait_seconds = wait_seconds
         self._clock = SystemClock()
         self._pause = threading.Event()  # never set: its `wait` is how a thread sleeps here
+        self.is_closed = False
         self._descriptor = os.open(path, os.O_CREAT | os.O_RDWR | _NO_FOLLOW, 0o600)
+        _open_locks.add(self)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -76,5 +82,21 @@ class TurnLock:
         return True
 
     def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._descriptor)
+        """Let go of the file; idempotent."""
+        if not self.is_closed:
+            self.is_closed = True
+            os.close(self._descriptor)
+
+
+_open_locks: WeakSet[TurnLock] = WeakSet()
+
+
+def _let_go() -> None:
+    """A child does not keep what its parent has open: flock(2) ends with the last copy of the
+    descriptor, so a turn in which the parent is killed would go on for as long as the child lives."""
+    for lock in list(_open_locks):
+        lock.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

@@ -16,7 +16,7 @@ from roost.models import Lane
 from roost.storage.local import together
 from roost.storage.local.many import insert_many, update_each
 from roost.storage.local.rows import LANE_TEXTS
-from roost.storage.local.schema import storage_errors
+from roost.storage.local.schema import SameFile, storage_errors
 from roost.storage.local.wake import Doorbell
 from roost.storage.local.writer import Writer
 from roost.storage.ports import DeadLetter, Delivery, Message
@@ -41,9 +41,16 @@ class LocalQueue:
     out before: SQLite uses the id of a deleted row again, so the id alone proves nothing."""
 
     def __init__(
-        self, path: Path, writer: Writer, reader: sqlite3.Connection, bell: Doorbell, clock: Clock
+        self,
+        path: Path,
+        same: SameFile,
+        writer: Writer,
+        reader: sqlite3.Connection,
+        bell: Doorbell,
+        clock: Clock,
     ) -> None:
         self._path = path
+        self._same = same
         self._writer = writer
         self._reader = reader
         self._bell = bell
@@ -79,6 +86,7 @@ class LocalQueue:
             await self._bell.wait(ring, min(left, until_next))
 
     def _next_visible_at(self, lanes: Sequence[Lane]) -> float | None:
+        self._same.check()  # who only reads, and waits for news, would wait for ever
         sql = "SELECT min(visible_at) FROM deliveries WHERE lane = ?"
         with storage_errors(self._path):
             found = [self._reader.execute(sql, (lane.value,)).fetchone()[0] for lane in lanes]

@@ -255,6 +255,33 @@ def _make_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
+class SameFile:
+    """Whether a path still leads to the file that was opened there.
+
+    Who moves the directory away, or puts a backup in its place, leaves a running process with a
+    file that nobody else has: what it acknowledges would be lost. SQLite asks the same before it
+    writes, but not in WAL mode (SQLite documentation, "Result and Error Codes", SQLITE_READONLY_DBMOVED).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        self._number = os.stat(path).st_ino
+
+    def check(self) -> None:
+        """Look.
+
+        Raises:
+            StorageUnavailable: there is another file, or none.
+        """
+        with suppress(FileNotFoundError):
+            if os.stat(self._path).st_ino == self._number:
+                return
+        raise StorageUnavailable(
+            f"{self._path} is not the file that was opened there: it was moved, deleted or replaced",
+            hint="Put it back, or start this process again.",
+        )
+
+
 def check_version(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file that a newer Roost made.
 

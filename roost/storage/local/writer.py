@@ -64,10 +64,12 @@ class Writer:
         path: the SQLite file.
         lock: gives the writers of all processes their turns; closed with the writer.
         ring: called in the writer's thread after a commit that made messages visible.
+        same: looked at in each turn.
     """
 
-    def __init__(self, path: Path, lock: TurnLock, ring: Callable[[], None]) -> None:
+    def __init__(self, path: Path, lock: TurnLock, ring: Callable[[], None], same: schema.SameFile) -> None:
         self._path = path
+        self._same = same
         self._connection: sqlite3.Connection | None = None
         self._lock = lock
         self._ring = ring
@@ -98,8 +100,10 @@ class Writer:
     def _submit(
         self, operation: Operation[T], plain: Plain[T] | None, makes_visible: bool
     ) -> asyncio.Future[T]:
-        if self._is_closed:
-            raise StorageUnavailable(f"{self._path} is closed")
+        if self._is_closed or self._lock.is_closed:
+            raise StorageUnavailable(
+                f"{self._path} is closed", hint="A process opens it after it was forked."
+            )
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._asked.append(_Task(operation, plain, loop, future, makes_visible))
@@ -148,8 +152,11 @@ class Writer:
             with self._lock.turn():
                 if takes_more:
                     self._take_what_waits(batch)
+                    takes_more = False
                 self._commit(batch)
         except Exception as error:  # noqa: BLE001  it goes to whoever asked; the thread must live on
+            if takes_more:  # no turn came; who asked after the first relies on the same look
+                self._take_what_waits(batch)
             self._roll_back()
             if len(batch) > 1 and not _is_of_the_file(error):
                 for task in batch:
@@ -167,6 +174,7 @@ class Writer:
             batch.append(self._asked.popleft())
 
     def _commit(self, batch: list[_Task]) -> None:
+        self._same.check()
         if self._connection is None:
             self._connection = _connect(self._path)
         db = self._connection

@@ -1,0 +1,155 @@
+"""What happens to the local store from outside: forks, killed writers, a file that is taken away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from roost.errors import StorageUnavailable
+from roost.journal.control import apply
+from roost.journal.entries import Body, Encoding, Entry
+from roost.journal.events import Claimed, Enqueued, Event
+from roost.models import Lane
+from roost.storage.local import LocalBackend, open_local
+from roost.storage.local.lock import TurnLock
+
+AT = 1_700_000_000.0
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+
+
+@pytest.fixture
+async def backend(tmp_path: Path) -> AsyncIterator[LocalBackend]:
+    opened = await open_local(tmp_path / "home")
+    yield opened
+    await opened.close()
+
+
+def enqueued(work_id: str) -> Entry:
+    event = Enqueued(engine="demo")
+    control = apply(None, event, position=0, at=AT)
+    return Entry(work_id, 0, f"{work_id}-0", AT, "client", event, control, Body(Encoding.JSON, b"{}"))
+
+
+def after(entry: Entry, event: Event) -> Entry:
+    position, at = entry.position + 1, entry.at + 1
+    control = apply(entry.control, event, position=position, at=at)
+    return Entry(entry.work_id, position, f"{entry.work_id}-{position}", at, "worker", event, control)
+
+
+async def test_who_asks_while_no_turn_comes_gets_the_same_error_and_none_waits_for_ever(
+    backend: LocalBackend, tmp_path: Path
+) -> None:
+    """A look at the queue serves all that ask until its turn; if none comes, it ends them all."""
+    first = [await backend.journal.append(enqueued(f"w{number}")) for number in range(4)]
+    claims = [after(entry, Claimed("worker", AT + 30)) for entry in first]
+    other = TurnLock(tmp_path / "home" / "roost.lock")
+    backend._writer._lock._wait_seconds = 0.05
+    with other.turn():
+        asked = [asyncio.create_task(backend.journal.append(claims[0]))]
+        await asyncio.sleep(0)
+        while backend._writer._asked:  # until the writer waits for its turn with it
+            await asyncio.sleep(0)
+        asked += [asyncio.create_task(backend.journal.append(claim)) for claim in claims[1:]]
+        done, waiting = await asyncio.wait(asked, timeout=20)
+    assert not waiting
+    assert {type(task.exception()) for task in done} == {StorageUnavailable}
+    other.close()
+    assert await asyncio.gather(*map(backend.journal.append, claims)) == claims
+
+
+_FORK_IN_A_TURN = """
+import os, sys, time
+from pathlib import Path
+from roost.storage.local.lock import TurnLock
+lock = TurnLock(Path(sys.argv[1]))
+lock._take()
+if child := os.fork():
+    print(child, flush=True)
+    os.kill(os.getpid(), 9)
+time.sleep(60)
+"""
+
+
+@needs_fork
+@pytest.mark.slow
+def test_a_turn_ends_with_its_process_though_a_child_of_it_lives_on(tmp_path: Path) -> None:
+    """An engine may fork, as `multiprocessing` does, and its worker be killed in the middle of a write."""
+    command = [sys.executable, "-c", _FORK_IN_A_TURN, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            process.wait(20)
+            lock = TurnLock(tmp_path / "lock", wait_seconds=2.0)
+            with lock.turn():
+                os.kill(child, 0)  # it is there
+            lock.close()
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+_WRITE_IN_A_CHILD = """
+import asyncio, os, sys
+from pathlib import Path
+from roost.errors import StorageUnavailable
+from roost.storage.local import open_local
+
+async def opened():
+    backend = await open_local(Path(sys.argv[1]))
+    await backend.queue.send([])
+    return backend
+
+async def write():
+    try:
+        await asyncio.wait_for(backend.queue.send([]), 20)
+    except StorageUnavailable as error:
+        print(error.hint, flush=True)
+
+backend = asyncio.run(opened())
+if os.fork() == 0:
+    asyncio.run(write())
+    os._exit(0)
+os.wait()
+asyncio.run(backend.close())
+"""
+
+
+@needs_fork
+@pytest.mark.slow
+def test_a_child_of_who_opened_it_is_refused_and_does_not_wait_for_ever(tmp_path: Path) -> None:
+    """The thread that writes is not in the child."""
+    command = [sys.executable, "-W", "ignore", "-c", _WRITE_IN_A_CHILD, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("A process opens it after it was forked.\n", "")
+
+
+async def test_a_file_that_was_replaced_is_written_and_waited_on_no_more(
+    backend: LocalBackend, tmp_path: Path
+) -> None:
+    """A backup was put back while a worker runs: what it acknowledged would be in no file any more."""
+    home = tmp_path / "home"
+    entry = await backend.journal.append(enqueued("w"))
+    claim = after(entry, Claimed("worker", AT + 30))
+    shutil.copy(home / "roost.db", tmp_path / "backup")
+    (home / "roost.db").rename(tmp_path / "aside")
+    await _is_refused(backend, claim)  # it is gone
+    shutil.copy(tmp_path / "backup", home / "roost.db")
+    await _is_refused(backend, claim)  # it is another
+    (tmp_path / "aside").replace(home / "roost.db")
+    assert await backend.journal.append(claim) == claim
+
+
+async def _is_refused(backend: LocalBackend, entry: Entry) -> None:
+    with pytest.raises(StorageUnavailable, match="moved, deleted or replaced"):
+        await backend.journal.append(entry)
+    with pytest.raises(StorageUnavailable, match="moved, deleted or replaced"):
+        await backend.queue.receive(1, visibility_seconds=30, wait_seconds=20, lanes=[Lane.NORMAL])
