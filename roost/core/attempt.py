@@ -7,8 +7,9 @@ import inspect
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from roost.core.context import Context, Interruption
 from roost.core.contract import DELAY_MAX_SECONDS, check_returned, describe_contract
@@ -29,37 +30,32 @@ from roost.models import Snapshot, WorkItem
 DEADLINE = "DeadlineExceeded"  # what work fails of when its deadline is over
 
 
-@dataclass(frozen=True, slots=True)
-class Stepped:
+class Stepped(Struct, frozen=True):
     """The step returned a snapshot that keeps the contract; its `version` is not to be relied on."""
 
     snapshot: Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(Struct, frozen=True):
     """The step failed; trying again may help."""
 
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The step failed for good: `FailWork`, or a broken contract."""
 
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(Struct, frozen=True):
     """The step asked to be tried later."""
 
     after_seconds: float
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupted:
+class Interrupted(Struct, frozen=True):
     """The runtime stopped the step; `why` is what it gave for it."""
 
     why: str
@@ -68,8 +64,7 @@ class Interrupted:
 Outcome = Stepped | Raised | Refused | Later | Interrupted
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What a call of an engine runs under.
 
     Attributes:
@@ -87,8 +82,7 @@ class Limits:
     meter: Meter | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(Struct, frozen=True):
     """A method of an engine returned this."""
 
     value: Any

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from roost.core import children
 from roost.core.replies import check_replies
@@ -19,8 +20,7 @@ from roost.names import APPROVAL_MARK
 SIGNAL_NAMES_MAX = 50  # that one wait names
 
 
-@dataclass(frozen=True, slots=True)
-class Follows:
+class Follows(Struct, frozen=True):
     """What a commit says of what comes after it."""
 
     wake_at: float | None = None
@@ -62,10 +62,11 @@ def read(
     Raises:
         PayloadError: a child can't be enqueued, or a wait can't be kept.
     """
+    spawned, bound = 0, ""
     if snapshot.spawn:
         children.check_children(snapshot.spawn, family.total(control.family), engines, now)
-    spawned = sum(not child.is_detached for child in snapshot.spawn)
-    bound = _bound(snapshot)
+        spawned = sum(not child.is_detached for child in snapshot.spawn)
+        bound = _bound(snapshot)
     if snapshot.is_finished:
         return Follows(spawned=spawned)
     delay = snapshot.next_step_delay_seconds

@@ -132,7 +132,8 @@ class Holder:
 
     async def _do_what_came(self, before: Entry) -> None:
         """Do the effects of what outsiders appended meanwhile: a commit says of all that they are done."""
-        if any(position > self._done_up_to for position in before.control.outbox):
+        outbox = before.control.outbox
+        if outbox and any(position > self._done_up_to for position in outbox):
             await self._patiently(lambda: outside.carry_out(self._parts, before))
             self._done_up_to = before.position
 

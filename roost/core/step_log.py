@@ -51,6 +51,8 @@ class StepLines:
 
     def kept(self, max_chars: int = KEPT_MAX_CHARS) -> tuple[LogLine, ...]:
         """The newest of them that fit, oldest first."""
+        if not self._lines:
+            return ()
         kept: list[LogLine] = []
         for line in reversed(tuple(self._lines)):
             max_chars -= len(line.text)

@@ -7,7 +7,6 @@ format has a version: a reader refuses what it does not know instead of guessing
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple, get_args
 
@@ -122,8 +121,7 @@ def _body(stored: StoredEntry) -> Body | None:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(msgspec.Struct, frozen=True, gc=False):
     """A body that a next one can be a delta of: where it is, and its JSON."""
 
     position: int
