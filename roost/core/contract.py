@@ -49,11 +49,12 @@ def check_returned(returned: Any, version: int, item: WorkItem, stored: Sequence
     return returned
 
 
-_Number = int | float
+_Number = (int, float)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _are_all(values: object, kind: type) -> bool:
+    """Whether it is a list of such values."""
+    return isinstance(values, list) and (not values or all(isinstance(value, kind) for value in values))
 
 
 def _check_directives(snapshot: Snapshot) -> None:
@@ -63,18 +64,16 @@ def _check_directives(snapshot: Snapshot) -> None:
         faults.append(f"next_step_delay_seconds is {delay!r}, not 0 to {DELAY_MAX_SECONDS:.0f}")
     if not isinstance(snapshot.data, dict):
         faults.append(f"data is a {type(snapshot.data).__name__}, not a dict")
-    for name in ("step", "status"):
-        value = getattr(snapshot, name)
+    for name, value in (("step", snapshot.step), ("status", snapshot.status)):
         if not isinstance(value, str) or not 0 < len(value) <= 200:
             faults.append(f"{name} is {value!r:.100}, not text of 1 to 200 characters")
-    if not isinstance(snapshot.artifacts, list) or not all(
-        isinstance(a, Artifact) for a in snapshot.artifacts
-    ):
+    artifacts = snapshot.artifacts
+    if not _are_all(artifacts, Artifact):
         faults.append("artifacts is not a list of Artifact")
-    elif len(snapshot.artifacts) > ARTIFACTS_MAX:
-        faults.append(f"artifacts has {len(snapshot.artifacts)} entries, more than {ARTIFACTS_MAX}")
+    elif len(artifacts) > ARTIFACTS_MAX:
+        faults.append(f"artifacts has {len(artifacts)} entries, more than {ARTIFACTS_MAX}")
     history = snapshot.history
-    if not isinstance(history, list) or len(history) > HISTORY_MAX or not all(map(_is_text, history)):
+    if not _are_all(history, str) or len(history) > HISTORY_MAX:
         faults.append(f"history is not a list of at most {HISTORY_MAX} texts")
     if not isinstance(snapshot.is_finished, bool):
         faults.append(f"is_finished is {snapshot.is_finished!r}, not True or False")
@@ -91,7 +90,7 @@ def _faults_in_follow_ups(snapshot: Snapshot) -> list[str]:
     elif wait_for is not None and not 0 <= (wait_for.timeout_seconds or 0.0) <= DELAY_MAX_SECONDS:
         timeout = wait_for.timeout_seconds
         faults.append(f"wait_for.timeout_seconds is {timeout!r}, not 0 to {DELAY_MAX_SECONDS:.0f}")
-    if not isinstance(snapshot.spawn, list) or not all(isinstance(c, Child) for c in snapshot.spawn):
+    if not _are_all(snapshot.spawn, Child):
         faults.append("spawn is not a list of Child")
     if snapshot.result is not None:
         try:
