@@ -156,25 +156,12 @@ def load_snapshot(
 ) -> Snapshot:
     """The snapshot that `dump_snapshot` wrote; a fresh copy at each call."""
     fields = dumped.take_fields()
-    finished_at = fields.get("finished_at")
-    return Snapshot.model_validate(
-        {
-            "work_id": work_id,
-            "engine": engine,
-            "status": fields["status"],
-            "version": version,
-            "step": fields["step"],
-            "data": fields["data"],
-            "history": fields.get("history", []),
-            "artifacts": fields.get("artifacts", []),
-            "is_finished": finished_at is not None,
-            "next_step_delay_seconds": fields.get("delay", 0.0),
-            "wait_for": fields.get("wait_for"),
-            "spawn": fields.get("spawn", []),
-            "result": fields.get("result"),
-            "engine_version": engine_version,
-            "created_at": fields["created_at"],
-            "updated_at": fields["updated_at"],
-            "finished_at": finished_at,
-        }
-    )
+    fields["work_id"] = work_id
+    fields["engine"] = engine
+    fields["version"] = version
+    fields["engine_version"] = engine_version
+    if "finished_at" in fields:
+        fields["is_finished"] = True
+    elif "delay" in fields:
+        fields["next_step_delay_seconds"] = fields.pop("delay")
+    return Snapshot.model_validate(fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -84,7 +84,7 @@ class StepWorkspace:
         self._host = host
         self._store = store
         self._work_id = snapshot.work_id
-        self._last = next((a for a in reversed(snapshot.artifacts) if a.name == KEPT_NAME), None)
+        self._last = _kept(snapshot.artifacts)
         self.is_used = False
 
     async def open(self, source: str | None, ref: str | None) -> Path:
@@ -136,6 +136,11 @@ class StepWorkspace:
         )
         await self._host.workspaces.kept(self._work_id, kept, blob.digest)
         returned.artifacts = [*(a for a in returned.artifacts if a.name != KEPT_NAME), artifact]
+
+
+def _kept(artifacts: Sequence[Artifact]) -> Artifact | None:
+    """The newest workspace among artifacts."""
+    return next((a for a in reversed(artifacts) if a.name == KEPT_NAME), None) if artifacts else None
 
 
 async def _chunks(path: Path) -> AsyncIterator[bytes]:
