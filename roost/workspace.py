@@ -125,6 +125,7 @@ class Workspaces:
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self._root = root
+        self._state_folder = root / _STATE
         self._clock = clock
 
     def path(self, work_id: str) -> Path:
@@ -133,12 +134,14 @@ class Workspaces:
 
     def record(self, work_id: str) -> Record | None:
         """What is known of a workspace; None if there is none on this host."""
+        if not self._state_folder.is_dir():  # asked at each end of work, and on most hosts there is none
+            return None
         return _read(self._record_path(work_id))
 
     def left(self) -> Iterator[tuple[Record, float]]:
         """The workspaces on this host, at most `LEFT_MAX`, and when each was made or kept last."""
         with suppress(FileNotFoundError):
-            for path in sorted((self._root / _STATE).glob("*.json"))[:LEFT_MAX]:
+            for path in sorted(self._state_folder.glob("*.json"))[:LEFT_MAX]:
                 record = _read(path)
                 if record is not None:
                     yield record, path.stat().st_mtime
@@ -255,12 +258,11 @@ class Workspaces:
     # --- files beside the workspaces -----------------------------------------
 
     def _state(self) -> Path:
-        state = self._root / _STATE
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return state
+        self._state_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self._state_folder
 
     def _record_path(self, work_id: str) -> Path:
-        return self._root / _STATE / f"{workspace_name(work_id)}.json"
+        return self._state_folder / f"{workspace_name(work_id)}.json"
 
     def _write(self, record: Record) -> None:
         """Write a record, whole or not at all."""
