@@ -7,7 +7,6 @@ defaults. Every error names the option, variable or file that it is about.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -66,7 +65,11 @@ Lanes = Annotated[
 ]
 
 
-class WorkerSettings(BaseModel, extra="forbid"):
+class _Table(BaseModel, extra="forbid", defer_build=True):
+    """A table of the settings: checked as a part of `Settings`, and so without a validator of its own."""
+
+
+class WorkerSettings(_Table):
     """`[worker]`: how workers behave.
 
     Attributes:
@@ -94,7 +97,7 @@ class WorkerSettings(BaseModel, extra="forbid"):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
 
 
-class ObserveSettings(BaseModel, extra="forbid"):
+class ObserveSettings(_Table):
     """`[observe]`: traces and metrics; `roost.observe.names` lists all there are.
 
     Attributes:
@@ -111,7 +114,7 @@ class ObserveSettings(BaseModel, extra="forbid"):
     count_seconds: Annotated[Seconds, Field(ge=0, le=86400)] | None = None
 
 
-class AwsSettings(BaseModel, extra="forbid"):
+class AwsSettings(_Table):
     """`[aws]`: which stack, for storage `aws`. Where AWS itself is, the SDK's settings say.
 
     Attributes:
@@ -129,7 +132,7 @@ class AwsSettings(BaseModel, extra="forbid"):
     appends_in_flight: Annotated[int, Field(ge=1, le=256)] = 4
 
 
-class ApprovalSettings(BaseModel, extra="forbid"):
+class ApprovalSettings(_Table):
     """`[approvals]`: tokens with which people answer what an engine asks.
 
     Attributes:
@@ -143,7 +146,7 @@ class ApprovalSettings(BaseModel, extra="forbid"):
     url: str = ""
 
 
-class ConsoleSettings(BaseModel, extra="forbid"):
+class ConsoleSettings(_Table):
     """`[console]`: the operator's console.
 
     Attributes:
@@ -184,7 +187,7 @@ class ConsoleSettings(BaseModel, extra="forbid"):
     label: Annotated[str, Field(max_length=20)] = ""
 
 
-class BudgetSettings(BaseModel, extra="forbid"):
+class BudgetSettings(_Table):
     """`[budgets]`: what work may use up before it parks and asks.
 
     Attributes:
@@ -197,7 +200,7 @@ class BudgetSettings(BaseModel, extra="forbid"):
     )
 
 
-class WorkspaceSettings(BaseModel, extra="forbid"):
+class WorkspaceSettings(_Table):
     """`[workspace]`: git working trees for work items whose engines ask for one.
 
     Attributes:
@@ -350,6 +353,8 @@ def _check_table(layer: Layer, path: str, value: object, model: type[BaseModel])
 
 
 def _unknown(layer: Layer, key: str, valid: Iterable[str]) -> SettingsError:
+    import difflib  # for a mistake only
+
     names = list(valid)
     near = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     hint = f"Did you mean {shown(layer, near[0])}?" if near else f"Valid: {', '.join(sorted(names))}."

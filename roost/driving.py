@@ -13,11 +13,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from roost.core.operating import OPERATION_ENGINE, OperationEngine
+from roost.core.operating import OperationEngine
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry
 from roost.errors import RoostError
 from roost.models import Lane
+from roost.names import OPERATION_ENGINE
 from roost.storage.memory import MemoryQueue
 from roost.storage.ports import Backend, Finding, Message
 from roost.storage.query import IndexQuery

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -411,6 +411,7 @@ class EngineRegistry:
 
     def __init__(self, engines: Iterable[Any] = ()) -> None:
         self._specs: dict[str, list[EngineSpec]] = {}  # of one id, the newest version first
+        self._unmade: dict[str, Callable[[], Any]] = {}
         for engine in engines:
             self.add(engine)
 
@@ -431,6 +432,27 @@ class EngineRegistry:
         self._specs[spec.engine_id] = by_age
         return spec
 
+    def add_own(self, engine_id: str, make: Callable[[], Any]) -> None:
+        """Add one of Roost's own engines, which is made, and imported, when there is work for it.
+
+        Raises:
+            EngineContractError: its id is taken.
+        """
+        if engine_id in self._specs:
+            raise EngineContractError(f"the engine id {engine_id!r} is Roost's own")
+        self._unmade[engine_id] = make
+
+    def names(self) -> Sequence[str]:
+        """What the engines are called; none is made for it."""
+        made = [spec.name for versions in self._specs.values() for spec in versions]
+        return [*made, *self._unmade]
+
+    def _versions(self, engine_id: str) -> Sequence[EngineSpec]:
+        make = self._unmade.pop(engine_id, None)
+        if make is not None:
+            self.add(make())
+        return self._specs.get(engine_id, ())
+
     def limited(self, step_seconds: float) -> EngineRegistry:
         """The same engines, none of whose steps may take longer than `step_seconds`."""
         found = EngineRegistry()
@@ -442,17 +464,19 @@ class EngineRegistry:
 
     def get(self, engine_id: str) -> EngineSpec | None:
         """The newest version of an engine, which new work begins with; or None."""
-        versions = self._specs.get(engine_id)
+        versions = self._versions(engine_id)
         return versions[0] if versions else None
 
     def get_for(self, engine_id: str, version: str | None) -> EngineSpec | None:
         """Who goes on from a snapshot that `version` made: that very version, else the newest that can."""
-        versions = self._specs.get(engine_id, ())
+        versions = self._versions(engine_id)
         able = [spec for spec in versions if spec.goes_on_from(version)]
         return next((spec for spec in able if spec.engine_version == version), able[0] if able else None)
 
     def __iter__(self) -> Iterator[EngineSpec]:
+        for engine_id in list(self._unmade):
+            self._versions(engine_id)
         return (spec for versions in self._specs.values() for spec in versions)
 
     def __len__(self) -> int:
-        return sum(len(versions) for versions in self._specs.values())
+        return sum(len(versions) for versions in self._specs.values()) + len(self._unmade)

@@ -7,7 +7,6 @@ is, and whether a value is right, is `roost.config`'s.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +107,8 @@ def _table(values: Mapping[str, Any], name: str, path: Path) -> dict[str, Any] |
 
 
 def _read(path: Path) -> dict[str, Any]:
+    import tomllib  # most workers have no file
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

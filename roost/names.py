@@ -15,6 +15,7 @@ ID_PATTERN = re.compile(rf"[A-Za-z0-9._:-]{{1,{ID_MAX_CHARS}}}")
 NAMESPACE_PATTERN = re.compile(r"[a-z0-9-]{1,63}")
 APPROVAL_MARK = "approval:"  # begins the names of signals that answer approvals
 SCHEDULE_ENGINE = "roost.schedule"
+OPERATION_ENGINE = "roost.operation"
 NAMESPACE_MARK = "/"  # no id or namespace has it, so a work id can't be read two ways
 OPERATORS = "roost-operators"  # namespace of the journals of what operators did, one a namespace and month
 NAME_MAX_BYTES = 1024  # resources, idempotency keys, artifact names

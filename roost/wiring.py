@@ -8,22 +8,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from roost.clock import Clock, SystemClock, SystemIds, thread_cpu
 from roost.config import Settings
-from roost.core.client import Client
-from roost.core.operating import OperationEngine
 from roost.core.parts import CoreSettings, Parts
 from roost.core.tokens import Signer
 from roost.core.worker import Worker
 from roost.core.workspaces import HostWorkspaces
 from roost.engine import EngineRegistry
-from roost.engines.schedule import ScheduleEngine
 from roost.errors import SettingsError
 from roost.loading import load_engines
-from roost.storage.instrument import InstrumentedBackend, crash_hook
+from roost.names import OPERATION_ENGINE, SCHEDULE_ENGINE
 from roost.storage.ports import (
     Accounts,
     ArtifactStore,
@@ -37,6 +35,9 @@ from roost.storage.ports import (
 from roost.workspace import Origin, Workspaces, workspace_name
 
 if TYPE_CHECKING:
+    from roost.core.client import Client
+    from roost.core.operating import OperationEngine
+    from roost.engines.schedule import ScheduleEngine
     from roost.observe.watching import Watching
 
 BACKENDS = "roost.backends"
@@ -45,15 +46,28 @@ OpenBackend = Callable[[str, Settings, Clock], Awaitable[Backend]]
 """What an entry point of `roost.backends` is: called with the URL, settings and clock."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Runtime:
-    """An opened backend with all that works on it."""
+    """An opened backend with all that works on it.
+
+    Attributes:
+        actor: written into entries that the client appends.
+        namespace: of the work that the client enqueues, lists and looks at.
+    """
 
     backend: Backend
     parts: Parts
     engines: EngineRegistry | None
-    client: Client
+    actor: str = "client"
+    namespace: str = ""
     watching: Watching | None = None
+
+    @cached_property
+    def client(self) -> Client:
+        """What a program outside the workers asks; not imported by a worker that has no use for it."""
+        from roost.core.client import Client
+
+        return Client(self.parts, engines=self.engines, actor=self.actor, namespace=self.namespace)
 
     def worker(self, worker_id: str | None = None, *, executor: Executor | None = None) -> Worker:
         """A worker for the engines of this runtime.
@@ -95,21 +109,32 @@ async def open_runtime(
         watching = stack.enter_context(
             _watch(settings, backend, clock, is_worker=engines is not None, is_function=is_function)
         )
-        hook = crash_hook(settings.crash_at) if settings.crash_at is not None else None
-        if hook is not None or watching is not None:
-            backend = InstrumentedBackend(backend, hook, watching)
+        if settings.crash_at is not None or watching is not None:
+            backend = _instrumented(backend, settings.crash_at, watching)
         core, workspaces = _core_settings(settings, backend), host_workspaces(settings, clock)
         parts = Parts(backend, clock, SystemIds(), core, workspaces, observer=watching, cpu=thread_cpu)
         if registry is not None:  # any worker runs schedules and operations, whatever else it runs
-            registry.add(ScheduleEngine(clock))
-            registry.add(OperationEngine(parts))
-        yield Runtime(
-            backend,
-            parts,
-            registry,
-            Client(parts, engines=registry, actor=actor, namespace=settings.namespace),
-            watching,
-        )
+            registry.add_own(SCHEDULE_ENGINE, partial(_schedules, clock))
+            registry.add_own(OPERATION_ENGINE, partial(_operations, parts))
+        yield Runtime(backend, parts, registry, actor, settings.namespace, watching)
+
+
+def _instrumented(backend: Backend, crash_at: str | None, watching: Watching | None) -> Backend:
+    from roost.storage.instrument import InstrumentedBackend, crash_hook
+
+    return InstrumentedBackend(backend, crash_hook(crash_at) if crash_at is not None else None, watching)
+
+
+def _schedules(clock: Clock) -> ScheduleEngine:
+    from roost.engines.schedule import ScheduleEngine
+
+    return ScheduleEngine(clock)
+
+
+def _operations(parts: Parts) -> OperationEngine:
+    from roost.core.operating import OperationEngine
+
+    return OperationEngine(parts)
 
 
 def host_workspaces(settings: Settings, clock: Clock) -> HostWorkspaces:

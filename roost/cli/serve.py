@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from roost.core import schedules
 from roost.core.switches import JOURNAL_ID, Switches
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal.decide import WAITS_FOR_ENGINE
@@ -47,8 +46,12 @@ async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _drain, worker)
-    await schedules.keep(runtime.client, settings.schedules)
-    names = [spec.name for spec in runtime.engines or () if spec.engine_id != SCHEDULE_ENGINE]
+    if settings.schedules:
+        from roost.core import schedules
+
+        await schedules.keep(runtime.client, settings.schedules)
+    assert runtime.engines is not None
+    names = [name for name in runtime.engines.names() if name != SCHEDULE_ENGINE]
     fields = {
         "worker_id": worker.worker_id,
         "engines": names,
@@ -178,6 +181,8 @@ async def _is_schedules(runtime: Runtime, left: Mapping[State, int]) -> bool:
     """Whether all that is left are schedules between two ticks."""
     if not left.keys() <= {State.SCHEDULED, State.WAITING}:
         return False
+    from roost.core import schedules
+
     asleep: int = await schedules.asleep_count(runtime.client)
     return sum(left.values()) == asleep
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from roost.core.bulk import OWN_ENGINES
-from roost.core.operating import OPERATION_ENGINE
+from roost.names import OPERATION_ENGINE
 
 
 class Role(StrEnum):

@@ -24,10 +24,9 @@ from roost.engine import RetryPolicy, current_step
 from roost.errors import InputError, WorkNotFound
 from roost.journal.budget import hold_of
 from roost.models import NAMESPACE_MARK, Snapshot, WorkItem, namespace_of
-from roost.names import REASON_MAX_CHARS, State, check_work_id
+from roost.names import OPERATION_ENGINE, REASON_MAX_CHARS, State, check_work_id
 from roost.storage.query import IndexQuery
 
-OPERATION_ENGINE = "roost.operation"
 PREFIX = "operation:"
 IDS_MAX = 1000
 PAGE = 100  # work items that one step acts on

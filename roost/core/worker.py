@@ -65,7 +65,7 @@ class Worker:
 
         Storage that fails is tried again with growing pauses; a worker never stops for it.
         """
-        log.info("worker %s runs %s", self.worker_id, ", ".join(spec.engine_id for spec in self._engines))
+        log.info("worker %s runs %s", self.worker_id, ", ".join(self._engines.names()))
         try:
             async with asyncio.TaskGroup() as group:
                 heartbeat = group.create_task(self._heartbeat.run())

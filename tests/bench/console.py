@@ -91,7 +91,7 @@ async def main(count: int) -> None:
         settings = Settings(home=Path(folder), console=ConsoleSettings())
         async with open_runtime(settings) as opened:
             engines = EngineRegistry([Large()])
-            runtime = Runtime(opened.backend, opened.parts, engines, opened.client)
+            runtime = Runtime(opened.backend, opened.parts, engines)
             large = [NewWork("large", {"steps": LONG_STEPS}), NewWork("large", {"steps": 2, "blob": True})]
             ids = list(await runtime.client.enqueue_many(large))
             await work(runtime, ids)

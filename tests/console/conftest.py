@@ -130,7 +130,7 @@ async def opened(settings: Settings) -> AsyncIterator[Runtime]:
     """A runtime with the engines of these tests."""
     async with open_runtime(settings) as runtime:
         registry = EngineRegistry([Scripted(), DemoEngine(), OperationEngine(runtime.parts)])
-        yield Runtime(runtime.backend, runtime.parts, registry, runtime.client)
+        yield Runtime(runtime.backend, runtime.parts, registry, runtime.actor, runtime.namespace)
 
 
 Make = Callable[..., Desk]

@@ -11,7 +11,6 @@ import pytest
 from roost.config import ConsoleSettings, Settings
 from roost.console.app import create_app
 from roost.console.freshness import ROWS_MAX
-from roost.core.client import Client
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.engine import EngineRegistry
@@ -46,7 +45,7 @@ async def test_every_page_on_aws_at_a_bounded_cost(
         backend = InstrumentedBackend(opened.backend, count)
         parts = Parts(backend, opened.parts.clock, opened.parts.ids, opened.parts.settings)
         engines = EngineRegistry([Scripted()])
-        runtime = Runtime(backend, parts, engines, Client(parts, engines=engines))
+        runtime = Runtime(backend, parts, engines)
         artifacts = [["notes.md", "# Notes", "text/markdown"]]
         works = [NewWork("scripted", {"steps": [{"data": {"n": n}}, {"fail": "x"}]}) for n in range(3)]
         works += [NewWork("scripted", {"steps": [{"artifacts": artifacts}, {}]})]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.engine import EngineRegistry, RetryPolicy
 from roost.errors import InputError, StorageUnavailable
@@ -44,9 +43,9 @@ class World:
         self.hook: Callable[[str, str, str], Awaitable[None]] | None = None
         backend = InstrumentedBackend(MemoryBackend(self.clock), self._call)
         parts = Parts(backend, self.clock, SeededIds(random.Random(1)), SETTINGS)
-        self.client = Client(parts)
         self.backend = backend
-        self.runtime = Runtime(backend, parts, EngineRegistry([Scripted(step, **engine)]), self.client)
+        self.runtime = Runtime(backend, parts, EngineRegistry([Scripted(step, **engine)]))
+        self.client = self.runtime.client
         self.spent_seconds: list[float] = []
 
     async def _call(self, when: str, call: str, detail: str) -> None:
