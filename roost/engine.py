@@ -12,6 +12,7 @@ import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -79,6 +80,21 @@ class RetryPolicy:
         doubled: float = self.first_delay_seconds * 2.0 ** min(failures - 1, 30)
         return min(doubled, self.max_delay_seconds) * (0.5 + 0.5 * spread)
 
+    def faults(self) -> list[str]:
+        """What is wrong with it, in words."""
+        counts = {name: getattr(self, name) for name in ("max_attempts", "max_interruptions")}
+        delays = {name: getattr(self, name) for name in ("first_delay_seconds", "max_delay_seconds")}
+        found = [f"{name} {n!r}, not 1 or more" for name, n in counts.items() if not _is_count(n)]
+        return found + [
+            f"{name} {value!r}, not a number of seconds, 0 or more"
+            for name, value in delays.items()
+            if not (isinstance(value, int | float) and 0 <= value < inf)
+        ]
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
+
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
@@ -129,6 +145,8 @@ class EngineSpec:
     def _check(self) -> None:
         if not isinstance(self.retry, RetryPolicy):
             raise EngineContractError(f"engine {self.engine_id!r}: `retry` is not a RetryPolicy")
+        if faults := self.retry.faults():
+            raise EngineContractError(f"engine {self.engine_id!r}: `retry` has {'; '.join(faults)}")
         limit = self.step_timeout_seconds
         if limit is not None and not (isinstance(limit, int | float) and limit > 0):
             raise EngineContractError(

@@ -119,7 +119,8 @@ class Holder:
             entry = outside.follow(self._parts, before, event, actor=self.worker_id, body=body)
             standing = await self._patiently(partial(self._parts.backend.journal.append, entry))
             if standing.entry_id == entry.entry_id:
-                self._last = entry
+                if entry.position > self._last.position:  # else a later append of this step was told sooner
+                    self._last = entry
                 return entry
             if not decide.can_take_in(standing, self.token):
                 raise LeaseLost(

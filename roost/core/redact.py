@@ -54,7 +54,7 @@ def describe(error: BaseException) -> ErrorInfo:
     """What the history keeps of an exception."""
     try:
         message = str(error)
-    except Exception as broken:  # noqa: BLE001  an engine's __str__ may do anything; its own failure is the text
+    except BaseException as broken:  # noqa: BLE001  an engine's __str__ may do anything; its own failure is the text
         message = f"its text can't be had: {type(broken).__name__}"
     lines = traceback.format_tb(_from_engine(error.__traceback__), limit=-12)
     return ErrorInfo(

@@ -19,10 +19,12 @@ from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, current_step
+from roost.journal.entries import Entry
+from roost.journal.events import Recorded
 from roost.models import Child, Join, Snapshot, State, WaitFor, WorkItem
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.local import open_local
-from roost.storage.memory import MemoryBackend
+from roost.storage.memory import MemoryBackend, MemoryJournal
 from roost.storage.ports import Backend
 from roost.testing.contract.process import Scripted, Step, run_workers
 from roost.testing.virtual_time import SeededIds, VirtualClock, run
@@ -227,6 +229,38 @@ async def test_an_effect_runs_once_though_it_is_asked_for_twice_at_the_same_time
 
     assert (await ran(MemoryBackend(SystemClock()), step))[0] is State.DONE
     assert len(effects) == 2
+
+
+class SlowToTell(MemoryJournal):
+    """Tells of the first result that is recorded only after the next one was told."""
+
+    told: asyncio.Event | None = None
+
+    async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
+        standing = await super().append(entry, with_row=with_row)
+        if isinstance(entry.event, Recorded) and standing is entry:
+            if self.told is None:
+                self.told = asyncio.Event()
+                await self.told.wait()
+            else:
+                self.told.set()
+        return standing
+
+
+@pytest.mark.asyncio
+async def test_a_reply_that_comes_late_does_not_hide_what_was_recorded_after_it() -> None:
+    backend = MemoryBackend(SystemClock())
+    backend.journal = SlowToTell(backend.index, backend.accounts)
+    effects: list[str] = []
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        once = current_step().once
+        await asyncio.gather(*(once(key, lambda key=key: effects.append(key)) for key in "ab"))
+        await once("b", lambda: effects.append("b again"))
+        return snapshot.finish()
+
+    assert (await ran(backend, step))[0] is State.DONE
+    assert effects == ["a", "b"]
 
 
 @pytest.mark.asyncio
