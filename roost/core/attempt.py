@@ -140,18 +140,23 @@ async def run_method(
     task = asyncio.current_task()
     assert task is not None
     interruption.running = task
+    asked_before = task.cancelling()
     came: Returned | Outcome
     try:
         came = await _within(limits, method, is_async, args)
     except BaseException as error:  # place 1 of 3: an engine's code may raise anything
-        if isinstance(error, asyncio.CancelledError) and task.cancelling() > (interruption.why is not None):
+        is_cancelled = isinstance(error, asyncio.CancelledError) and interruption.why is None
+        if is_cancelled and task.cancelling() > asked_before:
             raise  # the session itself is being cancelled (an engine may raise CancelledError, too)
         came = _outcome_of(error)
     finally:
         interruption.running = None
+    # Not only an interruption leaves a request: before Python 3.13 a TaskGroup does so, a part of
+    # which failed. Left there, it would make the next group and the next interruption go wrong.
+    while task.cancelling() > asked_before:
+        task.uncancel()
     if interruption.why is not None:
         # Also what swallowed its interruption and returned all the same can't commit.
-        task.uncancel()
         return Interrupted(interruption.why)
     return came
 
@@ -202,6 +207,8 @@ def _plain(method: Callable[..., Any], args: tuple[Any, ...], meter: Meter | Non
 
 def _outcome_of(error: BaseException) -> Outcome:
     match error:
+        case BaseExceptionGroup():
+            return _outcome_of_many(error)
         case LeaseLost():
             return Interrupted(str(error))
         case RetryLater():
@@ -212,3 +219,19 @@ def _outcome_of(error: BaseException) -> Outcome:
             return Refused(describe_contract(error))
         case _:
             return Raised(describe(error))
+
+
+def _outcome_of_many(group: BaseExceptionGroup[BaseException]) -> Outcome:
+    """What several parts of a step raised at once, as an `asyncio.TaskGroup` tells it.
+
+    The lease counts before all else, and what can never succeed before what may; parts that all
+    ask to be tried later are, when the last of them asks for it. Anything else is a failed attempt.
+    """
+    found = [_outcome_of(part) for part in group.exceptions]
+    for kind in (Interrupted, Refused):
+        if first := next((outcome for outcome in found if isinstance(outcome, kind)), None):
+            return first
+    later = [outcome for outcome in found if isinstance(outcome, Later)]
+    if len(later) == len(found):
+        return max(later, key=lambda outcome: outcome.after_seconds)
+    return Raised(describe(group))

@@ -6,6 +6,7 @@ import asyncio
 import math
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from roost.core.inbox import Given
 from roost.core.step_log import StepLines
 from roost.core.tokens import Signer
 from roost.core.workspaces import StepWorkspace
-from roost.engine import EngineSpec, current_step
+from roost.engine import EngineSpec, RetryPolicy, current_step
 from roost.errors import EngineContractError, FailWork, IdentifierError, LeaseLost, PayloadError, RetryLater
 from roost.models import Artifact, Snapshot, WorkItem
 from roost.storage.memory import MemoryArtifacts
@@ -214,6 +215,11 @@ class Ruder(BaseException):
     pass
 
 
+class Rudest(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
 def dive() -> None:
     dive()
 
@@ -245,6 +251,7 @@ class TestRaised:
             (asyncio.InvalidStateError(), "InvalidStateError"),
             (Rude(), "Rude"),
             (Ruder("x"), "Ruder"),
+            (Rudest(), "Rudest"),
             (MemoryError(), "MemoryError"),
             (PayloadError("its own"), "PayloadError"),
         ],
@@ -329,6 +336,33 @@ class TestRaised:
         assert broken.error.message == "broken. mend it"
         assert await run(LeaseLost("w", 7, "gone")) == Interrupted("lease 7 on w is lost: gone")
 
+    @pytest.mark.parametrize(
+        ("errors", "comes_to"),
+        [
+            ([RetryLater(5), RetryLater(60, "busy")], Later(60.0, "busy")),
+            ([RetryLater(5), ExceptionGroup("inner", [RetryLater(2)])], Later(5.0, "retry in 5 s")),
+            ([RetryLater(5), ValueError("bad")], Raised),
+            ([ValueError("bad"), FailWork("never"), RetryLater(5)], Refused),
+            ([FailWork("never"), LeaseLost("w", 7, "gone")], Interrupted("lease 7 on w is lost: gone")),
+        ],
+    )
+    async def test_signals_of_parts_of_a_step_count_as_its_own(
+        self, attempt: Fixture, errors: list[Exception], comes_to: Any
+    ) -> None:
+        """Parts that run in a `TaskGroup` can only raise together."""
+
+        async def part(error: Exception) -> None:
+            raise error
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            async with asyncio.TaskGroup() as group:
+                for error in errors:
+                    group.create_task(part(error))
+            return snapshot
+
+        outcome = await attempt.run(step)
+        assert outcome == comes_to or (isinstance(comes_to, type) and isinstance(outcome, comes_to))
+
     async def test_a_retry_of_no_number_of_seconds_is_refused_not_taken(self, attempt: Fixture) -> None:
         def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
             raise RetryLater(math.nan)
@@ -400,6 +434,22 @@ class TestInterruption:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 return snapshot.finish()
+            return snapshot
+
+        assert await attempt.run(step) == Interrupted("lost")
+
+    async def test_a_group_that_failed_before_does_not_hide_it(self, attempt: Fixture) -> None:
+        """Before Python 3.13 such a group leaves its task with a request to cancel it."""
+
+        async def part() -> None:
+            raise ValueError("bad")
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            with suppress(ExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(part())
+            attempt.interruption.stop("lost")
+            await asyncio.Event().wait()
             return snapshot
 
         assert await attempt.run(step) == Interrupted("lost")
@@ -574,3 +624,34 @@ class TestContext:
         with pytest.raises(PayloadError):
             await attempt.artifacts.put("a", b"x", metadata={"bad": math.nan})
         assert attempt.artifacts.stored == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "named"),
+    [
+        (RetryPolicy(max_attempts="5"), "max_attempts '5'"),  # type: ignore[arg-type]  # as a user may write it
+        (RetryPolicy(max_attempts=0), "max_attempts 0"),
+        (RetryPolicy(max_interruptions=0), "max_interruptions 0"),
+        (RetryPolicy(first_delay_seconds=math.nan), "first_delay_seconds nan"),
+        (RetryPolicy(first_delay_seconds=-1.0), "first_delay_seconds -1.0"),
+        (RetryPolicy(max_delay_seconds=math.inf), "max_delay_seconds inf"),
+    ],
+)
+def test_a_retry_policy_that_nobody_could_follow_is_refused(policy: RetryPolicy, named: str) -> None:
+    """Else the first failure of a step finds out, and its work ends as one that kills its workers."""
+    engine = _engine(lambda snapshot, item: snapshot)
+    engine.retry = policy
+    with pytest.raises(EngineContractError, match=f"`retry` has {named}"):
+        EngineSpec.of(engine)
+
+
+def test_no_number_of_failures_is_too_much_for_a_pause() -> None:
+    policy = RetryPolicy()
+    assert [policy.delay_seconds(failures, 1.0) for failures in (1, 2, 9, 10, 10_000)] == [
+        1,
+        2,
+        256,
+        300,
+        300,
+    ]
+    assert policy.delay_seconds(1, 0.0) == 0.5
