@@ -104,6 +104,16 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     created_at: float
     since: float
     lane: Lane = Lane.NORMAL
+    wake_at: float | None = None
+    deadline_at: float | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+    parent: Parent | None = None
+    budget: Amounts = ()
+    account: str = ""
+    family_budget: Amounts = ()
+    engine_version: str | None = None
+    turn: Turn | None = None
+    waits: Wait | None = None
     version: int = 0
     step: str = ""
     snapshot_position: int | None = None
@@ -111,9 +121,6 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     last_token: int | None = None
     failures: int = 0
     interruptions: int = 0
-    wake_at: float | None = None
-    waits: Wait | None = None
-    deadline_at: float | None = None
     sent_position: int = 0
     signals: tuple[tuple[int, str], ...] = ()
     last_signal: int | None = None
@@ -123,20 +130,13 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     paused: str = ""
     paused_until: float | None = None
     rewound: int | None = None
-    labels: tuple[tuple[str, str], ...] = ()
-    parent: Parent | None = None
     family: Family | None = None
     outbox: tuple[int, ...] = ()
-    budget: Amounts = ()
     spent: Amounts = ()
-    account: str = ""
-    family_budget: Amounts = ()
     is_daily: bool = False
     over: str = ""
     reason: str = ""
     note: str = ""
-    engine_version: str | None = None
-    turn: Turn | None = None
     line: tuple[Place, ...] = ()
     bound: Bound | None = None
     switches: tuple[Switch, ...] = ()

@@ -61,21 +61,21 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     resources: tuple[str, ...] = ()
     capacities: tuple[tuple[str, int], ...] = ()
     resource_scope: Scope = Scope.STEP
-    wake_at: float | None = None
-    deadline_at: float | None = None
-    idempotency_key: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
-    parent: Parent | None = None
-    fork: Fork | None = None
-    waits: Wait | None = None
     budget: Amounts = ()
     account: str = ""
     family_budget: Amounts = ()
+    wake_at: float | None = None
+    deadline_at: float | None = None
+    idempotency_key: str | None = None
+    parent: Parent | None = None
+    conversation: str | None = None
+    trace: str = ""
+    fork: Fork | None = None
+    waits: Wait | None = None
     engine_version: str | None = None
     cause: Cause | None = None
     turn: Turn | None = None
-    conversation: str | None = None
-    trace: str = ""
 
 
 class Claimed(Struct, frozen=True, omit_defaults=True):

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from msgspec import Struct
+
 from roost.journal.accounts import Account, Balance, Charge
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, ResourceView
 from roost.journal.entries import Entry, IndexRow
@@ -288,8 +290,7 @@ class Accounts(Protocol):
         """Set the limits of an account as a whole; idempotent. The highest `order` of several stands."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True, gc=False):
     """What a delivery carries: ids only.
 
     `cause` is the position of the entry that had it sent; a work item whose later

@@ -12,7 +12,6 @@ import hashlib
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from math import inf
 from operator import attrgetter, itemgetter
 
@@ -237,7 +236,7 @@ class Inbox(Struct):
         """See `WorkQueue`."""
         kept = self.dead.pop(_number_in(letter.receipt), None)
         if kept is not None and is_sent_again:
-            self.send([replace(kept.message, delay_seconds=0.0)], now)
+            self.send([structs.replace(kept.message, delay_seconds=0.0)], now)
 
     def backlog(self, now: float) -> int:
         """See `WorkQueue`."""

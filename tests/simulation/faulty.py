@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from roost.clock import Clock
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused
