@@ -6,6 +6,7 @@ the artifact store above the backend's `inline_max_bytes`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,14 @@ from roost.storage.ports import Backend
 
 async def store(backend: Backend, raw: bytes) -> Body:
     """Make the body of a JSON document; spilled bytes are durable on return."""
-    body = pack(raw)
-    return body if len(body.data) <= backend.inline_max_bytes else await spill(backend, body)
+    return (await store_all(backend, [raw]))[0]
+
+
+async def store_all(backend: Backend, raws: Sequence[bytes]) -> Sequence[Body]:
+    """Make the bodies of JSON documents, in order; spilled bytes are durable on return."""
+    packed = [pack(raw) for raw in raws]
+    limit = backend.inline_max_bytes
+    return [body if len(body.data) <= limit else await spill(backend, body) for body in packed]
 
 
 async def spill(backend: Backend, body: Body) -> Body:

@@ -62,8 +62,9 @@ async def _first_entry(
     work = new_work_of(child)
     # It was checked before the commit; by now its deadline may be over, which its own journal says.
     raw = jsonio.dump(child.payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
-    return await new_work.first_entry(
-        parts, work, raw, work_id=work_id, actor=actor, parent=link, spawner=parent.control
+    body = await bodies.store(parts.backend, raw)
+    return new_work.first_entry(
+        parts, work, body, work_id=work_id, actor=actor, parent=link, spawner=parent.control
     )
 
 

@@ -135,11 +135,13 @@ class Client(Talking):
         """
         if self._namespace in (conversations.NAMESPACE, keys.NAMESPACE):
             raise IdentifierError(f"namespace {self._namespace!r} is Roost's own")
-        raws = [self._check(work) for work in works]
-        pairs = list(zip(works, raws, strict=True))
-        stored = iter(
-            await self._enqueue_together([pair for pair in pairs if not pair[0].is_decided_elsewhere])
-        )
+        now = self._parts.clock.now()
+        pairs = [(work, self._check(work, now)) for work in works]
+        together = [pair for pair in pairs if not pair[0].is_decided_elsewhere]
+        ids = await self._enqueue_together(together)
+        if len(together) == len(works):
+            return ids
+        stored = iter(ids)
         return [
             await self._enqueue_alone(work, raw) if work.is_decided_elsewhere else next(stored)
             for work, raw in pairs
@@ -147,7 +149,7 @@ class Client(Talking):
 
     async def _enqueue_alone(self, work: NewWork, raw: bytes) -> str:
         """Enqueue what another journal decides on: a conversation's, or a key's."""
-        first = await self._first(work, raw)
+        [first] = await self._firsts([(work, raw)])
         work_id, is_new = first.work_id, False
         if work.conversation is not None:
             journal_id = conversations.conversation_id(self._namespace, work.conversation)
@@ -170,7 +172,7 @@ class Client(Talking):
         storing: deque[asyncio.Task[Sequence[Entry]]] = deque()
         try:
             for start in range(0, len(pairs), _CHUNK):
-                chunk = [await self._first(work, raw) for work, raw in pairs[start : start + _CHUNK]]
+                chunk = await self._firsts(pairs[start : start + _CHUNK])
                 entries += chunk
                 storing.append(asyncio.create_task(new_work.store(self._parts, chunk)))
                 await self._parts.clock.sleep(0)  # begins to store it, while the next chunk is made
@@ -187,9 +189,9 @@ class Client(Talking):
                 await self._check_same(entry, stands)
         return [entry.work_id for entry in entries]
 
-    def _check(self, work: NewWork) -> bytes:
+    def _check(self, work: NewWork, now: float) -> bytes:
         """Check all that can be checked before anything is stored; gives the payload as stored."""
-        raw = new_work.check_new_work(work, self._parts.clock.now())
+        raw = new_work.check_new_work(work, now)
         if work.work_id is not None and namespace_of(self._whole(work.work_id)) != self._namespace:
             raise IdentifierError(
                 f"work id {work.work_id!r} is not of namespace {self._namespace!r}",
@@ -200,10 +202,13 @@ class Client(Talking):
             spec.check_payload(work.payload)
         return raw
 
-    async def _first(self, work: NewWork, raw: bytes) -> Entry:
-        return await new_work.first_entry(
-            self._parts, work, raw, work_id=self._work_id(work), actor=self._actor
-        )
+    async def _firsts(self, pairs: Sequence[tuple[NewWork, bytes]]) -> Sequence[Entry]:
+        """The first entries of new work, each with its payload as stored."""
+        stored = await bodies.store_all(self._parts.backend, [raw for _, raw in pairs])
+        return [
+            new_work.first_entry(self._parts, work, body, work_id=self._work_id(work), actor=self._actor)
+            for (work, _), body in zip(pairs, stored, strict=True)
+        ]
 
     def new_id(self) -> str:
         """A new work id, without a namespace."""

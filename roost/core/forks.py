@@ -64,7 +64,8 @@ async def fork(parts: Parts, asked: Fork, new_id: str, *, actor: str) -> str:
     )
     new_work.check_new_work(work, parts.clock.now())
     raw = jsonio.dump({"payload": payload, "snapshot": snapshot}, what="fork", max_bytes=_BODY_MAX_BYTES)
-    entry = await new_work.first_entry(parts, work, raw, work_id=new_id, actor=actor)
+    body = await bodies.store(parts.backend, raw)
+    entry = new_work.first_entry(parts, work, body, work_id=new_id, actor=actor)
     entry = _with_origin(entry, asked, origin)
     [stands] = await new_work.store(parts, [entry])
     if stands.entry_id != entry.entry_id:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from roost import jsonio
-from roost.core import bodies, outbox
+from roost.core import outbox
 from roost.core.contract import DELAY_MAX_SECONDS
 from roost.core.parts import Parts
 from roost.errors import InputError, PayloadError
@@ -81,10 +81,10 @@ class NewWork:
         return self.conversation is not None or self.idempotency_seconds is not None
 
 
-async def first_entry(
+def first_entry(
     parts: Parts,
     work: NewWork,
-    raw: bytes,
+    body: Body,
     *,
     work_id: str,
     actor: str,
@@ -94,32 +94,32 @@ async def first_entry(
     """The entry at position 0 of new work.
 
     Args:
-        raw: its payload as stored, as `check_new_work` gives it; the entry's body.
+        body: its payload as stored (`bodies.store`).
         parent: whose child it is.
         spawner: who spawned it, whose account it is charged to.
     """
     now, lane = parts.clock.now(), Lane.of(work.priority)
     family_budget = amounts(work.family_budget) if spawner is None else spawner.family_budget
     own_account = work_id if family_budget else ""
-    event = Enqueued(
-        engine=work.engine,
-        lane=lane,
-        priority=work.priority,
-        resources=tuple(dict.fromkeys(work.resources)) if work.resources else (),
-        capacities=_sorted(work.capacities),
-        resource_scope=work.resource_scope,
-        labels=_sorted(work.labels),
-        budget=amounts(work.budget),
-        account=own_account if spawner is None else spawner.account,
-        family_budget=family_budget,
-        wake_at=now + work.delay_seconds if work.delay_seconds else None,
-        deadline_at=work.deadline_at,
-        idempotency_key=work.idempotency_key,
-        parent=parent,
-        conversation=work.conversation,
-        trace=parts.observer.enqueuing(work_id, work.engine, lane, now) if parts.observer else "",
+    event = Enqueued(  # its first fields, in order: to look up their names takes longer than all the rest
+        work.engine,
+        lane,
+        work.priority,
+        tuple(dict.fromkeys(work.resources)) if work.resources else (),
+        _sorted(work.capacities),
+        work.resource_scope,
+        _sorted(work.labels),
+        amounts(work.budget),
+        own_account if spawner is None else spawner.account,
+        family_budget,
+        now + work.delay_seconds if work.delay_seconds else None,
+        work.deadline_at,
+        work.idempotency_key,
+        parent,
+        work.conversation,
+        parts.observer.enqueuing(work_id, work.engine, lane, now) if parts.observer else "",
     )
-    return entry_of(parts, event, await bodies.store(parts.backend, raw), work_id=work_id, actor=actor)
+    return entry_of(parts, event, body, work_id=work_id, actor=actor)
 
 
 def _sorted(named: Mapping[str, T]) -> tuple[tuple[str, T], ...]:
@@ -176,29 +176,21 @@ def check_new_work(work: NewWork, now: float) -> bytes:
     check_id(work.engine, "engine id")
     if not isinstance(work.payload, dict):
         raise PayloadError(f"payload is a {type(work.payload).__name__}, not a JSON object")
-    if len(work.resources) > RESOURCES_MAX:
-        raise InputError(f"{len(work.resources)} resources are more than {RESOURCES_MAX}")
-    for resource in work.resources:
-        check_name(resource, "resource")
-    _check_capacities(work)
-    if not (math.isfinite(work.delay_seconds) and 0 <= work.delay_seconds <= DELAY_MAX_SECONDS):
+    if work.resources or work.capacities:
+        _check_resources(work)
+    if not 0 <= work.delay_seconds <= DELAY_MAX_SECONDS:
         raise InputError(f"a delay of {work.delay_seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
-    _check_deadline(work.deadline_at, now)
-    _check_labels(work.labels)
+    if work.deadline_at is not None:
+        _check_deadline(work.deadline_at, now)
+    if work.labels:
+        _check_labels(work.labels)
     amounts(work.budget)
     amounts(work.family_budget)
     if work.work_id is not None:
         check_work_id(work.work_id)
     _check_conversation(work)
-    if work.idempotency_seconds is not None:
-        _check_key_time(work, work.idempotency_seconds)
-    if work.idempotency_key is not None:
-        check_name(work.idempotency_key, "idempotency key")
-        if work.work_id is not None:
-            raise InputError(
-                "both a work id and an idempotency key are given",
-                hint="Give one: a work id is enqueued once, too.",
-            )
+    if work.idempotency_key is not None or work.idempotency_seconds is not None:
+        _check_key(work)
     return jsonio.dump(work.payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
 
 
@@ -209,9 +201,20 @@ def _check_conversation(work: NewWork) -> None:
         raise InputError(f"{work.if_busy} is for work of a conversation", hint="Name the conversation.")
 
 
-def _check_key_time(work: NewWork, seconds: float) -> None:
+def _check_key(work: NewWork) -> None:
     if work.idempotency_key is None:
         raise InputError("a time is given for an idempotency key, but no key")
+    if work.idempotency_seconds is not None:
+        _check_key_time(work, work.idempotency_seconds)
+    check_name(work.idempotency_key, "idempotency key")
+    if work.work_id is not None:
+        raise InputError(
+            "both a work id and an idempotency key are given",
+            hint="Give one: a work id is enqueued once, too.",
+        )
+
+
+def _check_key_time(work: NewWork, seconds: float) -> None:
     if work.conversation is not None:
         raise InputError(
             "a key that stands for a stated time is given, and a conversation",
@@ -221,7 +224,11 @@ def _check_key_time(work: NewWork, seconds: float) -> None:
         raise InputError(f"an idempotency key can't stand for {seconds} s")
 
 
-def _check_capacities(work: NewWork) -> None:
+def _check_resources(work: NewWork) -> None:
+    if len(work.resources) > RESOURCES_MAX:
+        raise InputError(f"{len(work.resources)} resources are more than {RESOURCES_MAX}")
+    for resource in work.resources:
+        check_name(resource, "resource")
     for resource, capacity in work.capacities.items():
         if resource not in work.resources:
             raise InputError(f"a capacity is given for {resource!r}, which is none of the resources")
@@ -255,6 +262,6 @@ def amounts(budget: Mapping[str, float]) -> Amounts:
     return tuple(sorted((name, float(limit)) for name, limit in budget.items()))
 
 
-def _check_deadline(deadline_at: float | None, now: float) -> None:
-    if deadline_at is not None and not (math.isfinite(deadline_at) and deadline_at > now):
+def _check_deadline(deadline_at: float, now: float) -> None:
+    if not (math.isfinite(deadline_at) and deadline_at > now):
         raise InputError("the deadline is not in the future", hint="Give an instant that is still to come.")
