@@ -7,17 +7,17 @@ third of the time of storing it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from operator import itemgetter
+from itertools import chain
 
-from roost.journal.entries import Entry
+from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Kind
 from roost.journal.projection import project
-from roost.storage.codec import FORMAT, StoredEntry
+from roost.storage.codec import FORMAT, StoredEntry, encode_entry
 from roost.storage.local.appends import append_one
-from roost.storage.local.many import chunks, marks
-from roost.storage.local.rows import ROW_COLUMNS, bound_entry, bound_row, given, nulls_of, row_values
+from roost.storage.local.many import TOGETHER_MAX, marks, padded
+from roost.storage.local.rows import LANE_TEXTS, STATE_TEXTS, Bound, dump_labels, given
 
 _SAME_IN_ROWS = {
     **dict.fromkeys(("position", "version", "failures", "interruptions"), "0"),
@@ -30,75 +30,96 @@ _SAME_IN_ENTRIES = {
     "body_base": "NULL",
     "format": str(FORMAT),
 }
+_ROW = (
+    *("work_id", "engine", "state", "lane", "created_at", "updated_at", "since"),
+    *("due_at", "wake_at", "deadline_at", "labels", "parent_id"),
+)
+_ENTRY = ("work_id", "entry_id", "at", "actor", "event", "control", "body", "body_encoding", "body_digest")
 
 
-def _others(columns: Iterable[str], same: Mapping[str, str]) -> Sequence[int]:
-    """The columns that are bound for each item, by number."""
-    return [number for number, name in enumerate(columns) if name not in same]
+def appending_many(entries: Sequence[Entry]) -> Callable[[sqlite3.Connection], Sequence[Entry]]:
+    """Appends entries of different work items: new work many at once, anything else one by one."""
+    pairs = [(entry, encode_entry(entry)) for entry in entries]
+    if not all(entry.position == 0 and entry.event.kind is Kind.ENQUEUED for entry in entries):
+        return lambda db: [append_one(db, *pair) for pair in pairs]
+    chunks = [_Chunk(pairs[start : start + TOGETHER_MAX]) for start in range(0, len(pairs), TOGETHER_MAX)]
+    return lambda db: list(chain.from_iterable(chunk.append(db) for chunk in chunks))
 
 
-_ROW = _others(ROW_COLUMNS.split(", "), _SAME_IN_ROWS)
-_ENTRY = _others(StoredEntry._fields, _SAME_IN_ENTRIES)
-_of_row = itemgetter(*_ROW)
-_of_entry = itemgetter(*_ENTRY)
-_ROW_NULLS = nulls_of([ROW_COLUMNS.split(", ")[number] for number in _ROW])
+class _Chunk:
+    """Up to `TOGETHER_MAX` first entries, and what is bound for them."""
+
+    def __init__(self, pairs: Sequence[tuple[Entry, StoredEntry]]) -> None:
+        self._pairs = pairs
+        self._size, self._rows = padded([_row(project(entry)) for entry, _ in pairs], (0,) * len(_ROW))
+        _, self._entries = padded([_entry(stored) for _, stored in pairs], (0,) * len(_ENTRY))
+
+    def append(self, db: sqlite3.Connection) -> Sequence[Entry]:
+        """Insert all; if something stands for one of them, each by itself."""
+        count = len(self._pairs)
+        if (
+            db.execute(_insert_rows(self._size), self._rows).rowcount == count
+            and db.execute(_insert_entries(self._size), self._entries).rowcount == count
+        ):
+            return [entry for entry, _ in self._pairs]
+        return [append_one(db, *pair) for pair in self._pairs]  # those that are in stand for themselves
 
 
-def append_many(
-    db: sqlite3.Connection, entries: Sequence[Entry], stored: Sequence[StoredEntry]
-) -> Sequence[Entry]:
-    """Append entries of different work items: new work many at once, anything else one by one."""
-    pairs = list(zip(entries, stored, strict=True))
-    if not all(_is_new(entry) for entry in entries):
-        return [append_one(db, *pair) for pair in pairs]
-    return [entry for chunk in chunks(pairs) for entry in _append_chunk(db, chunk)]
+def _row(row: IndexRow) -> tuple[Bound, ...]:
+    """The index row of new work, as it is bound for `_ROW`."""
+    return (
+        row.work_id,
+        row.engine,
+        STATE_TEXTS[row.state],
+        LANE_TEXTS[row.lane],
+        row.created_at,
+        row.updated_at,
+        row.since,
+        -1 if row.due_at is None else row.due_at,
+        -1 if row.wake_at is None else row.wake_at,
+        -1 if row.deadline_at is None else row.deadline_at,
+        dump_labels(row.labels) if row.labels else "",
+        row.parent_id or "",
+    )
 
 
-def _is_new(entry: Entry) -> bool:
-    return entry.position == 0 and entry.event.kind is Kind.ENQUEUED
-
-
-def _append_chunk(db: sqlite3.Connection, pairs: Sequence[tuple[Entry, StoredEntry]]) -> Sequence[Entry]:
-    """Insert all; if something stands for one of them, undo that and append each by itself."""
-    count = len(pairs)
-    if count == 1:
-        return [append_one(db, *pairs[0])]
-    db.execute("SAVEPOINT chunk")
-    rows = [
-        value for entry, _ in pairs for value in bound_row(_of_row(row_values(project(entry))), _ROW_NULLS)
-    ]
-    if db.execute(_insert_rows(count), rows).rowcount == count:
-        values = [value for _, stored in pairs for value in _of_entry(bound_entry(stored))]
-        if db.execute(_insert_entries(count), values).rowcount == count:
-            db.execute("RELEASE chunk")
-            return [entry for entry, _ in pairs]
-    db.execute("ROLLBACK TO chunk")
-    db.execute("RELEASE chunk")
-    return [append_one(db, *pair) for pair in pairs]
+def _entry(stored: StoredEntry) -> tuple[Bound, ...]:
+    """A first entry, as it is bound for `_ENTRY`."""
+    return (
+        stored.work_id,
+        stored.entry_id,
+        stored.at,
+        stored.actor,
+        bytearray(stored.event),
+        bytearray(stored.control),
+        bytearray(stored.body or b""),
+        stored.body_encoding or "",
+        stored.body_digest or "",
+    )
 
 
 @cache
-def _insert_rows(count: int) -> str:
-    names, values = _columns(ROW_COLUMNS.split(", "), _SAME_IN_ROWS)
+def _insert_rows(size: int) -> str:
     return f"""
-        INSERT INTO works ({names}) SELECT {values} FROM (VALUES {marks(count, len(_ROW))})
-        WHERE true ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
+        INSERT INTO works ({_names(_ROW, _SAME_IN_ROWS)}) SELECT {_values(_ROW, _SAME_IN_ROWS)}
+        FROM (VALUES {marks(size, len(_ROW))})
+        WHERE column1 != 0 ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
 
 
 @cache
-def _insert_entries(count: int) -> str:
-    names, values = _columns(StoredEntry._fields, _SAME_IN_ENTRIES)
+def _insert_entries(size: int) -> str:
     return f"""
-        INSERT INTO journal (work, {names})
-        SELECT works.id, {values} FROM (VALUES {marks(count, len(_ENTRY))}) AS given
+        INSERT INTO journal (work, {_names(_ENTRY, _SAME_IN_ENTRIES)})
+        SELECT works.id, {_values(_ENTRY, _SAME_IN_ENTRIES)} FROM (VALUES {marks(size, len(_ENTRY))}) AS given
         CROSS JOIN works ON works.work_id = given.column1
-        WHERE true ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
+        WHERE column1 != 0 ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
 
 
-def _columns(columns: Sequence[str], same: Mapping[str, str]) -> tuple[str, str]:
-    """The names of columns, and their values: column1, column2, … of VALUES, or what is the same."""
-    bound = [name for name in columns if name not in same]
-    values = [
-        same[name] if name in same else given(name, f"column{bound.index(name) + 1}") for name in columns
-    ]
-    return ", ".join(columns), ", ".join(values)
+def _names(bound: Sequence[str], same: Mapping[str, str]) -> str:
+    return ", ".join([*bound, *same])
+
+
+def _values(bound: Sequence[str], same: Mapping[str, str]) -> str:
+    """What is bound (column1, column2, … of VALUES), and then what is the same."""
+    columns = [given(name, f"column{number}") for number, name in enumerate(bound, start=1)]
+    return ", ".join([*columns, *same.values()])

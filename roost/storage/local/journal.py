@@ -11,7 +11,7 @@ from roost.names import NAMESPACE_MARK, operators_prefix
 from roost.storage.codec import encode_entry
 from roost.storage.local import together
 from roost.storage.local.appends import SELECT_ENTRY, append_one
-from roost.storage.local.arrivals import append_many
+from roost.storage.local.arrivals import appending_many
 from roost.storage.local.expiry import ENDED, delete_ended, prune, purge_one, trim
 from roost.storage.local.rows import ENTRY_COLUMNS, entry_of
 from roost.storage.local.schema import storage_errors
@@ -38,8 +38,7 @@ class LocalJournal:
         return await self._writer.submit(lambda db: append_one(db, entry, values))
 
     async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        rows = [encode_entry(entry) for entry in entries]
-        return await self._writer.submit(lambda db: append_many(db, entries, rows))
+        return await self._writer.submit(appending_many(entries))
 
     async def tail(self, work_id: str) -> Entry | None:
         return self._one(f"{SELECT_ENTRY} ORDER BY position DESC LIMIT 1", work_id)

@@ -42,13 +42,19 @@ def insert_many(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...
     """Insert rows that are not there yet, in order; returns how many were new.
 
     Args:
-        into: the table with its columns, constant text.
+        into: the table with its columns, constant text; 0 is no value of the first of them.
     """
     count = 0
-    for chunk in chunks(rows):
-        values = [value for row in chunk for value in row]
-        count += db.execute(insert(into, len(chunk), len(chunk[0])), values).rowcount
+    for start in range(0, len(rows), TOGETHER_MAX):
+        size, values = padded(rows[start : start + TOGETHER_MAX], (0,) * len(rows[0]))
+        count += db.execute(_insert_padded(into, size, len(rows[0])), values).rowcount
     return count
+
+
+@cache
+def _insert_padded(into: str, size: int, width: int) -> str:
+    rows = f"SELECT * FROM (VALUES {marks(size, width)}) WHERE column1 != 0"  # noqa: S608  constant text
+    return f"INSERT INTO {into} {rows} ON CONFLICT DO NOTHING"
 
 
 @cache

@@ -30,7 +30,7 @@ NULLS: dict[str, tuple[Bound, str]] = {  # what is bound for NULL, and the same 
     "body": (bytearray(), "x''"),
 }
 
-_STATE_TEXTS = {state: state.value for state in State}  # `value` of an enum's member is a call
+STATE_TEXTS = {state: state.value for state in State}  # `value` of an enum's member is a call
 LANE_TEXTS = {lane: lane.value for lane in Lane}
 _COLUMNS = ROW_COLUMNS.split(", ")
 _PROGRESS, _LABELS = _COLUMNS.index("progress"), _COLUMNS.index("labels")
@@ -85,7 +85,7 @@ def row_values(row: IndexRow) -> tuple[Any, ...]:
     return (
         row.work_id,
         row.engine,
-        _STATE_TEXTS[row.state],
+        STATE_TEXTS[row.state],
         LANE_TEXTS[row.lane],
         row.position,
         row.version,
