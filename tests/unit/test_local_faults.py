@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,6 +148,67 @@ async def test_a_file_that_was_replaced_is_written_and_waited_on_no_more(
     await _is_refused(backend, claim)  # it is another
     (tmp_path / "aside").replace(home / "roost.db")
     assert await backend.journal.append(claim) == claim
+
+
+class Disk:
+    """What a power cut would leave: contents that were synced, and names in directories that were."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.lost: set[tuple[str, Path]] = set()
+        self._paths: dict[int, Path] = {}
+        mkdir, replace, fsync, opened = Path.mkdir, Path.replace, os.fsync, os.open
+
+        def make(path: Path, *args: Any, **options: Any) -> None:
+            is_new = not path.exists()
+            mkdir(path, *args, **options)
+            if is_new:
+                self.lost.add(("name", path))
+
+        def rename(path: Path, target: Path) -> Path:
+            self.lost.discard(("name", path))
+            if ("content", path) in self.lost:
+                self.lost.add(("content", target))
+            self.lost.add(("name", target))
+            return replace(path, target)
+
+        def sync(descriptor: int) -> None:
+            fsync(descriptor)
+            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            self.lost = {
+                (what, of) for what, of in self.lost if (of if what == "content" else of.parent) != path
+            }
+
+        def open_(path: Any, flags: int, *args: Any, **options: Any) -> int:
+            if flags & os.O_CREAT:
+                self.lost |= {("name", Path(path)), ("content", Path(path))}
+            return opened(path, flags, *args, **options)
+
+        patch.setattr(Path, "mkdir", make)
+        patch.setattr(Path, "replace", rename)
+        patch.setattr(os, "fsync", sync)
+        patch.setattr(os, "open", open_)
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="the system does not say what a descriptor is of"
+)
+@pytest.mark.parametrize("is_there", [False, True], ids=["", "its directory was made by one who died"])
+async def test_a_blob_that_was_put_survives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    home = tmp_path / "new" / "home"
+    digest = hashlib.sha256(b"x").hexdigest()
+    if is_there:
+        home.parent.mkdir()
+    disk = Disk(monkeypatch)
+    if is_there:
+        (home / "artifacts" / digest[:2]).mkdir(parents=True)
+    backend = await open_local(home)
+    blob = await backend.artifacts.put([b"x"])
+    await backend.close()
+    path = home / "artifacts" / digest[:2] / digest
+    assert blob.digest == digest
+    assert not {lost for lost in disk.lost if lost[1] in (path, *path.parents)}
 
 
 async def _is_refused(backend: LocalBackend, entry: Entry) -> None:

@@ -13,7 +13,7 @@ from tempfile import mkstemp
 from typing import BinaryIO, TypeVar
 
 from roost.errors import ArtifactNotFound, StorageCorrupt
-from roost.storage.local.schema import storage_errors
+from roost.storage.local.schema import storage_errors, sync_directory
 from roost.storage.ports import Blob
 
 T = TypeVar("T")
@@ -29,9 +29,10 @@ class LocalArtifacts:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._is_swept = False
+        self._synced: set[Path] = set()  # directories whose names survive a power cut
 
     async def put(self, chunks: AsyncIterator[bytes] | Iterable[bytes]) -> Blob:
-        part = await self._on_disk(_Part, self._directory)
+        part = await self._on_disk(_Part, self._directory, self._synced)
         try:
             if not self._is_swept:
                 self._is_swept = True
@@ -90,8 +91,9 @@ class LocalArtifacts:
 class _Part:
     """A blob that is being written. Its methods block, and run in a thread one at a time."""
 
-    def __init__(self, directory: Path) -> None:
-        _make(directory)
+    def __init__(self, directory: Path, synced: set[Path]) -> None:
+        self._synced = synced
+        _make(directory, synced)
         descriptor, name = mkstemp(prefix=_NEW, dir=directory)  # 0600, O_EXCL and O_NOFOLLOW
         self._path = Path(name)
         self._file = os.fdopen(descriptor, "wb")
@@ -121,9 +123,9 @@ class _Part:
     def place(self, final: Path) -> None:
         """Give the synced file its name. Where the same content has it already, this one
         takes its place: nothing changes for a reader, and damaged bytes are healed."""
-        _make(final.parent)
+        _make(final.parent, self._synced)
         self._path.replace(final)
-        _sync(final.parent)
+        sync_directory(final.parent)
 
     def discard(self) -> None:
         """Leave nothing behind, unless the file got its name."""
@@ -133,25 +135,23 @@ class _Part:
             self._path.unlink()
 
 
-def _make(directory: Path) -> None:
-    """Make a directory, and make sure that its name survives a power cut."""
+def _make(directory: Path, synced: set[Path]) -> None:
+    """Make a directory, and make sure that its name survives a power cut.
+
+    Also where it is there already: who made it may have been killed before it did that.
+
+    Args:
+        synced: those of which this process knows it; added to.
+    """
     try:
         directory.mkdir(mode=0o700)
     except FileExistsError:
         if not directory.is_dir():
             raise
-    else:
-        _sync(directory.parent)
-
-
-def _sync(directory: Path) -> None:
-    if os.name == "nt":
-        return  # Windows can't open a directory
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if directory in synced:
+            return
+    sync_directory(directory.parent)
+    synced.add(directory)
 
 
 def _read(file: BinaryIO, sha256: hashlib._Hash) -> bytes:

@@ -152,7 +152,7 @@ def _durability(db: sqlite3.Connection) -> tuple[str, int]:
 
 def _prepare(directory: Path) -> None:
     """Make directory and file; a process that comes second finds them made."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    schema.make_home(directory)
     lock = TurnLock(directory / "roost.lock")
     try:
         with lock.turn():

@@ -242,6 +242,31 @@ def create(path: Path) -> None:
         connection.close()
 
 
+def make_home(directory: Path) -> None:
+    """Make the directory of a store, unless it is there; its name survives a power cut then.
+
+    SQLite itself syncs the directory of its files, but not the names above it.
+    """
+    made = {one for one in (directory, *directory.parents) if not one.exists()}
+    if not (directory / FILE_NAME).exists():
+        made.add(directory)  # perhaps by one who was killed before it came to this
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for one in made:
+        with suppress(PermissionError):  # not ours to read
+            sync_directory(one.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory survive a power cut."""
+    if os.name == "nt":
+        return  # Windows can't open a directory
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _make_file(path: Path) -> None:
     """Make an empty file that its owner alone can read, unless there is one; it is never opened then.
 
