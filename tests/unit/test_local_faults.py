@@ -18,10 +18,13 @@ import pytest
 from roost.errors import StorageUnavailable
 from roost.journal.control import apply
 from roost.journal.entries import Body, Encoding, Entry
-from roost.journal.events import Claimed, Enqueued, Event
+from roost.journal.events import Claimed, Committed, Enqueued, Event
 from roost.models import Lane
+from roost.storage.codec import encode_entry
 from roost.storage.local import LocalBackend, open_local
+from roost.storage.local.appends import append_one
 from roost.storage.local.lock import TurnLock
+from roost.storage.ports import Message, Renewal
 
 AT = 1_700_000_000.0
 
@@ -216,3 +219,48 @@ async def _is_refused(backend: LocalBackend, entry: Entry) -> None:
         await backend.journal.append(entry)
     with pytest.raises(StorageUnavailable, match="moved, deleted or replaced"):
         await backend.queue.receive(1, visibility_seconds=30, wait_seconds=20, lanes=[Lane.NORMAL])
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one statement", "a transaction"])
+@pytest.mark.parametrize("room_bytes", [0, 20_000, 90_000], ids=["at once", "soon", "late"])
+async def test_a_write_that_fails_half_way_is_undone_and_can_be_made_again(
+    backend: LocalBackend, tmp_path: Path, together: bool, room_bytes: int
+) -> None:
+    """What was refused is not there, and the same append settles it, whichever way it was written."""
+    resource = pytest.importorskip("resource")
+    home = tmp_path / "home"
+    first = await backend.journal.append_many([enqueued(f"w{number:02}") for number in range(60)])
+    claims = [after(entry, Claimed("worker" * 300, AT + 30)) for entry in first]
+    log_bytes = (home / "roost.db-wal").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log_bytes + room_bytes, before[1]))
+    try:
+        asked = [backend.journal.append(claim) for claim in claims]
+        asked += [] if together else [backend.queue.send([Message("w00", 1, Lane.NORMAL)])]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert {type(answer) for answer in answers} == {StorageUnavailable}
+    other = await open_local(home)
+    assert [await other.journal.tail(entry.work_id) for entry in first] == first
+    assert await other.queue.backlog() == 0
+    await other.close()
+    assert await asyncio.gather(*map(backend.journal.append, claims)) == claims
+
+
+@pytest.mark.parametrize("is_alone", [False, True], ids=["together", "alone"])
+async def test_a_commit_does_not_take_back_what_a_heartbeat_gave(
+    backend: LocalBackend, is_alone: bool
+) -> None:
+    """A clock that jumps back would else hand a living worker's lease to the next one."""
+    entry = await backend.journal.append(enqueued("w"))
+    entry = await backend.journal.append(after(entry, Claimed("worker", AT + 30)))
+    assert await backend.index.renew([Renewal("w", entry.position, AT + 90, AT + 91)]) == [True]
+    step = after(entry, Committed(1, "next", lease_until=AT + 60))
+    if is_alone:
+        await backend._writer.submit(lambda db: append_one(db, step, encode_entry(step)))
+    else:
+        await backend.journal.append(step)
+    row = await backend.index.get("w")
+    assert row is not None
+    assert (row.position, row.lease_until, row.due_at) == (step.position, AT + 90, AT + 91)
