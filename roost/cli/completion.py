@@ -77,7 +77,7 @@ async def _listed(settings: Settings, incomplete: str) -> Sequence[IndexRow]:
         return 0
 
     async with asyncio.timeout(PATIENCE_SECONDS):
-        await options.opened(settings, use, None)
+        await options.opened(settings, use)
     return found
 
 

@@ -6,125 +6,9 @@ import os
 import sys
 from io import TextIOWrapper
 
-import typer
-
-from roost.cli import (
-    artifacts,
-    audit,
-    aws,
-    budget,
-    checks,
-    control,
-    demo,
-    dev,
-    dlq,
-    enqueue,
-    explain,
-    export,
-    journal,
-    lab,
-    look,
-    move,
-    operations,
-    options,
-    resources,
-    schedules,
-    talk,
-    ui,
-    worker,
-    workspaces,
-)
-from roost.cli.output import EXIT_CODES, FAILED, INTERRUPTED, exit_code, print_error, say
-from roost.errors import InputError, RoostError
-
-app = typer.Typer(
-    name="roost",
-    help="Keep long-running agent workers alive, inspectable and resumable.",
-    epilog=EXIT_CODES,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # to import rich, and draw frames with it, takes longer than all the rest
-    context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 120},
-)
-app.command()(demo.demo)
-app.command()(worker.worker)
-app.command()(enqueue.enqueue)
-app.command()(look.status)
-app.command()(explain.explain)
-app.command("list")(look.list_work)
-app.command()(journal.events)
-app.command()(journal.logs)
-app.command()(journal.history)
-app.command()(look.wait)
-app.command()(journal.diff)
-app.command()(control.cancel)
-app.command()(control.pause)
-app.command()(control.resume)
-app.command()(control.switches)
-app.command()(control.drain)
-app.command()(control.retry)
-app.command()(control.fork)
-app.command()(budget.budget)
-app.command()(control.purge)
-app.command()(move.move)
-app.command()(audit.audit)
-app.add_typer(operations.app, name="operations")
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(artifacts.app, name="artifacts")
-app.command()(talk.signal)
-app.command()(talk.signals)
-app.command()(talk.approvals)
-app.command()(talk.approve)
-app.command()(talk.tree)
-app.command()(export.export)
-app.command()(ui.ui)
-app.add_typer(resources.app, name="resources")
-app.add_typer(schedules.app, name="schedules")
-app.command()(lab.lab)
-app.command()(workspaces.workspace_path)
-app.command()(checks.engines)
-app.command()(checks.doctor)
-app.add_typer(aws.app, name="aws")
-app.add_typer(dev.app, name="dev")
-
-
-def _print_version(value: bool) -> None:
-    if value:
-        from importlib.metadata import version
-
-        print(f"roost {version('roost-runtime')}")
-        raise typer.Exit
-
-
-_OVER_URL = frozenset(
-    {"status", "explain", "list", "events", "logs", "history", "diff", "wait", "enqueue", "artifacts"}
-    | {"resources", "cancel", "pause", "resume", "retry", "fork", "budget", "purge", "operations", "dlq"}
-    | {"schedules", "signal", "signals", "approvals", "approve", "tree", "switches", "drain"}
-)
-"""Commands that a console's address is enough for."""
-
-
-@app.callback()
-def _root(
-    context: typer.Context,
-    version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Say which Roost."
-    ),
-    url: str | None = typer.Option(
-        None,
-        "--url",
-        envvar="ROOST_URL",
-        metavar="URL",
-        help="Talk to the console at this address instead of to the storage; ROOST_TOKEN is sent to it.",
-    ),
-) -> None:
-    command = context.invoked_subcommand
-    if url and command not in _OVER_URL and os.environ.get("ROOST_URL") != url:
-        raise InputError(
-            f"`roost {command}` does not work over --url",
-            hint=f"These do: {', '.join(sorted(_OVER_URL))}.",
-        )
-    options.REMOTE.url = url if command in _OVER_URL else None
+from roost.cli import worker_line
+from roost.cli.output import FAILED, INTERRUPTED, exit_code, print_error, say
+from roost.errors import RoostError
 
 
 def main() -> None:
@@ -133,7 +17,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the terminal lacks is shown as an escape
     try:
-        app()
+        _run()
     except RoostError as error:
         print_error(error)
         sys.exit(exit_code(error))
@@ -148,3 +32,15 @@ def main() -> None:
         say(f"Error: {type(error).__name__}: {error}")
         say("  This is a bug in Roost. ROOST_DEBUG=1 shows where.")
         sys.exit(FAILED)
+
+
+def _run() -> None:
+    line = worker_line.read(sys.argv[1:])
+    if line is None:
+        from roost.cli.app import app
+
+        app()
+    else:
+        from roost.cli import serve
+
+        serve.run(line)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roost.cli import completion
+from roost.cli.user import user
 from roost.names import check_work_id
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ def settings_of(storage: str | None, home: Path | None, config: Path | None, **o
     return load_settings({"storage": storage, "home": home, **overrides}, config_file=config)
 
 
-def run(settings: Settings, use: Callable[[Runtime], Awaitable[int]], *, engines: str | None = None) -> None:
+def run(settings: Settings, use: Callable[[Runtime], Awaitable[int]]) -> None:
     """Open the storage, do something with it, and end with its exit code."""
-    finish(opened(settings, use, engines))
+    finish(opened(settings, use))
 
 
 def finish(main: Coroutine[Any, Any, int]) -> None:
@@ -105,7 +106,7 @@ class Remote:
 REMOTE = Remote()
 
 
-async def opened(settings: Settings, use: Callable[[Runtime], Awaitable[int]], engines: str | None) -> int:
+async def opened(settings: Settings, use: Callable[[Runtime], Awaitable[int]]) -> int:
     if REMOTE.url is not None:
         from roost.cli.remote import open_remote
 
@@ -113,15 +114,5 @@ async def opened(settings: Settings, use: Callable[[Runtime], Awaitable[int]], e
             return await use(remote)
     from roost.wiring import open_runtime
 
-    async with open_runtime(settings, engines=engines, actor=settings.actor or _user()) as runtime:
+    async with open_runtime(settings, actor=settings.actor or user()) as runtime:
         return await use(runtime)
-
-
-def _user() -> str:
-    """Who types; written into the entries that a command appends."""
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "client"  # a process without a user, as in some containers

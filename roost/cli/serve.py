@@ -7,17 +7,23 @@ import gc
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
+from roost.cli import logs
+from roost.cli.user import user
+from roost.cli.worker_line import WorkerLine
+from roost.config import load_settings
 from roost.core.switches import JOURNAL_ID, Switches
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal.decide import WAITS_FOR_ENGINE
 from roost.names import SCHEDULE_ENGINE, State
 from roost.storage.query import IndexQuery
+from roost.wiring import open_runtime
 
 if TYPE_CHECKING:
     from roost.config import Settings
@@ -33,7 +39,30 @@ _THREAD_END_SECONDS = 1.0  # what idle threads may take to end
 _COLLECT_AFTER = 20_000  # new containers; Python itself begins at 700
 
 
-async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int:
+def run(line: WorkerLine) -> None:
+    """What `roost worker` does.
+
+    Raises:
+        RoostError: a setting is wrong, or there is nothing to serve.
+    """
+    of_worker = ("engines", "lanes", "concurrency", "grace_seconds", "health_port", "metrics_port")
+    overrides = {name: getattr(line, name) for name in ("storage", "home", "lease_seconds")}
+    overrides["worker"] = {name: getattr(line, name) for name in of_worker}
+    settings = load_settings(overrides, config_file=line.config)
+    logs.set_up(settings.log_level, settings.log_format)
+    sys.path.insert(0, "")  # so that a file can be tried as module:attribute
+    asyncio.run(_serve(settings, until_idle=line.until_idle))
+    leave_hung_steps()
+
+
+async def _serve(settings: Settings, *, until_idle: bool) -> None:
+    async with open_runtime(
+        settings, engines=settings.worker.engines, actor=settings.actor or user()
+    ) as runtime:
+        await work(runtime, settings, until_idle=until_idle)
+
+
+async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> None:
     """Run a worker until it is told to stop; with `until_idle`, until all has ended, waits or is on hold.
 
     Raises:
@@ -73,7 +102,6 @@ async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> int
         if watch is not None:
             watch.cancel()
         executor.shutdown(wait=False, cancel_futures=True)
-    return 0
 
 
 async def _look(runtime: Runtime) -> None:
@@ -88,12 +116,12 @@ async def _look(runtime: Runtime) -> None:
 @asynccontextmanager
 async def _health(settings: Settings, worker: Worker) -> AsyncIterator[None]:
     """Answer probes, if the settings name a port for them."""
-    from roost.cli import health
-
     port, host = settings.worker.health_port, settings.worker.health_host
     if port is None:
         yield
         return
+    from roost.cli import health
+
     async with health.serve(host, port, worker.health) as listening:
         where = {"event": "health.listening", "host": host, "port": listening}
         log.info("answering /live and /ready on %s:%d", host, listening, extra=where)
@@ -194,7 +222,8 @@ async def _is_out_of_reach(runtime: Runtime, left: Mapping[State, int]) -> bool:
     switches = Switches(runtime.parts)
     await switches.read()
     for state in _READY & left.keys():
-        page = await runtime.client.list(IndexQuery(state=state), limit=_LOOKED_AT_MAX)
+        query = IndexQuery(state=state, namespace=runtime.namespace)
+        page = await runtime.backend.index.list(query, cursor=None, limit=_LOOKED_AT_MAX)
         for row in page.rows:
             is_paused = switches.engine_reason(row.engine, row.work_id) or switches.lane_reason(row.lane)
             if not is_paused and not row.reason.startswith(WAITS_FOR_ENGINE):

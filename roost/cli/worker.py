@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from roost.cli import completion, options
-
-if TYPE_CHECKING:
-    from roost.wiring import Runtime
+from roost.cli.worker_line import WorkerLine
 
 
 def worker(
@@ -84,27 +81,20 @@ def worker(
 
       roost worker --health-port 8081 --metrics-port 9464
     """
-    from roost.cli import logs, serve
+    from roost.cli import serve
 
-    settings = options.settings_of(
-        storage,
-        home,
-        config,
-        lease_seconds=lease,
-        worker={
-            "engines": engines,
-            "lanes": lanes,
-            "concurrency": concurrency,
-            "grace_seconds": grace,
-            "health_port": health_port,
-            "metrics_port": metrics_port,
-        },
+    serve.run(
+        WorkerLine(
+            engines=engines,
+            lanes=lanes,
+            concurrency=concurrency,
+            lease_seconds=lease,
+            grace_seconds=grace,
+            health_port=health_port,
+            metrics_port=metrics_port,
+            until_idle=until_idle,
+            storage=storage,
+            home=home,
+            config=config,
+        )
     )
-    logs.set_up(settings.log_level, settings.log_format)
-    sys.path.insert(0, "")  # so that a file can be tried as module:attribute
-
-    async def use(runtime: Runtime) -> int:
-        return await serve.work(runtime, settings, until_idle=until_idle)
-
-    options.run(settings, use, engines=settings.worker.engines)
-    serve.leave_hung_steps()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from roost import Child, Snapshot, WaitFor, WorkItem, current_step
-from roost.cli.main import _OVER_URL
+from roost.cli.app import _OVER_URL
 from roost.config import ApprovalSettings, ConsoleSettings, Settings
 from roost.core import operating
 from roost.core.bulk import Action

@@ -17,7 +17,7 @@ import pytest
 import typer
 from botocore import xform_name
 
-from roost.cli.main import app
+from roost.cli.app import app
 from tests.infra.hcl import read
 from tests.infra.terraform import INFRA
 

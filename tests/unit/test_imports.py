@@ -41,8 +41,8 @@ def imported_by(code: str) -> set[str]:
     "code",
     [
         "import roost",
-        "import roost.cli.main",
-        "import roost.cli.main as m\ntry: m.app(['--help'])\nexcept SystemExit: pass",
+        "import roost.cli.app",
+        "import roost.cli.app as m\ntry: m.app(['--help'])\nexcept SystemExit: pass",
     ],
 )
 def test_a_start_imports_nothing_heavy(code: str) -> None:

@@ -61,7 +61,7 @@ def commands() -> Iterator[tuple[str, Any]]:
     """Each command of `roost` with its full name."""
     from typer.main import get_command
 
-    from roost.cli.main import app
+    from roost.cli.app import app
 
     group: Any = get_command(app)
     for name, command in group.commands.items():
