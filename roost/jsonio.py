@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from msgspec import MsgspecError
 from msgspec.json import Decoder, Encoder
 
-from roost.errors import PayloadError
+from roost.errors import PayloadError, StorageCorrupt
 
 DEPTH_MAX = 64
 PAYLOAD_MAX_BYTES = 1 << 20  # 1 MiB
@@ -96,8 +96,15 @@ def _is_shallow(body: bytes) -> bool:
 
 
 def load(body: bytes) -> Any:
-    """What `dump` stored; trusts that `dump` wrote it."""
-    return _decode_json(body)
+    """What `dump` stored; trusts that `dump` wrote it.
+
+    Raises:
+        StorageCorrupt: it is no JSON any more.
+    """
+    try:
+        return _decode_json(body)
+    except (MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise StorageCorrupt(f"a stored document is no JSON any more: {error}") from error
 
 
 def parse(text: str | bytes, *, what: str, max_bytes: int = PAYLOAD_MAX_BYTES) -> Any:

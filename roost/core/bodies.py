@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from msgspec.structs import replace
+from pydantic import ValidationError
 
 from roost import jsonio
 from roost.errors import ArtifactNotFound, StorageCorrupt
@@ -161,8 +162,14 @@ def dump_snapshot(snapshot: Snapshot, *, created_at: float, now: float) -> Dumpe
 def load_snapshot(
     dumped: Dumped, *, work_id: str, engine: str, version: int, engine_version: str | None = None
 ) -> Snapshot:
-    """The snapshot that `dump_snapshot` wrote; a fresh copy at each call."""
+    """The snapshot that `dump_snapshot` wrote; a fresh copy at each call.
+
+    Raises:
+        StorageCorrupt: it is not what was written.
+    """
     fields = dumped.take_fields()
+    if not isinstance(fields, dict) or not fields.keys() >= _ALWAYS_THERE:
+        raise StorageCorrupt(f"what is stored as version {version} of {work_id} is no snapshot")
     fields["work_id"] = work_id
     fields["engine"] = engine
     fields["version"] = version
@@ -171,4 +178,13 @@ def load_snapshot(
         fields["is_finished"] = True
     elif "delay" in fields:
         fields["next_step_delay_seconds"] = fields.pop("delay")
-    return Snapshot.model_validate(fields)
+    try:
+        return Snapshot.model_validate(fields)
+    except ValidationError as error:
+        what = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, what["loc"]))
+        raise StorageCorrupt(f"version {version} of {work_id} is damaged: {where}: {what['msg']}") from error
+
+
+_ALWAYS_THERE = frozenset({"updated_at", "created_at", "status", "step", "data"})
+"""Fields of every stored snapshot."""

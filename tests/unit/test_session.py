@@ -418,6 +418,32 @@ class TestBrokenStores:
         assert "StorageCorrupt" in tail.control.reason
         assert await world.messages() == []
 
+    @pytest.mark.parametrize(
+        "damaged",
+        [b'{"step": "start", "da\x00', b'{"step": "\xff"}', b"[]", b"{}", b'{"step": 7}', b'{"delya": 1}'],
+    )
+    async def test_a_snapshot_that_is_no_longer_one_ends_the_work_and_says_why(
+        self, world: World, damaged: bytes
+    ) -> None:
+        process, work_id, session = await world.enqueue(lambda s, item: s.next(delay=1))
+        await session.run()
+        entries = world.memory.journal._entries[work_id]
+        entries[-1] = structs.replace(entries[-1], body=Body(Encoding.JSON, damaged))
+        world.clock.advance(2)
+        await process.work()
+        tail = await process.tail(work_id)
+        assert tail.control.state is State.FAILED
+        assert tail.control.reason.startswith("StorageCorrupt: ")
+
+    async def test_a_payload_that_is_no_longer_one_ends_the_work_and_says_why(self, world: World) -> None:
+        process, work_id, session = await world.enqueue(finishes)
+        entries = world.memory.journal._entries[work_id]
+        entries[0] = structs.replace(entries[0], body=Body(Encoding.JSON, b'{"a": '))
+        await session.run()
+        tail = await process.tail(work_id)
+        assert tail.control.state is State.FAILED
+        assert tail.control.reason.startswith("StorageCorrupt: ")
+
     async def test_a_body_whose_blob_is_gone_ends_the_work_and_says_why(self, world: World) -> None:
         noise = [f"{number * 7919 % 99991:x}" for number in range(6000)]
         process, work_id, session = await world.enqueue(lambda s, item: s.next(data={"n": noise}, delay=1))
