@@ -117,22 +117,12 @@ def parse(text: str | bytes, *, what: str, max_bytes: int = PAYLOAD_MAX_BYTES) -
     body = _encode(text, what)
     if len(body) > max_bytes:
         raise PayloadError(f"{what} has {len(body)} bytes, more than {max_bytes}")
-    if _depth(body) > DEPTH_MAX:
+    if body.count(b"[") + body.count(b"{") > DEPTH_MAX and _depth(body) > DEPTH_MAX:
         raise PayloadError(f"{what} is nested more than {DEPTH_MAX} deep")
-
-    def no_constant(name: str) -> NoReturn:
-        raise PayloadError(f"{what} has {name}, which is not JSON", hint="Use null or a number.")
-
-    def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise PayloadError(f"{what} has the key {twice!r} twice")
-        return found
-
     try:
-        value = json.loads(body.decode(), parse_constant=no_constant, object_pairs_hook=no_duplicates)
+        value = _STRICT.decode(body.decode())
+    except _Fault as fault:
+        raise PayloadError(f"{what} {fault}", hint=fault.hint) from None
     except json.JSONDecodeError as error:
         raise PayloadError(
             f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
@@ -217,6 +207,22 @@ class _Fault(Exception):
     def __init__(self, text: str, hint: str = "") -> None:
         super().__init__(text)
         self.hint = hint
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise _Fault(f"has {name}, which is not JSON", "Use null or a number.")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _Fault(f"has the key {twice!r} twice")
+    return found
+
+
+_STRICT = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
 
 
 def _path_to(node: Any, value: Any) -> str:

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from roost import times
 from roost.cli import completion, options
 from roost.cli.budget import amounts
+from roost.cli.lines import Checker, EngineOptions, opened, read_lines, set_aside
 from roost.cli.output import print_json
-from roost.errors import EngineNotFound, InputError, RoostError
+from roost.errors import InputError
 from roost.names import IfBusy, Scope
 
 if TYPE_CHECKING:
-    from roost.core.new_work import NewWork
-    from roost.engine import EngineRegistry
     from roost.wiring import Runtime
 
 BATCH = 1000
-LINES_MAX = 1_000_000
-_LINE_KEYS = frozenset(
-    {
-        *("engine", "payload", "resources", "capacities", "resource_scope", "delay", "priority"),
-        *("deadline", "idempotency_key", "idempotency_time", "work_id", "conversation", "if_busy"),
-        "labels",
-    }
-)
 _WITH_CAPACITY = re.compile(r"(.+)=(\d{1,9})", re.DOTALL)
 
 
@@ -132,6 +120,7 @@ def enqueue(
       roost enqueue --engine demo --file items.jsonl
     """
     settings = options.settings_of(storage, home, config)
+    checks = None if any_engine else settings.engines
     if file is not None:
         _refuse_beside_file(
             {
@@ -151,44 +140,57 @@ def enqueue(
                 "--idempotency-time": idempotency_time,
             }
         )
-    if file is None:
-        fields = {
-            "engine": engine,
-            "payload": None,
-            **_resources(resource or []),
-            "resource_scope": resource_scope.value,
-            "delay": delay,
-            "priority": priority,
-            "deadline": deadline,
-            "budget": amounts(budget or [], "--budget"),
-            "labels": dict(_label(text) for text in label or []),
-            "family_budget": amounts(family_budget or [], "--family-budget"),
-            "idempotency_key": idempotency_key,
-            "work_id": work_id,
-            "conversation": conversation,
-            "if_busy": None if if_busy is None else if_busy.value,
-            "idempotency_time": idempotency_time,
-        }
-        lines: Iterator[tuple[str, dict[str, Any]]] = iter([("", fields | {"payload": _payload(payload)})])
+        with opened(file, "--file") as lines:
+            options.run(settings, lambda runtime: _enqueue_lines(runtime, lines, engine, checks, as_json))
+        return
+    fields = {
+        "engine": engine,
+        "payload": _payload(payload),
+        **_resources(resource or []),
+        "resource_scope": resource_scope.value,
+        "delay": delay,
+        "priority": priority,
+        "deadline": deadline,
+        "budget": amounts(budget or [], "--budget"),
+        "labels": dict(_label(text) for text in label or []),
+        "family_budget": amounts(family_budget or [], "--family-budget"),
+        "idempotency_key": idempotency_key,
+        "work_id": work_id,
+        "conversation": conversation,
+        "if_busy": None if if_busy is None else if_busy.value,
+        "idempotency_time": idempotency_time,
+    }
+    options.run(settings, lambda runtime: _enqueue_one(runtime, fields, checks, as_json))
+
+
+async def _enqueue_one(
+    runtime: Runtime, fields: dict[str, Any], checks: EngineOptions | None, as_json: bool
+) -> int:
+    work = Checker(runtime.parts.clock.now(), checks).new_work("", fields)
+    [work_id] = await runtime.client.enqueue_many([work])
+    if as_json:
+        print_json({"work_id": work_id})
     else:
-        lines = _lines(read_input(file, "--file"), {"engine": engine})
+        print(work_id, flush=True)
+    return 0
 
-    async def use(runtime: Runtime) -> int:
-        now = runtime.parts.clock.now()
-        registry = None if any_engine else _Registry(settings.engines)
-        works = [_new_work(where, fields, now, registry) for where, fields in lines]
-        ids: list[str] = []
-        for start in range(0, len(works), BATCH):
-            part = works[start : start + BATCH]
-            for new_id in await runtime.client.enqueue_many(part):
-                ids.append(new_id)
-                if not as_json:
-                    print(new_id, flush=True)
-        if as_json:
-            print_json([{"work_id": new_id} for new_id in ids] if file else {"work_id": ids[0]})
-        return 0
 
-    options.run(settings, use)
+async def _enqueue_lines(
+    runtime: Runtime, file: IO[bytes], engine: str | None, checks: EngineOptions | None, as_json: bool
+) -> int:
+    """Enqueue the work of all lines in batches, and print the ids; as one document at the end."""
+    checker = Checker(runtime.parts.clock.now(), checks)
+    shown: list[dict[str, str]] = []
+    with set_aside(checker.new_work(*line) for line in read_lines(file, engine)) as works:
+        while batch := list(islice(works, BATCH)):
+            ids = await runtime.client.enqueue_many(batch)
+            if as_json:
+                shown += [{"work_id": work_id} for work_id in ids]
+            else:
+                print("\n".join(ids), flush=True)
+    if as_json:
+        print_json(shown)
+    return 0
 
 
 def _resources(given: list[str]) -> dict[str, Any]:
@@ -215,41 +217,6 @@ def _refuse_beside_file(given: dict[str, object]) -> None:
             raise InputError(f"{name} and --file are both given", hint="Write it into the lines of the file.")
 
 
-class _Registry:
-    """Engines as payloads need them, each loaded once."""
-
-    def __init__(self, engine_options: dict[str, dict[str, Any]]) -> None:
-        self._options = engine_options
-        self._loaded: dict[str, EngineRegistry] = {}
-
-    def check(self, engine: str, payload: dict[str, Any]) -> None:
-        """Check a payload where the engine is installed.
-
-        Raises:
-            EngineNotFound: it is not.
-            PayloadError: the payload does not fit.
-        """
-        from roost.loading import installed_engines, load_engines
-
-        if engine not in self._loaded:
-            installed = installed_engines()
-            if engine not in installed:
-                raise EngineNotFound(
-                    f"no engine {engine!r} is installed here",
-                    hint=f"Installed: {', '.join(sorted(installed)) or 'none'}. For workers "
-                    "elsewhere, or that run it as module:attribute, give its engine_id and --any-engine.",
-                )
-            self._loaded[engine] = load_engines(engine, self._options)
-        spec = self._loaded[engine].get(engine)
-        if spec is None:
-            ids = ", ".join(spec.engine_id for spec in self._loaded[engine])
-            raise EngineNotFound(
-                f"the engine installed as {engine!r} calls itself {ids!r}",
-                hint=f"Workers know it by that name: --engine {ids} --any-engine",
-            )
-        spec.check_payload(payload)
-
-
 def _payload(text: str | None) -> dict[str, Any]:
     from roost import jsonio
 
@@ -266,97 +233,5 @@ def read_input(name: str, option: str) -> bytes:
     Raises:
         InputError: it can't be read.
     """
-    try:
-        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise InputError(f"{option}: {name}: {error.strerror}") from None
-
-
-def _lines(content: bytes, defaults: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    from roost import jsonio
-
-    for number, line in enumerate(content.splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"line {number}: "
-        if number > LINES_MAX:
-            raise InputError(f"{where}more than {LINES_MAX} lines", hint="Split the file.")
-        fields = jsonio.parse_object(line, what=f"line {number}", max_bytes=jsonio.PAYLOAD_MAX_BYTES * 2)
-        unknown = sorted(fields.keys() - _LINE_KEYS)
-        if unknown:
-            raise InputError(
-                f"{where}unknown key {unknown[0]!r}", hint=f"Known: {', '.join(sorted(_LINE_KEYS))}."
-            )
-        yield where, {**{key: value for key, value in defaults.items() if value is not None}, **fields}
-
-
-def _new_work(where: str, fields: dict[str, Any], now: float, registry: _Registry | None) -> NewWork:
-    """A work item as it came from the command line or a line of a file.
-
-    Raises:
-        InputError: a field is missing or wrong; the message begins with `where`.
-    """
-    try:
-        return _checked(fields, now, registry)
-    except RoostError as error:
-        if where:
-            error.args = (f"{where}{error}",)
-        raise
-
-
-def _of_conversation(fields: dict[str, Any]) -> dict[str, Any]:
-    if_busy, key_time = fields.get("if_busy") or IfBusy.QUEUE, fields.get("idempotency_time")
-    if if_busy not in tuple(IfBusy):
-        raise InputError(f"`if_busy` is {if_busy!r}, not one of {', '.join(IfBusy)}")
-    return {
-        "conversation": fields.get("conversation"),
-        "if_busy": IfBusy(if_busy),
-        "idempotency_seconds": None if key_time is None else times.seconds(str(key_time), "idempotency time"),
-    }
-
-
-def _checked(fields: dict[str, Any], now: float, registry: _Registry | None) -> NewWork:
-    from roost.core.new_work import NewWork, check_new_work
-
-    engine, payload = fields.get("engine"), fields.get("payload", {})
-    if not isinstance(engine, str) or not engine:
-        raise InputError("no engine is named", hint="Add --engine NAME; `roost engines` lists them.")
-    resources = fields.get("resources") or []
-    if not isinstance(resources, list) or not all(isinstance(name, str) for name in resources):
-        raise InputError("`resources` is not a list of texts")
-    capacities = fields.get("capacities") or {}
-    if not isinstance(capacities, dict) or not all(type(most) is int for most in capacities.values()):
-        raise InputError("`capacities` is not an object of whole numbers")
-    scope = fields.get("resource_scope") or Scope.STEP
-    if scope not in tuple(Scope):
-        raise InputError(f"`resource_scope` is {scope!r}, not `step` or `work`")
-    priority = fields.get("priority") or 0
-    if not isinstance(priority, int) or isinstance(priority, bool):
-        raise InputError("`priority` is not a whole number")
-    for name in ("idempotency_key", "work_id", "conversation"):
-        if not isinstance(fields.get(name), str | None):
-            raise InputError(f"`{name}` is not text")
-    labels = fields.get("labels") or {}
-    if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
-        raise InputError("`labels` is not an object of texts")
-    delay, deadline = fields.get("delay"), fields.get("deadline")
-    work = NewWork(
-        engine=engine,
-        payload=payload,
-        resources=tuple(resources),
-        capacities=capacities,
-        resource_scope=Scope(scope),
-        delay_seconds=0.0 if delay is None else times.seconds(str(delay), "delay"),
-        priority=priority,
-        deadline_at=None if deadline is None else times.instant(str(deadline), now, "deadline"),
-        budget=fields.get("budget") or {},
-        labels=labels,
-        family_budget=fields.get("family_budget") or {},
-        idempotency_key=fields.get("idempotency_key"),
-        work_id=fields.get("work_id"),
-        **_of_conversation(fields),
-    )
-    check_new_work(work, now)
-    if registry is not None:
-        registry.check(engine, payload)
-    return work
+    with opened(name, option) as file:
+        return file.read()
