@@ -52,7 +52,6 @@ def run(line: WorkerLine) -> None:
     logs.set_up(settings.log_level, settings.log_format)
     sys.path.insert(0, "")  # so that a file can be tried as module:attribute
     asyncio.run(_serve(settings, until_idle=line.until_idle))
-    leave_hung_steps()
 
 
 async def _serve(settings: Settings, *, until_idle: bool) -> None:
@@ -60,6 +59,7 @@ async def _serve(settings: Settings, *, until_idle: bool) -> None:
         settings, engines=settings.worker.engines, actor=settings.actor or user()
     ) as runtime:
         await work(runtime, settings, until_idle=until_idle)
+    leave_hung_steps()  # before the event loop is closed, which waits for all of its tasks
 
 
 async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> None:
@@ -182,15 +182,16 @@ def _drain(worker: Worker) -> None:
 
 
 def leave_hung_steps() -> None:
-    """End the process if a plain function still runs in a thread.
+    """End the process if a step still runs, in a thread or as a task of this event loop.
 
     Its lease is given back and its result would be refused; but Python itself would wait
-    for the thread at exit, for ever if it hangs.
+    for it at exit, for ever if it hangs.
     """
     threads = [thread for thread in threading.enumerate() if thread.name.startswith(_THREADS)]
     for thread in threads:
         thread.join(_THREAD_END_SECONDS / len(threads))
-    if any(thread.is_alive() for thread in threads):
+    is_task_left = any(task.get_name().startswith("session:") for task in asyncio.all_tasks())
+    if is_task_left or any(thread.is_alive() for thread in threads):
         log.warning("a step that was abandoned still runs; ending it", extra={"event": "worker.ended_thread"})
         logging.shutdown()
         os._exit(0)

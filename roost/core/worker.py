@@ -11,8 +11,10 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 
+from roost.core import claims, outside
 from roost.core.cpu import driven
 from roost.core.heartbeat import Heartbeat
+from roost.core.holder import ABANDONED
 from roost.core.parts import Parts
 from roost.core.pulse import Health, Pulse
 from roost.core.session import Session
@@ -20,7 +22,8 @@ from roost.core.sweeper import Sweeper
 from roost.core.switches import Switches, throw
 from roost.engine import EngineRegistry
 from roost.errors import RoostError, StorageError
-from roost.journal.events import Switched
+from roost.journal.claims import Owner
+from roost.journal.events import Released, Switched
 from roost.journal.lines import worker_target
 from roost.models import Lane
 from roost.storage.ports import Delivery
@@ -30,6 +33,7 @@ log = logging.getLogger("roost.worker")
 LOWER_FIRST_EVERY = 4  # every fourth look begins one lane lower, every sixteenth two
 _FIRST_PAUSE_SECONDS = 0.1
 ABANDON_SECONDS = 5.0  # what an interrupted step may take to end
+LEAVE_SECONDS = 1.0  # what a session may take to end that is cancelled
 _LONGEST_PAUSE_SECONDS = 30.0
 ALL_PAUSED_SECONDS = 1.0  # how often a worker looks again while all its lanes are paused
 RECEIVE_SILENCE_SECONDS = 300.0  # beyond a receive's own wait; storage that is away makes it long
@@ -239,14 +243,41 @@ class Worker:
         """Wait for the sessions, then abandon their steps, then leave them to their leases."""
         if not await self._sessions_end(self._parts.settings.grace_seconds):
             self.abandon()
-            await self._sessions_end(ABANDON_SECONDS)
+            if not await self._sessions_end(ABANDON_SECONDS):
+                await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Give back the leases of steps that do not end though they were stopped."""
+        for session in list(self.sessions):
+            if session.token is None:
+                continue  # it waits for storage, not for its step
+            extra = {"event": "step.deaf", "work_id": session.work_id}
+            log.warning("%s: its step does not end; giving its lease back", session.work_id, extra=extra)
+            try:
+                async with asyncio.timeout(ABANDON_SECONDS):
+                    await self._release(session, session.token)
+            except (StorageError, TimeoutError) as error:
+                log.warning("%s: its lease is left to its end: %s", session.work_id, error)
+
+    async def _release(self, session: Session, token: int) -> None:
+        """End a lease in the place of its session, which finds its own next append refused."""
+        event, tail = Released(ABANDONED), session.last_entry
+        if tail.control.lease is None:
+            return  # it is about to end
+        if await outside.append(self._parts, tail, event, actor=self.worker_id) is not None:
+            await claims.release(self._parts, Owner(session.work_id, token))
+            await self._parts.backend.queue.acknowledge([session.delivery])
 
     async def _leave_sessions(self) -> None:
-        """Cancel what is left; their leases end by themselves."""
+        """Cancel what is left; leases that were not given back end by themselves.
+
+        A step that swallows this, too, is left running: whoever waits for it may wait for ever.
+        """
         left = list(self.sessions.values())
         for task in left:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        if left:
+            await asyncio.wait(left, timeout=LEAVE_SECONDS)
 
     async def _sessions_end(self, seconds: float) -> bool:
         """Wait until no session is left, at most `seconds`; whether none is."""

@@ -441,6 +441,7 @@ LOG_EVENTS = {
     "session.bug": "a bug in Roost ended a session; it counts as a failed attempt",
     "session.failed": "a session ended early; its delivery comes again",
     "step.committed": "a step was committed (level debug)",
+    "step.deaf": "a step does not end though it was stopped; its lease is given back",
     "step.failed": "an attempt failed; it is tried again, or the work has failed",
     "sweep.failed": "the storage failed a sweep; it is tried again",
     "switches.failed": "what is paused could not be read at the start; the next sweep tries again",
@@ -450,7 +451,7 @@ LOG_EVENTS = {
     "worker.asked_to_stop": "an operator asked this worker to stop: `roost drain`",
     "worker.count_failed": "with --until-idle: what is left could not be counted",
     "worker.drain": "the worker was told to stop",
-    "worker.ended_thread": "a step that hangs in a thread was ended with the process",
+    "worker.ended_thread": "a step that does not end was ended with the process",
     "worker.started": "a worker serves, and what",
     "workspace.stays": "a workspace could not be removed; the next look tries again",
 }

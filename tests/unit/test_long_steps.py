@@ -7,6 +7,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from roost.clock import SystemClock, SystemIds
 from roost.core import heartbeat
 from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
-from roost.core.worker import Worker
+from roost.core.worker import LEAVE_SECONDS, Worker
 from roost.engine import EngineRegistry, current_step
 from roost.journal.entries import Entry
 from roost.journal.events import Recorded
@@ -208,6 +209,52 @@ async def test_a_coroutine_that_blocks_the_loop_is_named(
     told = [record for record in caplog.records if getattr(record, "event", "") == "loop.blocked"]
     assert [record.work_id for record in told[:1]] == [work_id]  # type: ignore[attr-defined]  # an extra field
     assert "step start of engine demo" in told[0].getMessage()
+
+
+def test_a_drain_gives_back_the_lease_of_a_step_that_does_not_hear_of_it_and_ends() -> None:
+    """Its worker waits neither for the step nor for the lease; what the step makes of it is refused."""
+
+    async def drive() -> None:
+        loop = asyncio.get_running_loop()
+        clock = VirtualClock(loop)
+        parts = Parts(
+            MemoryBackend(clock), clock, SeededIds(random.Random(1)), CoreSettings(grace_seconds=1.0)
+        )
+        entered, may_end = asyncio.Event(), asyncio.Event()
+
+        async def deaf(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            while not may_end.is_set():
+                with suppress(asyncio.CancelledError):
+                    await may_end.wait()
+            return snapshot.finish()
+
+        first = Worker(parts, EngineRegistry([Scripted(deaf)]), "first")
+        ended = asyncio.create_task(first.run())
+        work_id = await Client(parts).enqueue("demo", resources=("db",))
+        await entered.wait()
+        [session] = first.sessions.values()
+        began = clock.monotonic()
+        first.drain()
+        await ended
+        assert clock.monotonic() - began < 10.0  # the grace, what a step may take to end, and a little
+        second = Worker(parts, EngineRegistry([Scripted(lambda s, item: s.finish())]), "second")
+        running = asyncio.create_task(second.run())
+        await asyncio.sleep(1.0)
+        second.drain()
+        await running
+        may_end.set()
+        await session
+        entries = [entry async for entry in Client(parts).events(work_id)]
+        assert [entry.event.kind.value for entry in entries][1:] == [
+            "claimed",
+            "released",
+            "claimed",
+            "committed",
+        ]
+        assert entries[3].at - entries[2].at <= LEAVE_SECONDS  # the second was started only then
+
+    run(drive, seed=1)
 
 
 # --- once ----------------------------------------------------------------------
