@@ -333,7 +333,7 @@ class RemoteClient:
             case SetCapacity(capacity):
                 body: dict[str, Any] = {"change": "capacity", "capacity": capacity}
             case SetRate(rate):
-                body = {"change": "rate", "rate": None if rate is None else asdict(rate)}
+                body = {"change": "rate", "rate": None if rate is None else msgspec.structs.asdict(rate)}
             case Close(until=until):
                 body = {"change": "close", "until": until}
             case _:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from msgspec.structs import replace
 
 from roost.core import accounts, bulk, deeds, forks, new_work, outside, switches, versions
 from roost.core.bulk import AS_USUAL, Action, Chosen, How, Part

@@ -16,8 +16,10 @@ journals say, save for entries whose effects are under way.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from roost.journal import budget
 from roost.journal.entries import Control
@@ -30,8 +32,7 @@ DAYS_KEPT = 7  # of a namespace's days; a charge that comes later is nobody's
 LOOK_SECONDS = 3600.0  # work that is parked by an account looks so often if it goes on
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True):
     """Of a family, or of a day of a namespace.
 
     Attributes:
@@ -44,8 +45,7 @@ class Account:
     day: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True):
     """What an entry used up, to be added to accounts once."""
 
     work_id: str
@@ -54,8 +54,7 @@ class Charge:
     accounts: tuple[Account, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(Struct, frozen=True):
     """How an account stands.
 
     Attributes:
@@ -79,8 +78,7 @@ class Balance:
         return self if self.allowed is not None else replace(self, allowed=control.family_budget)
 
 
-@dataclass(frozen=True, slots=True)
-class Over:
+class Over(Struct, frozen=True):
     """An account is used up: whose, in words, and when a member looks again."""
 
     words: str

@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from roost.journal.limits import CAPACITY_MAX, Limits
 from roost.names import Scope
@@ -30,8 +32,7 @@ from roost.names import Scope
 OVERTAKEN_MAX = 3  # leases for which others wait in vain for one that was called
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """Who holds a resource: a work item under a fencing token.
 
     A claim of scope `step` is as alive as the lease of that token, one of scope `work` as
@@ -43,16 +44,14 @@ class Owner:
     scope: Scope = Scope.STEP
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(Struct, frozen=True):
     """A resource that is asked for; `capacity` is how many owners it may have, if nobody set it."""
 
     resource: str
     capacity: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """What a work item asks for: all of it, or nothing.
 
     Attributes:
@@ -65,8 +64,7 @@ class Ask:
     use: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Waiter:
+class Waiter(Struct, frozen=True):
     """A work item in line for a resource.
 
     Attributes:
@@ -100,8 +98,7 @@ class Waiter:
         return replace(self, called_at=None, is_timed=False, ticket_at=None)
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceView:
+class ResourceView(Struct, frozen=True):
     """One resource: its owners, who waits for it, first in line first, and its limits."""
 
     resource: str
@@ -110,8 +107,7 @@ class ResourceView:
     limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True, slots=True)
-class Acquired:
+class Acquired(Struct, frozen=True):
     """The work item now holds all the resources it asked for.
 
     Attributes:
@@ -121,8 +117,7 @@ class Acquired:
     is_counted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The work item holds none of them more than before, and is in line for each that it asked for.
 
     Attributes:
@@ -138,8 +133,7 @@ class Refused:
     limited: Sequence[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """Somebody to wake: it may take a resource from `at` on."""
 
     work_id: str
@@ -149,8 +143,7 @@ class Call:
 # --- what a backend reads and writes -----------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Holding:
+class Holding(Struct, frozen=True):
     """A claim as it is stored; `use` is the last start that was counted under it."""
 
     owner: Owner
@@ -158,8 +151,7 @@ class Holding:
     use: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A resource as read for one who asks.
 
     Attributes:
@@ -178,8 +170,7 @@ class Line:
     is_cut: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """Take them all, and leave all lines.
 
     Attributes:
@@ -192,8 +183,7 @@ class Grant:
     overtaken: Mapping[str, Sequence[Waiter]]
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(Struct, frozen=True):
     """Stand in line for them all.
 
     Attributes:
@@ -205,8 +195,7 @@ class Refusal:
     places: Mapping[str, Waiter]
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
+class _Verdict(Struct, frozen=True):
     """What one resource says: who holds it, who is ahead, or when it opens; all empty: yes."""
 
     owners: Sequence[Owner] = ()

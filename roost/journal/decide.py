@@ -5,8 +5,9 @@ Pure functions over the control state. `core` carries the decisions out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
+
+from msgspec import Struct
 
 from roost.engine import RetryPolicy
 from roost.journal.budget import hold_of, hold_until
@@ -29,67 +30,57 @@ NO_ENGINE_DELAY_SECONDS = 5.0  # a work item whose engine this worker lacks is p
 NO_ENGINE_LONGEST_SECONDS = 60.0  # and longer, up to this, while no other worker has taken it
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(Struct, frozen=True):
     """Take the lease."""
 
 
-@dataclass(frozen=True, slots=True)
-class PutBack:
+class PutBack(Struct, frozen=True):
     """Somebody should look later: make the delivery visible again after the delay."""
 
     delay_seconds: float
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class NoEngine:
+class NoEngine(Struct, frozen=True):
     """This worker lacks the engine, or a version that goes on from the snapshot: put it back, and say why."""
 
     delay_seconds: float
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Discard:
+class Discard(Struct, frozen=True):
     """The delivery has no use any more: acknowledge it."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fail:
+class Fail(Struct, frozen=True):
     """Dead-letter the work item."""
 
     error: ErrorInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Struct, frozen=True):
     """End the work item as cancelled."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class LookLater:
+class LookLater(Struct, frozen=True):
     """Nothing to do for a due row but to look again (None: never)."""
 
     due_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(Struct, frozen=True):
     """Do what follows from entries whose effects may be undone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evict:
+class Evict(Struct, frozen=True):
     """End a lease whose holder went silent: nobody may claim the work, which is on hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send a delivery, and look again at `due_at`."""
 
     delay_seconds: float

@@ -7,7 +7,7 @@ whoever finds it undone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from roost.journal import accounts, family
 from roost.journal.entries import Control, Entry
@@ -28,61 +28,50 @@ from roost.journal.events import (
 from roost.names import State
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeAccounts:
+class ChargeAccounts(Struct, frozen=True):
     """Add what the entry used up to the accounts of its family and of the day."""
 
 
-@dataclass(frozen=True, slots=True)
-class AllowFamily:
+class AllowFamily(Struct, frozen=True):
     """Set the limits of the family's account, and wake those who are parked for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnChildren:
+class SpawnChildren(Struct, frozen=True):
     """Enqueue the children that the snapshot in the entry's body asks for."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotifyParent:
+class NotifyParent(Struct, frozen=True):
     """Report the end of the work to its parent."""
 
 
-@dataclass(frozen=True, slots=True)
-class CancelChildren:
+class CancelChildren(Struct, frozen=True):
     """Ask all children that are still open to end; or those that end with their parent."""
 
     reason: str
     only_bound: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FireTriggers:
+class FireTriggers(Struct, frozen=True):
     """Enqueue the work that triggers make of this end."""
 
 
-@dataclass(frozen=True, slots=True)
-class TakeTurn:
+class TakeTurn(Struct, frozen=True):
     """Stand in line in the work's conversation again."""
 
 
-@dataclass(frozen=True, slots=True)
-class EndTurn:
+class EndTurn(Struct, frozen=True):
     """Leave the line of the work's conversation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Interrupt:
+class Interrupt(Struct, frozen=True):
     """Ask all that are in line before this place to end."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartTurns:
+class StartTurns(Struct, frozen=True):
     """Enqueue the work that stands in line here, and give the turn to who is first."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnqueueBound:
+class EnqueueBound(Struct, frozen=True):
     """Enqueue the work that an idempotency key stands for."""
 
 

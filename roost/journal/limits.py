@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from roost.errors import InputError
 
@@ -12,8 +13,7 @@ PERIOD_MAX = 366 * 86400.0  # seconds; beyond it a rate is a mistake
 RATE_MAX = 1_000_000  # starts in a period
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(Struct, frozen=True):
     """At most `count` starts at once, and as many in each period after that."""
 
     count: int
@@ -25,8 +25,7 @@ class Rate:
         return self.period_seconds / self.count
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What holds for a resource, whoever asks for it; None: nothing set.
 
     Attributes:
@@ -47,30 +46,26 @@ class Limits:
         return self != Limits()
 
 
-@dataclass(frozen=True, slots=True)
-class SetCapacity:
+class SetCapacity(Struct, frozen=True):
     """How many owners a resource may have; None: as many as they themselves say."""
 
     capacity: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class SetRate:
+class SetRate(Struct, frozen=True):
     """How often a step may start with a resource; None: as often as one likes."""
 
     rate: Rate | None
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(Struct, frozen=True):
     """Nobody may start with a resource before an instant; the latest of several stands."""
 
     until: float
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Open:
+class Open(Struct, frozen=True):
     """A resource is not closed any more."""
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import replace
 from itertools import count, islice
 from operator import itemgetter
 
@@ -224,7 +223,7 @@ class MemoryClaims:
         return self._give_up(owner, now, leaves=False)
 
     async def leave(self, owner: Owner, *, now: float) -> Sequence[Call]:
-        return self._give_up(replace(owner, scope=Scope.WORK), now, leaves=True)
+        return self._give_up(structs.replace(owner, scope=Scope.WORK), now, leaves=True)
 
     def _give_up(self, owner: Owner, now: float, *, leaves: bool) -> Sequence[Call]:
         _, called = give_up(self._standing.values(), owner, now=now, leaves=leaves)

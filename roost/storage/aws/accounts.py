@@ -18,8 +18,10 @@ are spread over shards by work item, so that members of one account seldom meet 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from roost.errors import StorageUnavailable
 from roost.journal.accounts import DAY_SECONDS, DAYS_KEPT, Account, Balance, Charge

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+from msgspec import structs
+
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal import claims as rules
 from roost.journal import limits
@@ -100,7 +102,7 @@ class AwsClaims:
         places = await self._lines.first(head, LINE_MAX + 1, before=order)
         is_cut = len(places) > LINE_MAX
         before = [place.waiter for place in places[:LINE_MAX]]
-        return replace(line, before=before, is_cut=is_cut), places
+        return structs.replace(line, before=before, is_cut=is_cut), places
 
     async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
         """See `ports.ResourceClaims.release`. Two reads and one transaction where nobody waits."""
@@ -110,7 +112,7 @@ class AwsClaims:
 
     async def leave(self, owner: Owner, *, now: float) -> Sequence[Call]:
         """See `ports.ResourceClaims.leave`. One read where it has nothing."""
-        owner = replace(owner, scope=Scope.WORK)
+        owner = structs.replace(owner, scope=Scope.WORK)
         return await self._until_done(
             f"leave of {owner.work_id}", lambda change: self._give_up(change, owner, now, leaves=True)
         )
@@ -301,7 +303,7 @@ async def _take(
 
 def _same(standing: Holding | None, wanted: Holding) -> bool:
     """Whether a claim needs no write: a start is noted only where a rate counts it."""
-    return standing is not None and replace(standing, use=wanted.use) == wanted
+    return standing is not None and structs.replace(standing, use=wanted.use) == wanted
 
 
 async def _stand(
