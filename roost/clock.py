@@ -86,6 +86,18 @@ def _base32(number: int, digits: int) -> str:
     return "".join(out)
 
 
+_pid = os.getpid()  # to ask the system at each id took a third of the time of making one
+
+
+def _know_pid() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_know_pid)
+
+
 class SystemIds:
     """Ids from the system's randomness.
 
@@ -98,7 +110,7 @@ class SystemIds:
         self._random = random.SystemRandom()
         self._prefix = _base32(self._random.getrandbits(60), 12)
         self._count = 0
-        self._pid = self._prefix_pid = os.getpid()
+        self._pid = self._prefix_pid = _pid
         self._time_ms = 0
         self._tail = 0
         self._stem = ""  # of the last id: all but its last two digits
@@ -106,8 +118,8 @@ class SystemIds:
     def work_id(self) -> str:
         time_ms = int(time.time() * 1000)
         self._tail += 1
-        if time_ms > self._time_ms or self._pid != os.getpid():
-            self._pid = os.getpid()
+        if time_ms > self._time_ms or self._pid != _pid:
+            self._pid = _pid
             self._time_ms = max(time_ms, self._time_ms)
             self._tail = self._random.getrandbits(62)  # leaves room to count up
             self._stem = self._make_stem()
@@ -120,9 +132,9 @@ class SystemIds:
 
     def unique(self) -> str:
         self._count += 1
-        if self._prefix_pid != (pid := os.getpid()):  # forked: two writers of one id would both have won
-            self._prefix, self._prefix_pid = _base32(self._random.getrandbits(60), 12), pid
-        return f"{self._prefix}{self._count:x}"
+        if self._prefix_pid != _pid:  # forked: two writers of one id would both have won
+            self._prefix, self._prefix_pid = _base32(self._random.getrandbits(60), 12), _pid
+        return f"{self._prefix}{self._count}"
 
     def uniform(self, low: float, high: float) -> float:
         return self._random.uniform(low, high)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
+from roost import clock
 from roost.clock import SystemClock, SystemIds
 from roost.models import check_id
 from roost.testing.clock import ManualClock
@@ -44,7 +47,7 @@ class TestWorkIds:
         kept = ids._tail
         here = ids.work_id()
         ids._tail = kept
-        monkeypatch.setattr(os, "getpid", lambda: -1)
+        monkeypatch.setattr(clock, "_pid", -1)
         assert ids.work_id() != here
 
     def test_a_fork_does_not_repeat_what_settles_a_write(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,8 +55,17 @@ class TestWorkIds:
         ids = SystemIds()
         here = ids.unique()
         ids._count = 0
-        monkeypatch.setattr(os, "getpid", lambda: -1)
+        monkeypatch.setattr(clock, "_pid", -1)
         assert ids.unique() != here
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no fork")
+    def test_a_real_fork_is_noticed(self) -> None:
+        code = (
+            "import os; from roost.clock import SystemIds; ids = SystemIds(); ids.work_id();"
+            "child = os.fork(); print(ids.work_id(), ids.unique(), flush=True); child and os.wait()"
+        )
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60).stdout
+        assert len(set(out.split())) == 4
 
 
 class TestUnique:
