@@ -17,8 +17,8 @@ from roost.storage.local.rows import ENTRY_COLUMNS, PUT_ROW, ROW_COLUMNS, entry_
 _COLUMNS = ROW_COLUMNS.split(", ")
 _INTO_JOURNAL = f"journal (work, {ENTRY_COLUMNS})"
 _INTO_WORKS = f"works ({ROW_COLUMNS})"
-_INSERT_ENTRY = insert(_INTO_JOURNAL, 1, 1 + len(StoredEntry._fields))
-_INSERT_ROW = insert(_INTO_WORKS, 1, len(_COLUMNS))
+_INSERT_ENTRY = insert(_INTO_JOURNAL, 1 + len(StoredEntry._fields))
+_INSERT_ROW = insert(_INTO_WORKS, len(_COLUMNS))
 SELECT_ENTRY = f"SELECT {ENTRY_COLUMNS} FROM journal WHERE work = (SELECT id FROM works WHERE work_id = ?)"  # noqa: S608  constant text
 # Not what never changes after position 0: an UPDATE writes each index that it names a column of.
 _CONSTANT = ("work_id", "engine", "lane", "created_at", "labels", "parent_id")

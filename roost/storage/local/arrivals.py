@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from itertools import chain
 
 from roost.journal.entries import Entry, IndexRow
@@ -16,7 +15,7 @@ from roost.journal.events import Kind
 from roost.journal.projection import project
 from roost.storage.codec import FORMAT, StoredEntry, encode_entry
 from roost.storage.local.appends import append_one
-from roost.storage.local.many import TOGETHER_MAX, marks, padded
+from roost.storage.local.many import INSERTED_MAX, filled, padded
 from roost.storage.local.rows import LANE_TEXTS, STATE_TEXTS, Bound, dump_labels, given
 
 _SAME_IN_ROWS = {
@@ -37,17 +36,44 @@ _ROW = (
 _ENTRY = ("work_id", "entry_id", "at", "actor", "event", "control", "body", "body_encoding", "body_digest")
 
 
+def _names(bound: Sequence[str], same: Mapping[str, str]) -> str:
+    return ", ".join([*bound, *same])
+
+
+def _values(bound: Sequence[str], same: Mapping[str, str]) -> str:
+    """What is bound (column1, column2, … of VALUES), and then what is the same."""
+    columns = [given(name, f"column{number}") for number, name in enumerate(bound, start=1)]
+    return ", ".join([*columns, *same.values()])
+
+
+_INSERT_ROWS = f"""
+    INSERT INTO works ({_names(_ROW, _SAME_IN_ROWS)}) SELECT {_values(_ROW, _SAME_IN_ROWS)}
+    FROM (VALUES {{rows}}) WHERE column1 != 0 ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
+_INSERT_ENTRIES = f"""
+    INSERT INTO journal (work, {_names(_ENTRY, _SAME_IN_ENTRIES)})
+    SELECT works.id, {_values(_ENTRY, _SAME_IN_ENTRIES)}
+    FROM (VALUES {{rows}}) AS given CROSS JOIN works ON works.work_id = given.column1
+    WHERE column1 != 0 ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
+
+
 def appending_many(entries: Sequence[Entry]) -> Callable[[sqlite3.Connection], Sequence[Entry]]:
     """Appends entries of different work items: new work many at once, anything else one by one."""
     pairs = [(entry, encode_entry(entry)) for entry in entries]
-    if not all(entry.position == 0 and entry.event.kind is Kind.ENQUEUED for entry in entries):
+    if not all(_is_plain(entry) for entry in entries):
         return lambda db: [append_one(db, *pair) for pair in pairs]
-    chunks = [_Chunk(pairs[start : start + TOGETHER_MAX]) for start in range(0, len(pairs), TOGETHER_MAX)]
+    chunks = [_Chunk(pairs[start : start + INSERTED_MAX]) for start in range(0, len(pairs), INSERTED_MAX)]
     return lambda db: list(chain.from_iterable(chunk.append(db) for chunk in chunks))
 
 
+def _is_plain(entry: Entry) -> bool:
+    """Whether all is so of it that is the same for new work; not of forks, nor of whose turn is to come."""
+    control = entry.control
+    is_first = entry.position == 0 and entry.event.kind is Kind.ENQUEUED
+    return is_first and control.turn is None and control.waits is None
+
+
 class _Chunk:
-    """Up to `TOGETHER_MAX` first entries, and what is bound for them."""
+    """Up to `INSERTED_MAX` first entries, and what is bound for them."""
 
     def __init__(self, pairs: Sequence[tuple[Entry, StoredEntry]]) -> None:
         self._pairs = pairs
@@ -58,8 +84,8 @@ class _Chunk:
         """Insert all; if something stands for one of them, each by itself."""
         count = len(self._pairs)
         if (
-            db.execute(_insert_rows(self._size), self._rows).rowcount == count
-            and db.execute(_insert_entries(self._size), self._entries).rowcount == count
+            db.execute(filled(_INSERT_ROWS, self._size, len(_ROW)), self._rows).rowcount == count
+            and db.execute(filled(_INSERT_ENTRIES, self._size, len(_ENTRY)), self._entries).rowcount == count
         ):
             return [entry for entry, _ in self._pairs]
         return [append_one(db, *pair) for pair in self._pairs]  # those that are in stand for themselves
@@ -96,30 +122,3 @@ def _entry(stored: StoredEntry) -> tuple[Bound, ...]:
         stored.body_encoding or "",
         stored.body_digest or "",
     )
-
-
-@cache
-def _insert_rows(size: int) -> str:
-    return f"""
-        INSERT INTO works ({_names(_ROW, _SAME_IN_ROWS)}) SELECT {_values(_ROW, _SAME_IN_ROWS)}
-        FROM (VALUES {marks(size, len(_ROW))})
-        WHERE column1 != 0 ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
-
-
-@cache
-def _insert_entries(size: int) -> str:
-    return f"""
-        INSERT INTO journal (work, {_names(_ENTRY, _SAME_IN_ENTRIES)})
-        SELECT works.id, {_values(_ENTRY, _SAME_IN_ENTRIES)} FROM (VALUES {marks(size, len(_ENTRY))}) AS given
-        CROSS JOIN works ON works.work_id = given.column1
-        WHERE column1 != 0 ON CONFLICT DO NOTHING"""  # noqa: S608  constant text
-
-
-def _names(bound: Sequence[str], same: Mapping[str, str]) -> str:
-    return ", ".join([*bound, *same])
-
-
-def _values(bound: Sequence[str], same: Mapping[str, str]) -> str:
-    """What is bound (column1, column2, … of VALUES), and then what is the same."""
-    columns = [given(name, f"column{number}") for number, name in enumerate(bound, start=1)]
-    return ", ".join([*columns, *same.values()])

@@ -15,6 +15,7 @@ T = TypeVar("T")
 
 TOGETHER_MAX = 256  # rows
 SIZES = (TOGETHER_MAX, 64, 16, 4, 1)
+INSERTED_MAX = 128  # rows; 256 take 0.3 us less for each, and 1.3 ms more to be made ready at the first call
 _PADDED_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, TOGETHER_MAX)
 
 
@@ -38,29 +39,22 @@ def padded(rows: Sequence[tuple[Any, ...]], filler: tuple[Any, ...]) -> tuple[in
     return size, values + list(filler) * (size - len(rows))
 
 
-def insert_many(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> int:
-    """Insert rows that are not there yet, in order; returns how many were new.
+def insert_many(db: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, in order.
 
     Args:
-        into: the table with its columns, constant text; 0 is no value of the first of them.
+        sql: with `FROM (VALUES {rows}) WHERE column1 != 0`, constant text: rows of zeros fill it up.
     """
-    count = 0
-    for start in range(0, len(rows), TOGETHER_MAX):
-        size, values = padded(rows[start : start + TOGETHER_MAX], (0,) * len(rows[0]))
-        count += db.execute(_insert_padded(into, size, len(rows[0])), values).rowcount
-    return count
+    for start in range(0, len(rows), INSERTED_MAX):
+        width = len(rows[0])
+        size, values = padded(rows[start : start + INSERTED_MAX], (0,) * width)
+        db.execute(filled(sql, size, width), values)
 
 
 @cache
-def _insert_padded(into: str, size: int, width: int) -> str:
-    rows = f"SELECT * FROM (VALUES {marks(size, width)}) WHERE column1 != 0"  # noqa: S608  constant text
-    return f"INSERT INTO {into} {rows} ON CONFLICT DO NOTHING"
-
-
-@cache
-def insert(into: str, count: int, width: int) -> str:
-    """The statement that inserts `count` rows of `width` columns that are not there yet."""
-    return f"INSERT INTO {into} VALUES {marks(count, width)} ON CONFLICT DO NOTHING"  # noqa: S608  constant text
+def insert(into: str, width: int) -> str:
+    """The statement that inserts a row of `width` columns that is not there yet."""
+    return f"INSERT INTO {into} VALUES {marks(1, width)} ON CONFLICT DO NOTHING"  # noqa: S608  constant text
 
 
 def marks(count: int, width: int) -> str:
@@ -77,7 +71,7 @@ def update_each(db: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]
     count = 0
     for chunk in chunks(rows):
         values = [value for row in chunk for value in row]
-        count += db.execute(_filled(sql, len(chunk), len(chunk[0])), values).rowcount
+        count += db.execute(filled(sql, len(chunk), len(chunk[0])), values).rowcount
     if count == len(rows):
         return [True] * count
     alone = sql.format(rows=marks(1, len(rows[0])))
@@ -85,5 +79,6 @@ def update_each(db: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]
 
 
 @cache
-def _filled(sql: str, count: int, width: int) -> str:
+def filled(sql: str, count: int, width: int) -> str:
+    """A statement for `count` rows of `width` columns, which stand for its `{rows}`."""
     return sql.format(rows=marks(count, width))

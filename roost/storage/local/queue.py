@@ -21,7 +21,9 @@ from roost.storage.local.wake import Doorbell
 from roost.storage.local.writer import Writer
 from roost.storage.ports import DeadLetter, Delivery, Message
 
-_INTO = "deliveries (work_id, cause, lane, visible_at, receipt, received_count)"
+_SEND = """
+    INSERT INTO deliveries (receipt, received_count, work_id, cause, lane, visible_at)
+    SELECT '', 0, * FROM (VALUES {rows}) WHERE column1 != 0"""
 _IN_HAND = "WHERE id = ? AND receipt = ?"
 _EXTEND = """
     UPDATE deliveries SET visible_at = column1
@@ -64,8 +66,8 @@ class LocalQueue:
             if not 0 <= message.delay_seconds <= MESSAGE_DELAY_MAX_SECONDS:
                 raise StorageError(f"a message can't be delayed by {message.delay_seconds} s")
             visible_at = now + message.delay_seconds
-            rows.append((message.work_id, message.cause, LANE_TEXTS[message.lane], visible_at, "", 0))
-        await self._writer.submit(lambda db: insert_many(db, _INTO, rows), makes_visible=True)
+            rows.append((message.work_id, message.cause, LANE_TEXTS[message.lane], visible_at))
+        await self._writer.submit(lambda db: insert_many(db, _SEND, rows), makes_visible=True)
 
     async def receive(
         self, limit: int, *, visibility_seconds: float, wait_seconds: float, lanes: Sequence[Lane]
@@ -148,7 +150,7 @@ class LocalQueue:
         def end(db: sqlite3.Connection) -> None:
             gone = db.execute("DELETE FROM dead_deliveries WHERE id = ?", (number,))
             if gone.rowcount and is_sent_again:
-                insert_many(db, _INTO, [(letter.work_id, letter.cause, letter.lane.value, now, "", 0)])
+                insert_many(db, _SEND, [(letter.work_id, letter.cause, letter.lane.value, now)])
 
         await self._writer.submit(end, makes_visible=True)
 

@@ -16,7 +16,7 @@ from roost.journal.events import (
     Signaled,
 )
 from roost.journal.projection import project
-from roost.journal.values import Wait
+from roost.journal.values import Parent, Turn, Wait
 from roost.models import Lane
 from roost.storage.ports import Backend, FeedPage, Journal
 from roost.storage.query import IndexQuery
@@ -195,9 +195,16 @@ class JournalContract(Contract):
             first("keyed", idempotency_key="k", by="somebody"),
             replace(first("spilled"), body=Body(Encoding.ZSTD, b"", digest="0" * 64)),
             replace(first("empty"), body=None),
+            first("found", labels=(("team", "a"),), parent=Parent("p", 0, "key"), budget=(("usd", 1.0),)),
+        ]
+        waiting = [
+            first("forked", waits=Wait(("go",))),
+            first("behind", turn=Turn("conversation", 3)),
+            first("plain too"),
         ]
         assert await backend.journal.append_many(entries) == entries
-        for entry in entries:
+        assert await backend.journal.append_many(waiting) == waiting
+        for entry in entries + waiting:
             assert await backend.journal.get(entry.work_id, 0) == entry
             assert await backend.index.get(entry.work_id) == project(entry)
 
