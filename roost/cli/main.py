@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from io import TextIOWrapper
 
 from roost.cli import worker_line
-from roost.cli.output import FAILED, INTERRUPTED, exit_code, print_error, say
+from roost.cli.output import FAILED, INTERRUPTED, exit_code, open_closed_streams, print_error, say
 from roost.errors import RoostError
+
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""What a write to stdout fails with; an error of storage or of a file says so in its own words."""
 
 
 def main() -> None:
     """Run the command line; ends the process with an exit code."""
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the terminal lacks is shown as an escape
     try:
-        _run()
+        try:
+            _run()
+        finally:
+            sys.stdout.flush()  # what can't be written is said below, and not by Python at its exit
     except RoostError as error:
         print_error(error)
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; that is no fault
+        _leave_stdout()  # nobody reads on; that is no fault
         sys.exit(FAILED)
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+            _leave_stdout()
+            say(f"Error: the output can't be written: {error.strerror}")
+            sys.exit(FAILED)
         if os.environ.get("ROOST_DEBUG"):
             raise
         say(f"Error: {type(error).__name__}: {error}")
         say("  This is a bug in Roost. ROOST_DEBUG=1 shows where.")
         sys.exit(FAILED)
+
+
+def _leave_stdout() -> None:
+    """Write no more to it: what is left in its buffer would fail again, at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run() -> None:

@@ -67,6 +67,19 @@ def print_error(error: RoostError) -> None:
         say(f"  {error.hint}")
 
 
+def open_closed_streams() -> None:
+    """Give a process that was started with closed streams (`>&-`) some to read and write.
+
+    Python has None in their place: what is said to nobody would be an error, or end up on stdout.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115  open as long as the process
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def say(text: str) -> None:
     """A line for people, on stderr."""
     print(safe(text, keep_lines=True), file=sys.stderr, flush=True)
@@ -140,7 +153,9 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
     widths = [max(cell_len(line[n]) for line in [list(columns), *rows]) + 2 for n in range(len(columns))]
     # Wider than the terminal rather than cut: an id that is not whole is of no use.
-    console = Console(width=max(sum(widths), os.get_terminal_size().columns), highlight=False)
+    # rich takes a width at its word only with a height; without, a dumb terminal has 80 columns.
+    width = max(sum(widths), os.get_terminal_size().columns)
+    console = Console(width=width, height=len(rows) + 1, highlight=False)
     console.print(table)
 
 

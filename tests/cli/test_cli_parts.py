@@ -153,8 +153,8 @@ def test_ids_are_whole_on_a_narrow_terminal(roost: Roost) -> None:
         "--resource",
         "鳥" * 60,
     ).ok()
-    for command in (["list"], ["events"], ["status", long_id]):
-        shown = _on_terminal(roost, *command)
+    for command, terminal in ((["list"], "dumb"), (["events"], "xterm"), (["status", long_id], "xterm")):
+        shown = _on_terminal(roost, *command, TERM=terminal)
         assert long_id in shown
         assert not re.search(r"\x1b\[[349]\d", shown)  # NO_COLOR is set
 

@@ -128,6 +128,29 @@ def test_a_reader_that_leaves_is_no_traceback(roost: Roost) -> None:
     assert "Exception" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("list --json >&-", 0),
+        ("status nope 2>&-", 3),
+        ("enqueue --engine demo --payload - <&-", 2),
+        ("list --json >/dev/full", 1),
+    ],
+)
+def test_a_closed_or_full_stream_is_no_bug(roost: Roost, command: str, code: int) -> None:
+    """Daemons begin without streams; what was said on stderr must not end up on stdout, either."""
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m roost {command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=roost.folder,
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert "bug" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
 @pytest.mark.slow
 def test_interrupt_is_exit_code_130(roost: Roost) -> None:
     work_id = roost.enqueue()
