@@ -143,7 +143,7 @@ def parse_object(text: str | bytes, *, what: str, max_bytes: int = PAYLOAD_MAX_B
     value = parse(text, what=what, max_bytes=max_bytes)
     if not isinstance(value, dict):
         raise PayloadError(
-            f"{what} is {_kind(value)}, not a JSON object",
+            f"{what} is {kind_of(value)}, not a JSON object",
             hint='Wrap it, for example as {"value": …}.',
         )
     return value
@@ -172,7 +172,8 @@ def _depth(body: bytes) -> int:
     return deepest
 
 
-def _kind(value: Any) -> str:
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words: `a list`, `null`."""
     names = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), "null" if value is None else type(value).__name__)
 

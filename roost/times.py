@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 
 from roost.errors import InputError
 
+AHEAD_MAX_SECONDS = 366 * 10 * 86400.0  # a duration beyond it was meant to be an instant
 
-def seconds(text: str, what: str) -> float:
-    """Seconds of a duration such as `30`, `5m` or `1h30m`.
+
+def seconds(given: object, what: str) -> float:
+    """Seconds of a duration such as `30`, `5m` or `1h30m`, or of a number of seconds.
 
     Raises:
         InputError: it is none; says what it was for.
@@ -16,27 +18,38 @@ def seconds(text: str, what: str) -> float:
     from roost.config import parse_duration
 
     try:
-        return float(parse_duration(text))  # type: ignore[arg-type]  # text that is no duration raises
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{what}: {text!r} is no duration", hint="Write seconds, or 30s, 5m, 1h30m, 2d."
-        ) from None
+        if isinstance(given, str) or (isinstance(given, int | float) and not isinstance(given, bool)):
+            return float(parse_duration(given))  # type: ignore[arg-type]  # text that is no duration raises
+    except (OverflowError, ValueError):
+        pass
+    raise InputError(f"{what}: {given!r:.80} is no duration", hint="Write seconds, or 30s, 5m, 1h30m, 2d.")
 
 
-def instant(text: str, now: float, what: str) -> float:
+def instant(given: object, now: float, what: str) -> float:
     """Epoch seconds of an ISO 8601 instant, or of a duration from now.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is neither, or a duration of more than ten years.
     """
+    hint = "Write how long from now, 30s or 2h, or an instant: 2030-01-31T12:00Z."
     try:
-        parsed = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(given) if isinstance(given, str) else None
     except ValueError:
-        return now + seconds(text, what)
+        parsed = None
+    if parsed is None:
+        try:
+            ahead = seconds(given, what)
+        except InputError:
+            raise InputError(
+                f"{what}: {given!r:.80} is neither a duration nor an instant", hint=hint
+            ) from None
+        if ahead > AHEAD_MAX_SECONDS:
+            raise InputError(f"{what}: {given!r:.80} is more than ten years from now", hint=hint)
+        return now + ahead
     try:
         return (parsed if parsed.tzinfo else parsed.astimezone()).timestamp()
     except (OverflowError, ValueError):  # local time at the ends of the calendar
-        raise InputError(f"{what}: {text!r} is out of range", hint="Give an offset or Z with it.") from None
+        raise InputError(f"{what}: {given!r} is out of range", hint="Give an offset or Z with it.") from None
 
 
 def span(duration: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -10,16 +11,27 @@ import typer
 
 from roost.cli import completion, options
 from roost.cli.budget import amounts
-from roost.cli.lines import Checker, EngineOptions, opened, read_lines, set_aside
+from roost.cli.lines import (
+    BOM,
+    Checker,
+    EngineOptions,
+    OwnNames,
+    Placed,
+    at_line,
+    opened,
+    read_lines,
+    set_aside,
+)
 from roost.cli.output import print_json
-from roost.errors import InputError
+from roost.errors import InputError, RoostError
 from roost.names import IfBusy, Scope
 
 if TYPE_CHECKING:
     from roost.wiring import Runtime
 
 BATCH = 1000
-_WITH_CAPACITY = re.compile(r"(.+)=(\d{1,9})", re.DOTALL)
+_WITH_CAPACITY = re.compile(r"(.*)=([+-]?\d[\d_.]*)", re.DOTALL)
+_CHECKED_AT_ONCE = 100  # lines whose ids and keys are looked for at a time
 
 
 def enqueue(
@@ -181,8 +193,14 @@ async def _enqueue_lines(
     """Enqueue the work of all lines in batches, and print the ids; as one document at the end."""
     checker = Checker(runtime.parts.clock.now(), checks)
     shown: list[dict[str, str]] = []
-    with set_aside(checker.new_work(*line) for line in read_lines(file, engine)) as works:
-        while batch := list(islice(works, BATCH)):
+    own = OwnNames()
+    size = BATCH if options.REMOTE.url is None else 1  # a console takes one at a time
+    placed = ((line[0], checker.new_work(*line)) for line in read_lines(file, engine))
+    with set_aside(own.watch(placed)) as again:
+        if own and options.REMOTE.url is None:
+            await _refuse_taken(runtime, again())
+        works = (work for _, work in again())
+        while batch := list(islice(works, size)):
             ids = await runtime.client.enqueue_many(batch)
             if as_json:
                 shown += [{"work_id": work_id} for work_id in ids]
@@ -193,12 +211,37 @@ async def _enqueue_lines(
     return 0
 
 
+async def _refuse_taken(runtime: Runtime, placed: Iterator[Placed]) -> None:
+    """Refuse a file if an id or key in it stands for other work already, before any of it is stored.
+
+    Raises:
+        EnqueueConflict: it does; names the first such line.
+    """
+    import asyncio
+
+    own = (one for one in placed if one[1].work_id is not None or one[1].idempotency_key is not None)
+    while part := list(islice(own, _CHECKED_AT_ONCE)):
+        checks = [runtime.client.check_not_taken(work) for _, work in part]
+        for (where, _), fault in zip(
+            part, await asyncio.gather(*checks, return_exceptions=True), strict=True
+        ):
+            if isinstance(fault, RoostError):
+                raise at_line(where, fault)
+            if fault is not None:
+                raise fault
+
+
 def _resources(given: list[str]) -> dict[str, Any]:
     """The fields for resources given as `NAME` or `NAME=N`."""
     names, capacities = [], {}
     for text in given:
         found = _WITH_CAPACITY.fullmatch(text)
         names.append(found[1] if found else text)
+        if found and not (found[1] and found[2].isdecimal()):
+            raise InputError(
+                f"--resource {text!r} is no NAME=N, with a whole number above 0",
+                hint=f"For a resource of that very name: --resource '{text}=1'",
+            )
         if found:
             capacities[found[1]] = int(found[2])
     return {"resources": names, "capacities": capacities}
@@ -234,4 +277,4 @@ def read_input(name: str, option: str) -> bytes:
         InputError: it can't be read.
     """
     with opened(name, option) as file:
-        return file.read()
+        return file.read().removeprefix(BOM)

@@ -6,6 +6,7 @@ memory: what was checked waits in a temporary file.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from roost import times
+from roost.cli.output import say
 from roost.errors import EngineNotFound, InputError, RoostError
 from roost.names import IfBusy, Scope
 
@@ -28,6 +30,11 @@ EngineOptions = dict[str, dict[str, Any]]
 LINES_MAX = 1_000_000
 LINE_MAX_BYTES = 2 << 20
 IN_MEMORY_MAX_BYTES = 4 << 20  # of checked work; more goes to a temporary file
+BOM = b"\xef\xbb\xbf"  # editors on Windows begin files with it
+_DIGEST_BYTES = 16
+
+Placed = tuple[str, "NewWork"]
+"""New work, and words that name the line it is of."""
 
 
 def opened(name: str, option: str) -> AbstractContextManager[IO[bytes]]:
@@ -36,6 +43,10 @@ def opened(name: str, option: str) -> AbstractContextManager[IO[bytes]]:
     Raises:
         InputError: it can't be opened.
     """
+    if not name:
+        raise InputError(f"{option} names no file", hint=f"Write {option} @FILE, or - for standard input.")
+    if name == "-" and sys.stdin.isatty():
+        say(f"{option} is read from the terminal; Ctrl-D ends it")
     try:
         return nullcontext(sys.stdin.buffer) if name == "-" else Path(name).open("rb")
     except OSError as error:
@@ -61,14 +72,21 @@ def read_lines(file: IO[bytes], engine: str | None) -> Iterator[tuple[str, dict[
             raise InputError(f"line {number} can't be read: {error.strerror}") from None
         if not line:
             return
-        if line.isspace():
+        if number == 1:
+            line = line.removeprefix(BOM)
+        if not line.strip():
             continue
         if number > LINES_MAX:
             raise InputError(f"line {number}: more than {LINES_MAX} lines", hint="Split the file.")
-        fields = jsonio.parse_object(line, what=f"line {number}", max_bytes=LINE_MAX_BYTES)
+        try:
+            fields = jsonio.parse_object(line, what=f"line {number}", max_bytes=LINE_MAX_BYTES)
+        except InputError as error:
+            text = str(error).replace(" at line 1, column ", " at column ")
+            raise InputError(text, hint="Each line is a JSON object with a `payload`.") from None
         if unknown := fields.keys() - _KEYS:
             raise InputError(
-                f"line {number}: unknown key {min(unknown)!r}", hint=f"Known: {', '.join(sorted(_KEYS))}."
+                f"line {number}: unknown key {min(unknown)!r}",
+                hint=f"Known: {', '.join(sorted(_KEYS))}. What the engine is given goes into `payload`.",
             )
         yield f"line {number}: ", defaults | fields
 
@@ -97,22 +115,24 @@ class Checker:
         try:
             return self._new_work(fields)
         except RoostError as error:
-            if where:
-                error.args = (f"{where}{error}",)
-            raise
+            raise at_line(where, error) from None
 
     def _new_work(self, fields: dict[str, Any]) -> NewWork:
+        from roost import jsonio
         from roost.core.new_work import NewWork, check_new_work
 
-        engine = fields.get("engine")
-        if not isinstance(engine, str) or not engine:
+        engine = _text("engine", fields.get("engine") or "", self._now)
+        if not engine:
             raise InputError("no engine is named", hint="Add --engine NAME; `roost engines` lists them.")
+        payload = fields.get("payload", {})
+        if not isinstance(payload, dict):
+            raise InputError(f"`payload` is {jsonio.kind_of(payload)}, not a JSON object")
         others = {
             _FIELDS[key][0]: _FIELDS[key][1](key, value, self._now)
             for key, value in fields.items()
             if value is not None and key in _FIELDS
         }
-        work = NewWork(engine, fields.get("payload", {}), **others)
+        work = NewWork(engine, payload, **others)
         check_new_work(work, self._now)
         if self._options is not None:
             self._check_payload(engine, work.payload, self._options)
@@ -144,9 +164,55 @@ def _load(engine: str, options: EngineOptions) -> EngineRegistry:
     return load_engines(engine, options)
 
 
+def at_line(where: str, error: RoostError) -> RoostError:
+    """An error that says which line it is of."""
+    if where:
+        error.args = (f"{where}{error}",)
+    return error
+
+
+class OwnNames:
+    """Ids and keys of the lines' own, each of which stands for one work item."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bytes, tuple[str, bytes]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def watch(self, placed: Iterable[Placed]) -> Iterator[Placed]:
+        """Pass work on.
+
+        Raises:
+            InputError: an id or key has other content than on a line before.
+        """
+        for where, work in placed:
+            if work.work_id is not None or work.idempotency_key is not None:
+                self._see(where, work)
+            yield where, work
+
+    def _see(self, where: str, work: NewWork) -> None:
+        from msgspec import json
+
+        from roost.core.client import OF_ONE_KEY
+
+        def digest(value: object) -> bytes:
+            text = json.encode(value, order="deterministic")
+            return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
+
+        own, engine = work.work_id or work.idempotency_key, None if work.work_id else work.engine
+        content = digest([getattr(work, name) for name in OF_ONE_KEY])
+        line, stands = self._seen.setdefault(digest([engine, own]), (where, content))
+        if stands != content:
+            raise InputError(
+                f"{where}{own!r} is of {line.removesuffix(': ')}, too, with other content",
+                hint="An id or a key stands for one work item. Nothing was stored.",
+            )
+
+
 @contextmanager
-def set_aside(works: Iterable[NewWork]) -> Iterator[Iterator[NewWork]]:
-    """Go through all new work, and give it once more from the start, in little memory.
+def set_aside(placed: Iterable[Placed]) -> Iterator[Callable[[], Iterator[Placed]]]:
+    """Go through all new work, and give it again from the start, as often as asked, in little memory.
 
     Raises:
         InputError: there is no room for it.
@@ -155,10 +221,15 @@ def set_aside(works: Iterable[NewWork]) -> Iterator[Iterator[NewWork]]:
 
     from roost.core.new_work import NewWork
 
-    encode, decode = json.Encoder().encode, json.Decoder(NewWork).decode
+    encode, decode = json.Encoder().encode, json.Decoder(tuple[str, NewWork]).decode
     with tempfile.SpooledTemporaryFile(IN_MEMORY_MAX_BYTES) as file:
-        for work in works:
-            line = encode(work) + b"\n"
+
+        def again() -> Iterator[Placed]:
+            file.seek(0)
+            return map(decode, file)
+
+        for one in placed:
+            line = encode(one) + b"\n"
             try:
                 file.write(line)
             except OSError as error:
@@ -166,8 +237,7 @@ def set_aside(works: Iterable[NewWork]) -> Iterator[Iterator[NewWork]]:
                     f"{tempfile.gettempdir()} can't hold what was checked: {error.strerror}",
                     hint="Set TMPDIR to a directory with more room, or split the file.",
                 ) from None
-        file.seek(0)
-        yield map(decode, file)
+        yield again
 
 
 # --- what a line may say -------------------------------------------------------------
@@ -186,11 +256,11 @@ def _whole_number(key: str, value: Any, now: float) -> int:
 
 
 def _duration(key: str, value: Any, now: float) -> float:
-    return times.seconds(str(value), key.replace("_", " "))
+    return times.seconds(value, key.replace("_", " "))
 
 
 def _instant(key: str, value: Any, now: float) -> float:
-    return times.instant(str(value), now, key)
+    return times.instant(value, now, key)
 
 
 def _texts(key: str, value: Any, now: float) -> tuple[str, ...]:

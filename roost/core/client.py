@@ -16,6 +16,7 @@ from roost.core.finding import Found, find
 from roost.core.new_work import NewWork
 from roost.core.parts import Parts
 from roost.core.requests import Request
+from roost.core.switches import JOURNAL_ID as SWITCHES
 from roost.core.switches import Switches
 from roost.core.talking import Talking
 from roost.core.where import Where
@@ -41,7 +42,7 @@ from roost.models import (
     check_name,
     namespace_of,
 )
-from roost.names import State, feeds
+from roost.names import OPERATORS, State, feeds
 from roost.storage.ports import FeedPage
 from roost.storage.query import IndexPage, IndexQuery
 
@@ -49,8 +50,10 @@ _TRIES = 20  # lost races of an operator's append; each means that the work item
 _PAGE = 200
 _SNAPSHOT_TRIES = 10  # each means that the work committed, and dropped what its tail named before
 _FEED_PAGES_MAX = 20  # that one call reads to find an entry of its namespace
-_OF_ONE_KEY = ("engine", "payload", "resources", "capacities", "resource_scope", "priority", "conversation")
+OF_ONE_KEY = ("engine", "payload", "resources", "capacities", "resource_scope", "priority", "conversation")
 """What is the same whenever work is enqueued under one key or id."""
+_OWN_NAMESPACES = frozenset({conversations.NAMESPACE, keys.NAMESPACE, OPERATORS, namespace_of(SWITCHES)})
+"""In which no work is enqueued: Roost's own journals are there."""
 _CHUNK = 512  # new work items that are stored together
 _CHUNKS_IN_FLIGHT = 2  # one is stored and one waits its turn while the next is made
 
@@ -133,7 +136,7 @@ class Client(Talking):
             InputError: something in one of them can't be taken; nothing was stored.
             EnqueueConflict: an id or key stands for other work; the others were stored.
         """
-        if self._namespace in (conversations.NAMESPACE, keys.NAMESPACE):
+        if self._namespace in _OWN_NAMESPACES:
             raise IdentifierError(f"namespace {self._namespace!r} is Roost's own")
         now = self._parts.clock.now()
         pairs = [(work, self._check(work, now)) for work in works]
@@ -146,6 +149,21 @@ class Client(Talking):
             await self._enqueue_alone(work, raw) if work.is_decided_elsewhere else next(stored)
             for work, raw in pairs
         ]
+
+    async def check_not_taken(self, work: NewWork) -> None:
+        """See whether an id or key stands for other work, before anything is stored. Others may yet
+        take it: `enqueue_many` says so in its turn.
+
+        Raises:
+            InputError: something in it can't be taken.
+            EnqueueConflict: it does.
+        """
+        raw = self._check(work, self._parts.clock.now())
+        if work.idempotency_seconds is not None or not (work.work_id or work.idempotency_key):
+            return
+        stands = await self._parts.backend.journal.get(self._work_id(work), 0)
+        if stands is not None:
+            await self._check_same((await self._firsts([(work, raw)]))[0], stands)
 
     async def _enqueue_alone(self, work: NewWork, raw: bytes) -> str:
         """Enqueue what another journal decides on: a conversation's, or a key's."""
@@ -233,12 +251,12 @@ class Client(Talking):
         """
         theirs = await bodies.load_item(self._parts.backend, stands)
         ours = await bodies.load_item(self._parts.backend, entry)
-        for name in _OF_ONE_KEY:
+        for name in OF_ONE_KEY:
             if _canonical(getattr(theirs, name)) != _canonical(getattr(ours, name)):
-                what = f"idempotency key {ours.idempotency_key!r}" if ours.idempotency_key else "work id"
-                raise EnqueueConflict(
-                    stands.work_id, f"{what} already stands for {stands.work_id}, with another {name}"
-                )
+                what = f"work id {stands.work_id!r} already stands"
+                if ours.idempotency_key:
+                    what = f"idempotency key {ours.idempotency_key!r} already stands for {stands.work_id}"
+                raise EnqueueConflict(stands.work_id, f"{what}, with another {name}")
 
     # --- looking -------------------------------------------------------------
 

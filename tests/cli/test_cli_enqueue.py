@@ -144,6 +144,12 @@ def test_bytes_on_stdin_that_are_not_text_are_refused(roost: Roost) -> None:
         ["--deadline", "0s"],
         ["--priority", "high"],
         ["--payload", "@missing.json"],
+        ["--deadline", "2030-02-30"],
+        ["--deadline", "4000d"],
+        ["--resource", "a=-1"],
+        ["--resource", "a=1.5"],
+        ["--resource", "a=99999999999"],
+        ["--resource", "=3"],
         ["--payload", "@"],
         ["--payload", "@."],
     ],
@@ -257,6 +263,10 @@ def test_empty_file_enqueues_nothing(roost: Roost) -> None:
         '{"payload": {}, "delay": true}',
         '{"payload": {}, "deadline": "2001-01-01"}',
         '{"payload": {}, "deadline": {}}',
+        '{"payload": {}, "deadline": true}',
+        '{"payload": {}, "deadline": 1893456000}',
+        '{"payload": {}, "budget": 5}',
+        '{"payload": {}, "family_budget": {"usd": "much"}}',
     ],
 )
 def test_a_wrong_line_is_named_and_nothing_is_stored(roost: Roost, third: str) -> None:
@@ -266,6 +276,43 @@ def test_a_wrong_line_is_named_and_nothing_is_stored(roost: Roost, third: str) -
     assert "line 3" in result.err
     assert result.out == ""
     assert roost.ids() == []
+
+
+def test_a_line_may_have_all_that_help_says(roost: Roost) -> None:
+    content = _lines(
+        {"payload": {}, "budget": {"steps": 10}, "family_budget": {"usd": 2.5}, "delay": 1e-6, "deadline": 60}
+    )
+    work_id = roost("enqueue", "--engine", "demo", "--file", "-", stdin=content).ok().out.strip()
+    assert roost("status", work_id, "--json").document["item"]["budget"] == {"steps": 10.0}
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(roost: Roost) -> None:
+    """Editors on Windows write one."""
+    line = b"\xef\xbb\xbf" + _lines({"payload": {"count": 1}})
+    assert roost("enqueue", "--engine", "demo", "--file", "-", stdin=line).ok().out
+    assert roost("enqueue", "--engine", "demo", "--payload", "-", stdin=b'\xef\xbb\xbf{"count": 1}').ok().out
+
+
+@pytest.mark.parametrize("own", [{"work_id": "w"}, {"idempotency_key": "w"}])
+def test_one_id_for_two_lines_is_refused_before_any_is_stored(roost: Roost, own: dict[str, str]) -> None:
+    """Else the ids of the lines that were stored would be lost, and the file could not be used again."""
+    content = _lines({"payload": {}}, {"payload": {"count": 1}, **own}, {"payload": {"count": 2}, **own})
+    result = roost("enqueue", "--engine", "demo", "--file", "-", stdin=content)
+    assert (result.code, result.out, roost.ids()) == (2, "", [])
+    assert "line 3: 'w' is of line 2" in result.err
+    same = _lines({"payload": {"count": 1}, **own}, {"payload": {"count": 1}, **own})
+    first, second = roost("enqueue", "--engine", "demo", "--file", "-", stdin=same).ok().out.split()
+    assert first == second
+
+
+@pytest.mark.parametrize("own", [{"work_id": "w"}, {"idempotency_key": "w"}])
+def test_a_line_whose_id_is_taken_is_named_before_any_is_stored(roost: Roost, own: dict[str, str]) -> None:
+    content = _lines({"payload": {"count": 1}, **own})
+    (taken,) = roost("enqueue", "--engine", "demo", "--file", "-", stdin=content).ok().out.split()
+    content = _lines({"payload": {}}, {"payload": {"count": 2}, **own}, {"payload": {}})
+    result = roost("enqueue", "--engine", "demo", "--file", "-", stdin=content)
+    assert (result.code, result.out, roost.ids()) == (5, "", [taken])
+    assert result.err.startswith("Error: line 2: ")
 
 
 def test_file_and_payload_together_are_refused(roost: Roost) -> None:

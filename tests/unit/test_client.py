@@ -526,3 +526,15 @@ class TestActing:
 def test_an_action_on_many_is_told_only_what_is_for_it(action: Action, how: How) -> None:
     with pytest.raises(InputError, match=f"is not for {action}"):
         how.check(action)
+
+
+@pytest.mark.parametrize(
+    "namespace", ["roost-switches", "roost-operators", "roost-keys", "roost-conversations"]
+)
+async def test_no_work_is_enqueued_among_the_journals_of_roost(
+    backend: MemoryBackend, namespace: str
+) -> None:
+    """`all` in roost-switches would stand in the place of what is paused, for ever."""
+    client = Client(Parts(backend, ManualClock(), SystemIds()), namespace=namespace)
+    with pytest.raises(IdentifierError, match="Roost's own"):
+        await client.enqueue("demo", work_id="all")
