@@ -255,7 +255,9 @@ async def test_a_commit_does_not_take_back_what_a_heartbeat_gave(
     """A clock that jumps back would else hand a living worker's lease to the next one."""
     entry = await backend.journal.append(enqueued("w"))
     entry = await backend.journal.append(after(entry, Claimed("worker", AT + 30)))
-    assert await backend.index.renew([Renewal("w", entry.position, AT + 90, AT + 91)]) == [True]
+    assert await backend.index.renew([Renewal("w", entry.position, AT + 90, AT + 91, (0.5, "half"))]) == [
+        True
+    ]
     step = after(entry, Committed(1, "next", lease_until=AT + 60))
     if is_alone:
         await backend._writer.submit(lambda db: append_one(db, step, encode_entry(step)))
@@ -264,3 +266,4 @@ async def test_a_commit_does_not_take_back_what_a_heartbeat_gave(
     row = await backend.index.get("w")
     assert row is not None
     assert (row.position, row.lease_until, row.due_at) == (step.position, AT + 90, AT + 91)
+    assert row.progress is None  # it was that of the step which is over

@@ -441,11 +441,14 @@ class TestJournal:
         await backend.journal.append(after(await backend.journal.tail("a"), Cancelled("no")))
         cursor = (await backend.journal.feed(None)).cursor
         assert await backend.journal.expire(AT + 1e9) == ["b", "c"]  # "a" holds the newest entry
-        await backend.journal.append(enqueued("e"))
+        live = await backend.journal.append(enqueued("e"))
         await backend.journal.append(after(revived, Cancelled("no")))
         page = await backend.journal.feed(cursor)
         assert [entry.work_id for entry in page.entries] == ["e", "d"]
         assert await backend.journal.expire(AT + 1e9) == ["a"]
+        await backend.journal.append(after(await backend.journal.append(enqueued("f")), Cancelled("no")))
+        await backend.journal.append(after(live, Claimed("worker", AT + 30)))
+        assert await backend.journal.expire(AT + 1e9) == ["d"]  # "f" has the newest row
 
     async def test_append_many_keeps_the_order(self, backend: LocalBackend) -> None:
         names = [f"w{number}" for number in range(150)]

@@ -12,6 +12,7 @@ from roost.journal.entries import Body, Encoding, Entry
 from roost.journal.events import (
     Claimed,
     Committed,
+    Paused,
     Retried,
     Signaled,
 )
@@ -423,8 +424,14 @@ class JournalContract(Contract):
     async def test_what_lives_never_expires(self, backend: Backend, harness: BackendHarness) -> None:
         retried = [*_ended("retried", AT), follow(_ended("retried", AT)[-1], Retried("again"), at=AT + 5)]
         asleep = [first("asleep", wake_at=AT + 1e8)]
-        for entries in (retried, asleep, [first("queued")], chain("running", 2), [first("newest")]):
+        for_ever = Committed(1, "asks", waits=Wait(("paid",)))
+        waits = [*chain("waits", 2), follow(chain("waits", 2)[-1], for_ever)]
+        paused = [first("paused"), follow(first("paused"), Paused("by hand"))]
+        others = ([first("queued")], chain("running", 2), [first("newest")])
+        for entries in (retried, asleep, waits, paused, *others):
             await append_all(backend, entries)
+        for entry in (waits[-1], paused[-1]):  # their rows are never due
+            await backend.index.put(project(entry))
         await backend.index.put(project(retried[2]))  # a row that lags says that it has ended
         await harness.settle()
         assert await backend.journal.expire(AT + 1e9) == []
