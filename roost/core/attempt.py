@@ -212,13 +212,21 @@ def _outcome_of(error: BaseException) -> Outcome:
         case LeaseLost():
             return Interrupted(str(error))
         case RetryLater():
-            return Later(min(error.after_seconds, DELAY_MAX_SECONDS), describe(error).message)
+            return Later(_pause_of(error), describe(error).message)
         case FailWork() | OutcomeUnknown():
             return Refused(describe(error))
         case EngineContractError():
             return Refused(describe_contract(error))
         case _:
             return Raised(describe(error))
+
+
+def _pause_of(error: RetryLater) -> float:
+    """Seconds; where a subclass made no number of them, none."""
+    after: object = getattr(error, "after_seconds", None)
+    if isinstance(after, int | float) and after >= 0:  # NaN is not
+        return min(after, DELAY_MAX_SECONDS)
+    return 0.0
 
 
 def _outcome_of_many(group: BaseExceptionGroup[BaseException]) -> Outcome:

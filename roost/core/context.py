@@ -31,18 +31,23 @@ T = TypeVar("T")
 class Recorder(Protocol):
     """How a step context reaches the journal."""
 
-    async def recorded(self, key: str) -> tuple[bool, Any]:
-        """Whether the running step has a result under `key`, and the result.
+    async def recorded(self, key: str, version: int) -> tuple[bool, Any]:
+        """Whether the step from `version` has a result under `key`, and the result.
 
         Raises:
+            LeaseLost: that step does not run any more, and is to begin nothing.
             OutcomeUnknown: the effect began, and has no result.
         """
 
     async def begin(self, key: str) -> None:
         """Append that an effect is about to be done."""
 
-    async def record(self, key: str, result: Any) -> Any:
-        """Append a result; returns it as it will be read back."""
+    async def record(self, key: str, version: int, result: Any) -> Any:
+        """Append a result; returns it as it will be read back.
+
+        Raises:
+            LeaseLost: the step from `version` does not run any more.
+        """
 
     def spent(self, amounts: Mapping[str, float], provider: str, model: str) -> None:
         """The running step has used these up; may come from a thread."""
@@ -211,7 +216,7 @@ class Context:
     ) -> Any:
         check_name(key, "once key")
         async with self._doing.setdefault(key, asyncio.Lock()):
-            is_known, result = await self._recorder.recorded(key)
+            is_known, result = await self._recorder.recorded(key, self._version)
             if is_known:
                 return result
             if at_most_once:
@@ -219,7 +224,7 @@ class Context:
             result = fn()
             if inspect.isawaitable(result):
                 result = await result
-            return await self._recorder.record(key, result)
+            return await self._recorder.record(key, self._version, result)
 
     async def close_key(self, resource: str, seconds: float) -> None:
         check_name(resource, "resource")

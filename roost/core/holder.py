@@ -111,7 +111,8 @@ class Holder:
         Raises:
             LeaseLost: somebody else holds the work item, or it ended.
         """
-        assert self.token is not None
+        if self.token is None:  # a thread of a step that was left asks
+            raise LeaseLost(self.work_id, -1, "it was given up")
         before = self._last
         for _ in range(_TAKE_IN_MAX):
             if isinstance(event, Committed):

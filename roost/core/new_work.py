@@ -225,6 +225,8 @@ def _check_key_time(work: NewWork, seconds: float) -> None:
 
 
 def _check_resources(work: NewWork) -> None:
+    if isinstance(work.resources, str):
+        raise InputError(f"resources is the text {work.resources!r}", hint="Give a list or tuple of names.")
     if len(work.resources) > RESOURCES_MAX:
         raise InputError(f"{len(work.resources)} resources are more than {RESOURCES_MAX}")
     for resource in work.resources:

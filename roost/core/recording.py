@@ -7,12 +7,13 @@ from typing import Any
 
 from roost import jsonio
 from roost.core import bodies, claims, records
+from roost.core.holder import ABANDONED, CANCELLED
 from roost.core.observe import Told
 from roost.core.opening import Opening
 from roost.core.parts import Parts
 from roost.core.switches import Switches
 from roost.engine import EngineRegistry
-from roost.errors import OutcomeUnknown
+from roost.errors import LeaseLost, OutcomeUnknown
 from roost.journal.events import Recorded
 from roost.journal.limits import Close
 from roost.models import WorkItem
@@ -41,7 +42,22 @@ class Recording(Opening):
         self._must_ask = False  # each further step: a rate counts it, or a key was closed
         self._told: Told | None = None
 
-    async def recorded(self, key: str) -> tuple[bool, Any]:
+    def _check_running(self, version: int) -> None:
+        """Refuse what comes from a step that is over: a thread or task of it may live on, and must
+        neither begin an effect that the next try does, too, nor leave its results to the next step.
+
+        What cleans up after itself when it is abandoned or cancelled still runs.
+        """
+        why = self.interruption.why
+        if self.token is None or self._control.lease is None or self._control.version != version:
+            why = "its step is over"
+        elif why in (ABANDONED, CANCELLED):
+            return
+        if why is not None:
+            raise LeaseLost(self.work_id, self.token or -1, why)
+
+    async def recorded(self, key: str, version: int) -> tuple[bool, Any]:
+        self._check_running(version)
         position = dict(self._control.once).get(key)
         if position is None:
             if self._told is not None:
@@ -55,7 +71,8 @@ class Recording(Opening):
         records.check_room(self._control.once, key)
         await self._append(Recorded(key, is_begun=True))
 
-    async def record(self, key: str, result: Any) -> Any:
+    async def record(self, key: str, version: int, result: Any) -> Any:
+        self._check_running(version)
         records.check_room(self._control.once, key)
         raw = records.dump(key, result)
         body = await self._patiently(lambda: bodies.store(self._parts.backend, raw))

@@ -116,7 +116,7 @@ def without_pace(patch: pytest.MonkeyPatch) -> None:
 def without_record(patch: pytest.MonkeyPatch) -> None:
     """`once` forgets that it has done the effect."""
 
-    async def recorded(self: Session, key: str) -> tuple[bool, None]:
+    async def recorded(self: Session, key: str, version: int) -> tuple[bool, None]:
         return False, None
 
     patch.setattr(Session, "recorded", recorded)

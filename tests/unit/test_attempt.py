@@ -48,10 +48,10 @@ class Recorder:
     def __init__(self) -> None:
         self.results: dict[str, Any] = {}
 
-    async def recorded(self, key: str) -> tuple[bool, Any]:
+    async def recorded(self, key: str, version: int) -> tuple[bool, Any]:
         return key in self.results, self.results.get(key)
 
-    async def record(self, key: str, result: Any) -> Any:
+    async def record(self, key: str, version: int, result: Any) -> Any:
         self.results[key] = result
         return result
 
@@ -220,6 +220,12 @@ class Rudest(Exception):
         raise SystemExit(3)
 
 
+class OwnLater(RetryLater):
+    def __init__(self, after: Any) -> None:
+        super().__init__(1, "later")
+        self.after_seconds = after
+
+
 def dive() -> None:
     dive()
 
@@ -328,6 +334,7 @@ class TestRaised:
         assert await run(RetryLater(5, "busy")) == Later(5.0, "busy")
         assert await run(RetryLater(1e300)) == Later(DELAY_MAX_SECONDS, "retry in 1e+300 s")
         assert await run(RetryLater(-5, "now")) == Later(0.0, "now")
+        assert await run(OwnLater(math.nan)) == await run(OwnLater("soon")) == Later(0.0, "later")
         refused = await run(FailWork("hopeless"))
         assert isinstance(refused, Refused)
         assert (refused.error.type, refused.error.message) == ("FailWork", "hopeless")

@@ -137,6 +137,7 @@ class TestEnqueue:
             ("idempotency_key", "x" * 1025, IdentifierError),
             ("idempotency_key", "\ud800", IdentifierError),
             ("resources", ("",), IdentifierError),
+            ("resources", "domain:example.com", InputError),  # would be its letters
             ("resources", ("ok", "a\nb"), IdentifierError),
             ("resources", ("é" * 513,), IdentifierError),
             ("resources", tuple(f"r{number}" for number in range(33)), InputError),

@@ -20,6 +20,7 @@ from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import LEAVE_SECONDS, Worker
 from roost.engine import EngineRegistry, current_step
+from roost.errors import LeaseLost, RetryLater
 from roost.journal.entries import Entry
 from roost.journal.events import Recorded
 from roost.models import Child, Join, Snapshot, State, WaitFor, WorkItem
@@ -276,6 +277,47 @@ async def test_an_effect_runs_once_though_it_is_asked_for_twice_at_the_same_time
 
     assert (await ran(MemoryBackend(SystemClock()), step))[0] is State.DONE
     assert len(effects) == 2
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("ends", ["commit", "failure"])
+async def test_what_lives_on_after_its_step_begins_no_effect_and_records_nothing(ends: str) -> None:
+    """As a thread does that was left; the next try does the same effects."""
+    effects: list[str] = []
+    left: list[asyncio.Task[Any]] = []
+    goes_on, is_inside = asyncio.Event(), asyncio.Event()
+
+    async def late(once: Any) -> None:
+        await goes_on.wait()
+        await once("a", lambda: effects.append("too late"))
+
+    async def slow() -> str:
+        is_inside.set()
+        await goes_on.wait()
+        return "of the step before"
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        once = current_step().once
+        if not left:
+            left.extend(map(asyncio.create_task, (late(once), once("b", slow))))
+            await is_inside.wait()
+            if ends == "failure":
+                raise RetryLater(0)
+            return snapshot.next("next")
+        goes_on.set()
+        await asyncio.wait(left)
+        await once("a", lambda: effects.append("in time"))
+        return snapshot.finish(data={"b": await once("b", lambda: "its own")})
+
+    backend = MemoryBackend(SystemClock())
+    running = Running(backend, Scripted(step))
+    work_id = await running.client.enqueue("demo")
+    await run_until_terminal(running, work_id)
+    assert effects == ["in time"]
+    assert [type(task.exception()) for task in left] == [LeaseLost, LeaseLost]
+    status = await running.client.status(work_id)
+    assert status.snapshot is not None
+    assert status.snapshot.data["b"] == "its own"
 
 
 class SlowToTell(MemoryJournal):
