@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from roost.core import outside
 from roost.core.parts import Parts
-from roost.errors import ConflictError
+from roost.errors import ConflictError, SchemaTooNew, StorageCorrupt, StorageError
 from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, Want
 from roost.journal.decide import lease_until
@@ -20,6 +21,8 @@ from roost.journal.projection import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SE
 from roost.models import WorkItem
 from roost.names import Scope, namespace_of
 from roost.storage.ports import Message
+
+log = logging.getLogger("roost.claims")
 
 _TRIES = 10  # each further try has freed something; more than a few means a storm
 _LOOKS_MAX = 8  # owners, and as many waiters, that one who is refused looks at
@@ -128,7 +131,11 @@ async def wake(parts: Parts, calls: Sequence[Call]) -> None:
     messages: list[Message] = []
     while left and len(messages) < _WAKE_MAX:
         call = left.popleft()
-        tail = await parts.backend.journal.tail(call.work_id)
+        try:
+            tail = await parts.backend.journal.tail(call.work_id)
+        except _UNREADABLE as error:
+            _tell_unreadable(call.work_id, error)  # those behind it overtake it
+            continue
         owner = _who_does_not_come(call.work_id, tail)
         if owner is not None:
             left.extend(await parts.backend.claims.leave(owner, now=now))
@@ -153,9 +160,22 @@ def _who_does_not_come(work_id: str, tail: Entry | None) -> Owner | None:
     return None
 
 
+_UNREADABLE = (StorageCorrupt, SchemaTooNew)
+"""What is wrong with one work item, and no reason to fail another that meets it in a line."""
+
+
+def _tell_unreadable(work_id: str, error: StorageError) -> None:
+    extra = {"event": "claims.unreadable", "work_id": work_id}
+    log.warning("%s wants or holds a resource, and can't be read: %s", work_id, error, extra=extra)
+
+
 async def _free_if_dead(parts: Parts, other: Owner) -> bool:
     """Take the claim of `other` away if it is dead. Returns whether it was."""
-    tail = await parts.backend.journal.tail(other.work_id)
+    try:
+        tail = await parts.backend.journal.tail(other.work_id)
+    except _UNREADABLE as error:
+        _tell_unreadable(other.work_id, error)
+        return False  # nobody knows
     if tail is None or tail.control.state.is_terminal or tail.position < other.token:
         # ended; or expired, and its id came into use anew: no journal forgets a position
         await _leave(parts, Owner(other.work_id, max(other.token, tail.position if tail else 0)))
@@ -183,7 +203,11 @@ def _holds(control: Control, owner: Owner) -> bool:
 
 async def _leave_if_away(parts: Parts, work_id: str) -> bool:
     """Take a waiter that will not come out of its lines. Returns whether it was one."""
-    owner = _who_does_not_come(work_id, await parts.backend.journal.tail(work_id))
+    try:
+        owner = _who_does_not_come(work_id, await parts.backend.journal.tail(work_id))
+    except _UNREADABLE as error:
+        _tell_unreadable(work_id, error)
+        return False
     if owner is None:
         return False
     await _leave(parts, owner)

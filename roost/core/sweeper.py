@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from roost.core import claims, outside
 from roost.core.parts import Parts
 from roost.core.switches import Switches
-from roost.errors import StorageError
+from roost.errors import RoostError, SchemaTooNew, StorageCorrupt, StorageError
 from roost.journal import decide
 from roost.journal.claims import Owner
 from roost.journal.entries import Entry, IndexRow
@@ -83,7 +83,7 @@ class Sweeper:
                 has_backlog = is_open and await self._parts.backend.queue.backlog() > 0
             for row in rows:
                 lag_seconds = max(lag_seconds, now - (row.due_at or now))
-                repaired[await self._look(row, now, has_backlog)] += 1
+                repaired[await self._look_if_readable(row, now, has_backlog)] += 1
             seen, last = seen + len(rows), rows[-1]
         if self._parts.observer is not None:
             self._parts.observer.swept(lag_seconds, repaired)
@@ -112,6 +112,19 @@ class Sweeper:
             return 0
         self._tidy_at = now + self._parts.ids.uniform(0.5, 1.5) * EXPIRE_SECONDS
         return await workspaces.tidy_all(self._parts.backend.journal, self._parts.clock.now())
+
+    async def _look_if_readable(self, row: IndexRow, now: float, has_backlog: bool) -> str:
+        """Like `_look`; work that can't be read, or is of a newer Roost, stands in nobody's way."""
+        try:
+            return await self._look(row, now, has_backlog)
+        except RoostError as error:
+            if isinstance(error, StorageError) and not isinstance(error, StorageCorrupt | SchemaTooNew):
+                raise  # it is the same for all rows
+            extra = {"event": "sweep.unreadable", "work_id": row.work_id}
+            log.warning("%s can't be looked at: %s", row.work_id, error, extra=extra)
+            taken = replace(row, due_at=now + LOST_DELIVERY_SECONDS)
+            await self._parts.backend.index.take_due(taken, now + MESSAGE_DELAY_MAX_SECONDS)
+            return "unreadable"
 
     async def _look(self, row: IndexRow, now: float, has_backlog: bool) -> str:
         """Take one due row and do what it asks for; says what that was."""

@@ -267,3 +267,35 @@ async def test_a_commit_does_not_take_back_what_a_heartbeat_gave(
     assert row is not None
     assert (row.position, row.lease_until, row.due_at) == (step.position, AT + 90, AT + 91)
     assert row.progress is None  # it was that of the step which is over
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["torn", "flipped"])
+async def test_a_log_that_is_damaged_at_its_end_leaves_whole_commits(
+    backend: LocalBackend, tmp_path: Path, damage: str
+) -> None:
+    """As after a power cut: what is left is what stood at some instant, an entry always with its row."""
+    entries = [await backend.journal.append(enqueued("w"))]
+    entries.append(await backend.journal.append(after(entries[0], Claimed("worker", AT + 30))))
+    for version in range(1, 9):
+        step = Committed(version, f"step {version}", lease_until=AT + 30 + version)
+        entries.append(await backend.journal.append(after(entries[-1], step)))
+    log = (tmp_path / "home" / "roost.db-wal").read_bytes()
+    left = []
+    for number, place in enumerate(range(len(log) // 4, len(log), len(log) // 13)):
+        home = tmp_path / f"copy-{number}"
+        home.mkdir()
+        shutil.copy(tmp_path / "home" / "roost.db", home)
+        flipped = log[:place] + bytes([log[place] ^ 1]) + log[place + 1 :]
+        (home / "roost.db-wal").write_bytes(log[:place] if damage == "torn" else flipped)
+        copy = await open_local(home)
+        found = list(await copy.journal.read("w"))
+        row = await copy.index.get("w")
+        assert found == entries[: len(found)]
+        assert (row.position if row else -1) == len(found) - 1
+        again = [await copy.journal.append(entry) for entry in entries]
+        assert again == entries  # it goes on from there
+        await copy.close()
+        left.append(len(found))
+    assert left == sorted(left)
+    assert len(set(left)) > 3

@@ -17,7 +17,7 @@ from roost.core.heartbeat import FIRST_BEAT_SECONDS, Heartbeat
 from roost.core.opening import CLAIM_TRIES
 from roost.core.session import Session
 from roost.engine import RetryPolicy, current_step
-from roost.errors import StorageUnavailable
+from roost.errors import StorageCorrupt, StorageUnavailable
 from roost.journal.claims import Ask, Owner, Want
 from roost.journal.entries import Body, Encoding, Entry
 from roost.journal.events import Cancelled, CancelRequested, Claimed, Committed, Event, Evicted, Signaled
@@ -390,6 +390,31 @@ class TestBlocked:
         assert tail.control.state is State.BLOCKED
         assert "holder" in tail.control.reason
         assert await process.receive() == []
+
+    async def test_who_holds_or_wants_it_and_can_not_be_read_harms_nobody(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its journal is damaged; work that meets it in a line is not."""
+        process, work_id, session = await world.enqueue(resources=("db",))
+        await self._hold(world, Owner("holder", 1))
+        tail = world.memory.journal.tail
+
+        async def damaged(name: str) -> Entry | None:
+            if name in ("holder", "first"):
+                raise StorageCorrupt(f"entry 1 of {name} can't be read")
+            return await tail(name)
+
+        for place in (Owner("first", 1), Owner(work_id, 0)):
+            ask = Ask(place, (Want("db"),))
+            await world.memory.claims.acquire(ask, now=world.clock.now(), overtake_before=0.0)
+        monkeypatch.setattr(world.memory.journal, "tail", damaged)
+        await session.run()
+        assert await process.state(work_id) is State.BLOCKED
+        await claims.release(process.parts, Owner("holder", 1))  # calls "first", which can't be woken
+        world.clock.advance(process.lease_seconds + 60.0)
+        await process.sweeper.sweep()
+        await process.work()
+        assert await process.state(work_id) is State.DONE
 
     async def _hold(self, world: World, holder: Owner) -> None:
         """Let another work item that lives hold the resource."""

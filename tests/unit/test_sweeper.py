@@ -1,4 +1,4 @@
-"""The sweeper deletes work whose retention time is over, now and then."""
+"""The sweeper deletes work whose retention time is over; and no work that is damaged is in its way."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from roost.clock import SystemIds
 from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.sweeper import EXPIRE_SECONDS, PAGE_ROWS, Sweeper
-from roost.errors import WorkNotFound
+from roost.errors import RoostError, SchemaTooNew, StorageCorrupt, WorkNotFound
+from roost.journal.entries import Entry
 from roost.journal.events import Cancelled
 from roost.journal.projection import project
+from roost.models import Lane
 from roost.storage.memory import MemoryBackend
 from roost.testing.clock import ManualClock
 from roost.testing.contract.harness import append_all, first, follow
@@ -72,3 +74,28 @@ async def test_without_a_retention_time_all_is_kept() -> None:
     clock.advance(1e9)
     assert await Sweeper(parts, "sweeper").expire() == 0
     assert await parts.backend.journal.tail("w") is not None
+
+
+@pytest.mark.parametrize("error", [StorageCorrupt("damaged"), SchemaTooNew("format 9"), RoostError("a bug")])
+async def test_work_that_can_not_be_read_does_not_hide_the_others(
+    error: RoostError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, clock = parts_with(None)
+    client, tail = Client(parts), parts.backend.journal.tail
+    for work_id in ("a", "b"):
+        await client.enqueue("demo", work_id=work_id)
+    await parts.backend.queue.receive(2, visibility_seconds=1e6, wait_seconds=0, lanes=list(Lane))
+
+    async def damaged(work_id: str) -> Entry | None:
+        if work_id == "a":
+            raise error
+        return await tail(work_id)
+
+    monkeypatch.setattr(parts.backend.journal, "tail", damaged)
+    clock.advance(60.0)
+    sweeper = Sweeper(parts, "sweeper")
+    assert await sweeper.sweep() == 2
+    [sent] = await parts.backend.queue.receive(2, visibility_seconds=30, wait_seconds=0, lanes=list(Lane))
+    assert sent.work_id == "b"
+    clock.advance(60.0)
+    assert await sweeper.sweep() == 1  # it is looked at again, but not at each sweep
