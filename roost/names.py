@@ -168,9 +168,10 @@ class Lane(StrEnum):
     @classmethod
     def of(cls, priority: int) -> Lane:
         """The lane of a priority: above 0 high, 0 normal, below 0 low."""
-        if priority == 0:
-            return cls.NORMAL
-        return cls.HIGH if priority > 0 else cls.LOW
+        return _LANES[(priority > 0) - (priority < 0)]
+
+
+_LANES = {1: Lane.HIGH, 0: Lane.NORMAL, -1: Lane.LOW}
 
 
 class Scope(StrEnum):

@@ -83,5 +83,6 @@ async def enqueue_bound(parts: Parts, entry: Entry) -> None:
     work, work_id = entry.event.work, entry.event.work_id
     assert work is not None
     assert entry.body is not None
-    first = new_work.entry_of(parts, work, entry.body, work_id=work_id, actor=entry.actor)
+    now = parts.clock.now()
+    first = new_work.entry_of(parts, work, entry.body, work_id=work_id, at=now, actor=entry.actor)
     await new_work.store(parts, [first])

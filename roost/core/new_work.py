@@ -119,26 +119,17 @@ def first_entry(
         work.conversation,
         parts.observer.enqueuing(work_id, work.engine, lane, now) if parts.observer else "",
     )
-    return entry_of(parts, event, body, work_id=work_id, actor=actor)
+    return entry_of(parts, event, body, work_id=work_id, at=now, actor=actor)
 
 
 def _sorted(named: Mapping[str, T]) -> tuple[tuple[str, T], ...]:
     return tuple(sorted(named.items())) if named else ()
 
 
-def entry_of(parts: Parts, event: Enqueued, body: Body, *, work_id: str, actor: str) -> Entry:
+def entry_of(parts: Parts, event: Enqueued, body: Body, *, work_id: str, at: float, actor: str) -> Entry:
     """The entry at position 0 that holds `event`."""
-    now = parts.clock.now()
-    return Entry(
-        work_id=work_id,
-        position=0,
-        entry_id=parts.ids.unique(),
-        at=now,
-        actor=actor,
-        event=event,
-        control=apply(None, event, position=0, at=now),
-        body=body,
-    )
+    control = apply(None, event, position=0, at=at)
+    return Entry(work_id, 0, parts.ids.unique(), at, actor, event, control, body)
 
 
 async def store(parts: Parts, entries: Sequence[Entry]) -> Sequence[Entry]:

@@ -108,7 +108,7 @@ async def _made(parts: Parts, entry: Entry, rule: Fire, ended: dict[str, Any], d
         trace=parts.observer.enqueuing(work_id, rule.enqueue, lane, now) if parts.observer else "",
     )
     body = await bodies.store(parts.backend, raw)
-    return new_work.entry_of(parts, event, body, work_id=work_id, actor=entry.actor)
+    return new_work.entry_of(parts, event, body, work_id=work_id, at=now, actor=entry.actor)
 
 
 async def _document(parts: Parts, entry: Entry, first: Entry) -> dict[str, Any]:

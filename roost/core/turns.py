@@ -199,7 +199,10 @@ async def _enqueue(parts: Parts, entry: Entry) -> None:
     assert work.turn is not None
     is_first = entry.control.line[0].position == entry.position
     event = replace(work, turn=replace(work.turn, is_given=is_first))
-    first = new_work.entry_of(parts, event, entry.body, work_id=entry.event.work_id, actor=entry.actor)
+    now = parts.clock.now()
+    first = new_work.entry_of(
+        parts, event, entry.body, work_id=entry.event.work_id, at=now, actor=entry.actor
+    )
     await new_work.store(parts, [first])
 
 
