@@ -101,13 +101,14 @@ def test_a_line_without_an_end_is_not_read_whole(monkeypatch: pytest.MonkeyPatch
 def test_what_is_set_aside_comes_back_as_it_was(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "IN_MEMORY_MAX_BYTES", limit)
     works = [new_work(EVERYTHING), NewWork("demo", {}), new_work(EVERYTHING | {"priority": 2})]
-    with lines.set_aside(iter(works)) as again:
-        assert list(again) == works
+    placed = [(f"line {number}: ", work) for number, work in enumerate(works)]
+    with lines.set_aside(iter(placed)) as again:
+        assert [list(again()), list(again())] == [placed, placed]
 
 
 def test_nothing_is_given_before_all_is_checked() -> None:
     def faulty() -> Any:
-        yield NewWork("demo", {})
+        yield "line 1: ", NewWork("demo", {})
         raise InputError("line 2 is wrong")
 
     with pytest.raises(InputError, match="line 2"), lines.set_aside(faulty()) as _:
@@ -120,6 +121,7 @@ def test_no_room_for_what_was_checked_is_one_clear_error(monkeypatch: pytest.Mon
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(lines.tempfile, "SpooledTemporaryFile", lambda limit: Full())
-    with pytest.raises(InputError, match="No space left") as caught, lines.set_aside([NewWork("demo", {})]):
+    placed = [("line 1: ", NewWork("demo", {}))]
+    with pytest.raises(InputError, match="No space left") as caught, lines.set_aside(placed):
         pytest.fail("work was given")
     assert "TMPDIR" in caught.value.hint
