@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from msgspec import Struct, field
 
 from roost import jsonio
 from roost.core import outbox
@@ -30,8 +31,7 @@ BUDGETS_MAX = 20  # so do they
 LABEL_MAX_BYTES = 256
 
 
-@dataclass(frozen=True, slots=True)
-class NewWork:
+class NewWork(Struct, frozen=True):
     """What to enqueue.
 
     Attributes:

@@ -27,7 +27,7 @@ from roost.core.new_work import NewWork
 from roost.models import Lane, State
 from roost.storage.query import IndexQuery
 from roost.wiring import Runtime, open_runtime
-from tests.bench.clients import BATCH, enqueued_per_second
+from tests.bench.clients import BATCH, PAYLOAD_BYTES, batch_of_work, enqueued_per_second
 from tests.bench.raw import commits_per_second
 
 ENGINE = "tests.bench.engines:Counter"
@@ -177,16 +177,21 @@ def quantile(values: list[float], part: float) -> float:
 
 
 async def backlog(root: Path, quick: bool) -> None:
-    print("\nwith many waiting items: enqueue in batches of 1,000, claim 10, list 50")
+    print(
+        f"\nwith many waiting items: enqueue {BATCH:,} with payloads of {PAYLOAD_BYTES} bytes, claim 10, list 50"
+    )
     print(f"{'waiting':>10}{'enqueued/s':>14}{'claims/s':>14}{'list ms':>12}{'failed list ms':>16}")
     async with opened(root / "backlog") as runtime:
-        waiting = 0
+        waiting, client = 0, runtime.client  # which is loaded now, not with the first batch
         for target in (1_000, 10_000) if quick else (1_000, 10_000, 100_000):
-            began, before = time.perf_counter(), waiting
+            seconds, before = 0.0, waiting
             while waiting < target:
-                await runtime.client.enqueue_many([NewWork("counter", {"steps": 1, "size": 500})] * 1000)
-                waiting += 1000
-            rate = (waiting - before) / (time.perf_counter() - began)
+                works = batch_of_work(waiting)
+                began = time.perf_counter()
+                await client.enqueue_many(works)
+                seconds += time.perf_counter() - began
+                waiting += BATCH
+            rate = (waiting - before) / seconds
             print(f"{waiting:>10,}{rate:>14,.0f}{await claims(runtime):>14,.0f}", end="")
             print(f"{await listing(runtime, None):>12.2f}{await listing(runtime, State.FAILED):>16.2f}")
     for clients in (1, 2):

@@ -13,7 +13,17 @@ from roost.core.new_work import NewWork
 from roost.wiring import open_runtime
 
 BATCH = 1000  # items
+PAYLOAD_BYTES = 500
 _START_SECONDS = 3.0  # in which all processes have come up
+
+
+def batch_of_work(first: int) -> list[NewWork]:
+    """`BATCH` work items; no two have the same payload, as in real life."""
+    note = "x" * (PAYLOAD_BYTES - 50)
+    return [
+        NewWork("counter", {"steps": 1, "size": 500, "number": number, "note": f"{note}{number:06}"})
+        for number in range(first, first + BATCH)
+    ]
 
 
 def enqueued_per_second(home: Path, clients: int, batches: int) -> float:
@@ -33,11 +43,10 @@ def _enqueue(home: Path, batches: int, start: float) -> tuple[float, float]:
 
 
 async def _enqueue_batches(home: Path, batches: int, start: float) -> tuple[float, float]:
-    works = [NewWork("counter", {"steps": 1, "size": 500})] * BATCH
     async with open_runtime(Settings(home=home)) as runtime:
-        await runtime.client.enqueue_many(works)
+        await runtime.client.enqueue_many(batch_of_work(0))
         await asyncio.sleep(max(0.0, start - time.time()))
         began = time.time()
-        for _ in range(batches):
-            await runtime.client.enqueue_many(works)
+        for number in range(1, batches + 1):
+            await runtime.client.enqueue_many(batch_of_work(number * BATCH))
         return began, time.time()
