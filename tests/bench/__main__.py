@@ -177,9 +177,7 @@ def quantile(values: list[float], part: float) -> float:
 
 
 async def backlog(root: Path, quick: bool) -> None:
-    print(
-        f"\nwith many waiting items: enqueue {BATCH:,} with payloads of {PAYLOAD_BYTES} bytes, claim 10, list 50"
-    )
+    print(f"\nwith many waiting items: enqueue {BATCH:,} of {PAYLOAD_BYTES} bytes each, claim 10, list 50")
     print(f"{'waiting':>10}{'enqueued/s':>14}{'claims/s':>14}{'list ms':>12}{'failed list ms':>16}")
     async with opened(root / "backlog") as runtime:
         waiting, client = 0, runtime.client  # which is loaded now, not with the first batch
