@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import platformdirs
 from pydantic import (
@@ -31,6 +31,10 @@ from roost.layers import Layer, layers_of, merge, shown, sources
 from roost.names import Lane
 from roost.rules import RuleName, Schedule, Trigger
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+CLOCK_OFFSET_MAX = 50 * 366 * 86400.0  # all clocks and calendars on the way hold that
 _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?"
 )
@@ -271,7 +275,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "console", "json"] = "auto"
     testing: bool = False
     crash_at: str | None = None
-    clock_offset_seconds: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    clock_offset_seconds: Annotated[
+        float, Field(ge=-CLOCK_OFFSET_MAX, le=CLOCK_OFFSET_MAX, allow_inf_nan=False)
+    ] = 0.0
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
@@ -375,8 +381,19 @@ def _explain(error: ValidationError, layers: list[Layer]) -> SettingsError:
                 name = shown(layer, ".".join(path))
                 told = "not shown" if path[-1].endswith(("_token", "_secret")) else repr(value)
                 told = told if known is path else "missing"
-                return SettingsError(f"{layer.name}: {name} is {told}: {fault['msg']}")
-    return SettingsError(f"setting {'.'.join(path)}: {fault['msg']}")
+                return SettingsError(f"{layer.name}: {name} is {told}: {_in_words(fault)}")
+    return SettingsError(f"setting {'.'.join(path)}: {_in_words(fault)}")
+
+
+def _in_words(fault: ErrorDetails) -> str:
+    """What is wrong with a value, for who writes settings and not Python."""
+    if fault["type"] in ("dict_type", "model_type", "model_attributes_type"):
+        return "it has settings of its own under it, and no value"
+    if fault["type"] == "path_type":
+        return "it should be the path of a folder, as text"
+    if fault["type"] == "too_short":
+        return f"it needs {fault['ctx']['min_length']} characters or more"
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def _check_seams(settings: Settings) -> None:

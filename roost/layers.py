@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import platformdirs
 
@@ -73,11 +74,11 @@ def _files(named: Path | None, directory: Path) -> list[Layer]:
     if named is not None:
         if not named.is_file():
             raise SettingsError(f"there is no settings file {named}", hint="Check --config or ROOST_CONFIG.")
-        return [Layer(str(named), _read(named))]
+        return [Layer(str(named), _anchored(_read(named), named))]
     layers = []
     user_file = Path(platformdirs.user_config_dir("roost")) / "config.toml"
     if user_file.is_file():
-        layers.append(Layer(str(user_file), _read(user_file)))
+        layers.append(Layer(str(user_file), _anchored(_read(user_file), user_file)))
     for parent in (directory, *directory.parents):
         found = _project(parent)
         if found is not None:
@@ -95,8 +96,8 @@ def _project(directory: Path) -> Layer | None:
             raise SettingsError(
                 f"both {own} and [tool.roost] in {shared} hold settings", hint="Keep one of them."
             )
-        return Layer(str(own), _read(own))
-    return None if table is None else Layer(f"{shared} [tool.roost]", table)
+        return Layer(str(own), _anchored(_read(own), own))
+    return None if table is None else Layer(f"{shared} [tool.roost]", _anchored(table, shared))
 
 
 def _table(values: Mapping[str, Any], name: str, path: Path) -> dict[str, Any] | None:
@@ -106,11 +107,38 @@ def _table(values: Mapping[str, Any], name: str, path: Path) -> dict[str, Any] |
     return found
 
 
+def _anchored(values: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The settings of a file, with relative paths as of its folder: a project's work is in one place,
+    in whichever of its folders a command runs.
+
+    Raises:
+        SettingsError: `home` is empty, which would be whatever folder a command runs in.
+    """
+    folder = file.absolute().parent
+    found = dict(values)
+    home, space = found.get("home"), found.get("workspace")
+    if home == "":
+        raise SettingsError(f"{file}: `home` is empty", hint="Name a folder, or leave it out.")
+    if isinstance(home, str):
+        found["home"] = _from(folder, home)
+    if isinstance(space, dict) and isinstance(space.get("root"), str):
+        found["workspace"] = {**space, "root": _from(folder, space["root"])}
+    for name in ("storage", "artifacts"):
+        scheme, mark, path = str(found.get(name, "")).partition(":")
+        if scheme == "local" and path and not path.startswith(("/", "~")):
+            found[name] = f"{scheme}{mark}{quote(str(folder))}/{path}"
+    return found
+
+
+def _from(folder: Path, path: str) -> str:
+    return path if path.startswith("~") else str(folder / path)
+
+
 def _read(path: Path) -> dict[str, Any]:
     import tomllib  # most workers have no file
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path} is not TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:

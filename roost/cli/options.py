@@ -11,6 +11,7 @@ import typer
 
 from roost.cli import completion
 from roost.cli.user import user
+from roost.errors import InputError
 from roost.names import check_work_id
 
 if TYPE_CHECKING:
@@ -23,7 +24,18 @@ Storage = Annotated[
         "--storage", metavar="URL", help="Where the work is: local, local:/path, or another backend."
     ),
 ]
-Home = Annotated[Path | None, typer.Option("--home", metavar="DIR", help="Where `local` keeps its files.")]
+
+
+def _folder(text: str) -> Path:
+    if not text:
+        raise InputError("--home is empty", hint="Name a folder, or leave it out.")
+    return Path(text)
+
+
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", metavar="DIR", parser=_folder, help="Where `local` keeps its files."),
+]
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Read this settings file only.")
 ]

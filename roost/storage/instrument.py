@@ -358,6 +358,10 @@ CRASH_CALLS = frozenset(
 """Calls that a crash point can name; an append also by kind: `after-committed:2`."""
 
 
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0
+
+
 def crash_hook(text: str) -> Hook:
     """A hook that ends this process, as SIGKILL does, at a crash point.
 
@@ -371,7 +375,7 @@ def crash_hook(text: str) -> Hook:
     point, _, count = text.partition(":")
     when, _, name = point.partition("-")
     kinds = {kind.value for kind in Kind}
-    if when not in ("before", "after") or name not in CRASH_CALLS | kinds or not (count or "1").isdigit():
+    if when not in ("before", "after") or name not in CRASH_CALLS | kinds or not _is_count(count or "1"):
         raise SettingsError(
             f"ROOST_CRASH_AT: no crash point {text!r}",
             hint="Write before-NAME:N or after-NAME:N. Names: " + ", ".join(sorted(CRASH_CALLS | kinds)),

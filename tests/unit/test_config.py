@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from roost.config import Settings, load_settings, parse_duration
 from roost.errors import SettingsError
 from roost.names import Lane
+from roost.storage.instrument import crash_hook
 
 
 @pytest.fixture
@@ -106,6 +108,44 @@ def test_project_file_is_found_from_below_up_to_the_repository(folder: Path) -> 
     assert _load(below).lease_seconds == 2
     (below / "roost.toml").write_text("lease_seconds = 3\n")
     assert _load(below).lease_seconds == 3
+
+
+@pytest.mark.parametrize("name", ["roost.toml", "pyproject.toml", "other.toml"])
+def test_relative_paths_of_a_file_are_of_its_folder(folder: Path, name: str) -> None:
+    """Else a project's work would be in another place for each folder that a command runs in."""
+    folder = folder / "with space %20"
+    below = folder / "below"
+    below.mkdir(parents=True)
+    texts = "home = 'data'\nstorage = 'local:work'\nartifacts = 'local:/blobs'\nworkspace.root = '~/trees'\n"
+    (folder / name).write_text(f"[tool.roost]\n{texts}" if name == "pyproject.toml" else texts)
+    environ = {"ROOST_CONFIG": str(folder / name)} if name == "other.toml" else {}
+    settings = _load(below, **environ)
+    assert settings.home == folder / "data"
+    assert unquote(settings.storage) == f"local:{folder}/work"
+    assert settings.artifacts == "local:/blobs"
+    assert settings.workspace.root == Path("~/trees")
+    assert _load(below, {"home": "mine"}, **environ).home == Path("mine")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_file(folder: Path) -> None:
+    (folder / "roost.toml").write_bytes(b"\xef\xbb\xbflease_seconds = 7\n")
+    assert _load(folder).lease_seconds == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("worker = 5", "settings of its own under it"),
+        ("home = 5", "the path of a folder"),
+        ("home = ''", "is empty"),
+        ("console.admin_token = 'short'", "16 characters or more"),
+        ("lease_seconds = '5 years'", ": not a duration"),
+        ("testing = true\nclock_offset_seconds = 1e12", "clock_offset_seconds"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(folder: Path, text: str, words: str) -> None:
+    (folder / "roost.toml").write_text(text)
+    assert words in _refused(folder)
 
 
 def test_pyproject_can_hold_the_settings(folder: Path) -> None:
@@ -309,3 +349,11 @@ def test_seams_need_testing(folder: Path, name: str, text: str) -> None:
 def test_a_seam_in_a_file_needs_testing_too(folder: Path) -> None:
     (folder / "roost.toml").write_text("clock_offset_seconds = 60\n")
     assert "ROOST_TESTING" in _refused(folder)
+
+
+@pytest.mark.parametrize(
+    "text", ["nope:1", "after-append:0", "after-append:-1", "after-append:x", "append:1"]
+)
+def test_a_crash_point_that_never_comes_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="no crash point"):
+        crash_hook(text)
