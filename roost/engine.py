@@ -192,7 +192,8 @@ class EngineSpec:
             self.payload_model.model_validate(payload)
         except ValidationError as error:
             faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc']) or 'payload'}: {fault['msg']}"
+                f"{'.'.join(str(part) for part in fault['loc']) or 'payload'}: "
+                + fault["msg"].removeprefix("Value error, ")
                 for fault in error.errors(include_url=False, include_input=False)[:10]
             )
             raise PayloadError(

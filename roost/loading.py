@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module, metadata
 from typing import Any
@@ -33,7 +35,7 @@ def load_engines(names: str, options: Options | None = None) -> EngineRegistry:
     """
     registry = EngineRegistry()
     installed = installed_engines()
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if "all" in wanted:
         wanted = [name for name in wanted if name != "all"] + [n for n in installed if n not in wanted]
     for name in wanted:
@@ -59,6 +61,12 @@ def _find(name: str, installed: Mapping[str, metadata.EntryPoint]) -> Any:
         raise EngineNotFound(
             f"no engine {name!r} is installed",
             hint=f"Installed: {known}. A file can be tried as module:attribute.",
+        )
+    if not module_name or not attribute or "/" in module_name or module_name.endswith(".py"):
+        of_a_file = module_name.removesuffix(".py").rpartition("/")[2] or "module"
+        raise EngineNotFound(
+            f"engine {name!r} is not module:attribute",
+            hint=f"From the folder of the file: {of_a_file}:{attribute or 'MyEngine'}",
         )
     try:
         module = _foreign(name, lambda: import_module(module_name))
@@ -102,6 +110,15 @@ def _foreign(name: str, call: Callable[[], Any]) -> Any:
         raise
     except (Exception, SystemExit) as error:  # code of somebody else, like a step
         raise EngineContractError(
-            f"engine {name!r} can't be loaded: {type(error).__name__}: {error}",
-            hint="Its own code failed: `python -c 'import …'` of its module shows where.",
+            f"engine {name!r} can't be loaded: {type(error).__name__}: {error}", hint=_where(error)
         ) from error
+
+
+def _where(error: BaseException) -> str:
+    """Which line of foreign code failed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    around = ("<frozen", __file__, importlib.__file__)
+    own = [frame for frame in frames if not frame.filename.startswith(around)]
+    if not own:
+        return "Its own code failed."
+    return f"Its own code failed: {own[-1].filename}, line {own[-1].lineno}, in {own[-1].name}."

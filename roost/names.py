@@ -15,12 +15,14 @@ ID_PATTERN = re.compile(rf"[A-Za-z0-9._:-]{{1,{ID_MAX_CHARS}}}")
 NAMESPACE_PATTERN = re.compile(r"[a-z0-9-]{1,63}")
 APPROVAL_MARK = "approval:"  # begins the names of signals that answer approvals
 SCHEDULE_ENGINE = "roost.schedule"
+OWN_ENGINES = "roost."  # how the ids of the built-in engines of operations and schedules begin
 OPERATION_ENGINE = "roost.operation"
 NAMESPACE_MARK = "/"  # no id or namespace has it, so a work id can't be read two ways
 OPERATORS = "roost-operators"  # namespace of the journals of what operators did, one a namespace and month
 NAME_MAX_BYTES = 1024  # resources, idempotency keys, artifact names
 RESOURCES_MAX = 32  # resources of one work item
 REASON_MAX_CHARS = 500
+_PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/@\s]*@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 
 
@@ -94,6 +96,11 @@ def check_name(value: str, what: str = "name") -> str:
             hint=f"Use 1 to {NAME_MAX_BYTES} bytes.",
         )
     return value
+
+
+def without_password(url: str) -> str:
+    """A storage's URL as it may be shown."""
+    return _PASSWORD.sub(r"\1***@", url)
 
 
 class State(StrEnum):

@@ -21,7 +21,7 @@ from roost.core.workspaces import HostWorkspaces
 from roost.engine import EngineRegistry
 from roost.errors import SettingsError
 from roost.loading import load_engines
-from roost.names import OPERATION_ENGINE, SCHEDULE_ENGINE
+from roost.names import OPERATION_ENGINE, SCHEDULE_ENGINE, without_password
 from roost.storage.ports import (
     Accounts,
     ArtifactStore,
@@ -203,7 +203,7 @@ async def open_backend(url: str, settings: Settings, clock: Clock) -> Backend:
     points = {point.name: point for point in metadata.entry_points(group=BACKENDS)}
     if scheme not in points:
         raise SettingsError(
-            f"no storage is called {scheme!r} (from {url!r})",
+            f"no storage is called {scheme!r} (from {without_password(url)!r})",
             hint=f"Known here: {', '.join(sorted(points))}. For example ROOST_STORAGE=local:/var/lib/roost",
         )
     open_it: OpenBackend = points[scheme].load()

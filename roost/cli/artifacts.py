@@ -60,7 +60,7 @@ def get_artifact(
     work_id: options.WorkIdArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, or 8 digits or more of its digest.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there; - is stdout.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     storage: options.Storage = None,
@@ -75,12 +75,13 @@ def get_artifact(
 
       roost artifacts get "$WORK_ID" report.json -o report.json
     """
-    if output is not None and output.exists() and not force:
-        raise InputError(f"{output} is there already", hint="Add --force to replace it.")
+    is_stdout = output is None or output == Path("-")
+    if output is not None and not is_stdout:
+        _check_output(output, force)
 
     async def use(runtime: Runtime) -> int:
         artifact = _find((await runtime.client.status(work_id)).artifacts, name, work_id)
-        if output is None:
+        if output is None or is_stdout:
             await _to_stdout(runtime, artifact)
         else:
             await _to_file(runtime, artifact, output)
@@ -88,6 +89,20 @@ def get_artifact(
         return OK
 
     options.run(options.settings_of(storage, home, config), use)
+
+
+def _check_output(output: Path, force: bool) -> None:
+    """Refuse what an artifact can't be written to, or would destroy.
+
+    Raises:
+        InputError: it is a folder or a device, or there already.
+    """
+    if output.is_dir():
+        raise InputError(f"{output} is a folder", hint="Name the file in it.")
+    if output.exists() and not output.is_file():
+        raise InputError(f"{output} is no ordinary file", hint="Without -o the artifact goes to stdout.")
+    if output.exists() and not force:
+        raise InputError(f"{output} is there already", hint="Add --force to replace it.")
 
 
 def _find(artifacts: Sequence[Artifact], name: str, work_id: str) -> Artifact:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import roost.cli.options as options
 from roost.cli.output import FAILED, OK, print_json, print_table, say
 from roost.errors import RoostError, StorageError
-from roost.names import State
+from roost.names import State, without_password
 
 if TYPE_CHECKING:
     from roost.config import Settings
@@ -38,12 +39,15 @@ def engines(
         return
     print_table(
         ("ENGINE", "FROM", "PAYLOAD", "PROBLEM"),
-        [
-            (row["name"], row["source"], ", ".join(row["payload"]) or "any object", row["error"])
-            for row in rows
-        ],
+        [(row["name"], row["source"], _fields(row), row["error"]) for row in rows],
         empty="no engines; install one, or try a file: roost worker --engines module:attribute",
     )
+
+
+def _fields(row: dict[str, Any]) -> str:
+    if row["error"] is not None:
+        return ""  # nobody knows
+    return ", ".join(row["payload"]) or "any object"
 
 
 def _installed(settings: Settings) -> list[dict[str, Any]]:
@@ -59,7 +63,9 @@ def _installed(settings: Settings) -> list[dict[str, Any]]:
             "error": None,
         }
         try:
-            for spec in load_engines(name, settings.engines):
+            with redirect_stdout(sys.stderr):  # what an engine prints is no part of the answer
+                registry = load_engines(name, settings.engines)
+            for spec in registry:
                 row["version"] = spec.engine_version
                 if spec.payload_model is not None:
                     row["payload"] = list(spec.payload_model.model_fields)
@@ -92,7 +98,7 @@ async def _examine(settings: Settings, as_json: bool) -> int:
     from roost.storage.ports import Finding
 
     findings = [Finding("python", sys.version_info >= (3, 11), sys.version.split()[0])]
-    findings.append(Finding("storage", True, settings.storage))
+    findings.append(Finding("storage", True, without_password(settings.storage)))
     for name, source in sorted(settings.sources.items()):
         findings.append(Finding(f"setting {name}", True, f"from {source}"))
     findings += [

@@ -132,6 +132,11 @@ def enqueue(
       roost enqueue --engine demo --file items.jsonl
     """
     settings = options.settings_of(storage, home, config)
+    if settings.storage.startswith("memory") and options.REMOTE.url is None:
+        raise InputError(
+            "storage `memory` is gone when this command ends, and the work with it",
+            hint="It is for tests in one process. Leave --storage and ROOST_STORAGE out, or name another.",
+        )
     checks = None if any_engine else settings.engines
     if file is not None:
         _refuse_beside_file(

@@ -11,7 +11,7 @@ import typer
 
 from roost import times
 from roost.cli import options
-from roost.cli.output import OK, plain, print_json, print_json_line, print_table, safe, say
+from roost.cli.output import OK, check_reader, plain, print_json, print_json_line, print_table, safe, say
 
 if TYPE_CHECKING:
     from roost.journal.entries import Entry
@@ -84,6 +84,7 @@ async def _entries(runtime: Runtime, work_id: str | None, limit: int, follow: bo
                 return
             await runtime.parts.clock.sleep(FOLLOW_SECONDS)
             while await runtime.client.control_after(work_id, after) is None:
+                check_reader()
                 await runtime.parts.clock.sleep(FOLLOW_SECONDS)
     page = await runtime.client.feed(None, limit=limit, newest=True)
     while True:
@@ -92,6 +93,7 @@ async def _entries(runtime: Runtime, work_id: str | None, limit: int, follow: bo
         if not follow:
             return
         if not page.entries:
+            check_reader()
             await runtime.parts.clock.sleep(FOLLOW_SECONDS)
         page = await runtime.client.feed(page.cursor, limit=500)
 

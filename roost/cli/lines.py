@@ -10,7 +10,7 @@ import hashlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from itertools import count
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -140,7 +140,8 @@ class Checker:
 
     def _check_payload(self, engine: str, payload: dict[str, Any], options: EngineOptions) -> None:
         if engine not in self._loaded:
-            self._loaded[engine] = _load(engine, options)
+            with redirect_stdout(sys.stderr):  # stdout is for ids, whatever an engine prints
+                self._loaded[engine] = _load(engine, options)
         spec = self._loaded[engine].get(engine)
         if spec is None:
             ids = ", ".join(spec.engine_id for spec in self._loaded[engine])

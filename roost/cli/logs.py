@@ -46,7 +46,10 @@ class ConsoleFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
-        line = f"{time} {record.levelname.lower():7} {record.getMessage()}"
+        message, work_id = record.getMessage(), line_fields().get("work_id")
+        if work_id and str(work_id) not in message:  # an engine's own line: many work at a time
+            message = f"{work_id}: {message}"
+        line = f"{time} {record.levelname.lower():7} {message}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return safe(line, keep_lines=True)

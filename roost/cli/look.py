@@ -16,6 +16,8 @@ from roost.cli.output import (
     TIMED_OUT,
     WORK_CANCELLED,
     WORK_FAILED,
+    check_reader,
+    command,
     is_terminal,
     plain,
     print_json,
@@ -99,7 +101,7 @@ def status(
                 (print_json_line if watch else print_json)({**status_document(view), "cost": cost})
             else:
                 why = await runtime.client.explain(work_id)
-                _print_status(view, runtime.parts.clock.now(), cost, why)
+                _print_status(view, runtime.parts.clock.now(), cost, why, is_last=is_last)
             if is_last:
                 return OK
             await _change(runtime, work_id, view.control)
@@ -136,6 +138,7 @@ async def _cost(runtime: Runtime, work_id: str) -> dict[str, Any]:
 async def _change(runtime: Runtime, work_id: str, control: Control) -> None:
     """Wait until the journal went on."""
     for look in count(1):
+        check_reader()
         await runtime.parts.clock.sleep(WATCH_SECONDS)
         if (await _again(runtime, work_id, control, look)).position > control.position:
             return
@@ -148,7 +151,9 @@ async def _again(runtime: Runtime, work_id: str, control: Control, look: int) ->
     return await runtime.client.control_after(work_id, control.position) or control
 
 
-def _print_status(view: WorkView, now: float, cost: dict[str, Any] | None, why: Explanation) -> None:
+def _print_status(
+    view: WorkView, now: float, cost: dict[str, Any] | None, why: Explanation, *, is_last: bool
+) -> None:
     control, item = view.control, view.item
     lines: list[tuple[str, str]] = [
         ("work id", item.work_id),
@@ -167,7 +172,7 @@ def _print_status(view: WorkView, now: float, cost: dict[str, Any] | None, why: 
         lines.append(("cost", spent.in_words(cost)))
     for name, text in lines:
         print(f"{name + ':':11} {text if name == 'state' else safe(text, keep_lines=True)}")
-    if is_terminal():
+    if is_terminal() and is_last:
         say(f"next: {_next_command(view)}")
 
 
@@ -209,12 +214,13 @@ def _short_json(value: Any) -> str:
 
 
 def _next_command(view: WorkView) -> str:
+    """What is worth a look now, as a shell takes it."""
     work_id = view.item.work_id
     if view.artifacts:
-        return f"roost artifacts get {work_id} {view.artifacts[-1].name}"
+        return command("artifacts get", work_id, view.artifacts[-1].name)
     if view.control.state.is_terminal:
-        return f"roost events {work_id}"
-    return f"roost status {work_id} --watch"
+        return command("events", work_id)
+    return command("status --watch", work_id)
 
 
 def list_work(

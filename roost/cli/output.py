@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -83,6 +85,24 @@ def open_closed_streams() -> None:
 def say(text: str) -> None:
     """A line for people, on stderr."""
     print(safe(text, keep_lines=True), file=sys.stderr, flush=True)
+
+
+def command(words: str, *arguments: str) -> str:
+    """A command of `roost` as a shell takes it, also with an id or a name that looks like an option."""
+    mark = "-- " if any(text.startswith("-") for text in arguments) else ""
+    return f"roost {words} {mark}{shlex.join(arguments)}"
+
+
+def check_reader() -> None:
+    """See, while there is nothing to write, whether anybody would read it: `roost events -f | head -1`.
+
+    Raises:
+        BrokenPipeError: nobody does any more.
+    """
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # asks for errors only
+    if poll.poll(0):
+        raise BrokenPipeError
 
 
 def is_terminal() -> bool:

@@ -21,7 +21,7 @@ from roost.config import load_settings
 from roost.core.switches import JOURNAL_ID, Switches
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal.decide import WAITS_FOR_ENGINE
-from roost.names import SCHEDULE_ENGINE, State
+from roost.names import OWN_ENGINES, State, without_password
 from roost.storage.query import IndexQuery
 from roost.wiring import open_runtime
 
@@ -51,7 +51,9 @@ def run(line: WorkerLine) -> None:
     settings = load_settings(overrides, config_file=line.config)
     logs.set_up(settings.log_level, settings.log_format)
     sys.path.insert(0, "")  # so that a file can be tried as module:attribute
+    before = frozenset(threading.enumerate())
     asyncio.run(_serve(settings, until_idle=line.until_idle))
+    leave_threads(before)
 
 
 async def _serve(settings: Settings, *, until_idle: bool) -> None:
@@ -80,17 +82,17 @@ async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> Non
 
         await schedules.keep(runtime.client, settings.schedules)
     assert runtime.engines is not None
-    names = [name for name in runtime.engines.names() if name != SCHEDULE_ENGINE]
+    names = [name for name in runtime.engines.names() if not name.startswith(OWN_ENGINES)]
     fields = {
         "worker_id": worker.worker_id,
         "engines": names,
-        "storage": runtime.backend.url,
+        "storage": without_password(runtime.backend.url),
         "pid": os.getpid(),
     }
     log.info(
         "serving %s on %s as process %d; Ctrl-C or SIGTERM stops it",
         ", ".join(names),
-        runtime.backend.url,
+        without_password(runtime.backend.url),
         os.getpid(),
         extra={"event": "worker.started", **fields},
     )
@@ -195,6 +197,28 @@ def leave_hung_steps() -> None:
         log.warning("a step that was abandoned still runs; ending it", extra={"event": "worker.ended_thread"})
         logging.shutdown()
         os._exit(0)
+
+
+def leave_threads(before: frozenset[threading.Thread]) -> None:
+    """See to it that a thread which an engine started does not keep the process for ever.
+
+    Args:
+        before: threads that were there when the worker began.
+    """
+    left = [thread for thread in threading.enumerate() if thread not in before and not thread.daemon]
+    if left:
+        names = ", ".join(thread.name for thread in left)
+        threading.Thread(target=_end_after_main, args=(names,), name="roost-end", daemon=True).start()
+
+
+def _end_after_main(names: str) -> None:
+    """End the process once its main thread has ended and the others had their time."""
+    threading.main_thread().join()
+    threading.Event().wait(_THREAD_END_SECONDS)
+    about = {"event": "worker.ended_thread"}
+    log.warning("threads of an engine still run (%s); ending them", names, extra=about)
+    logging.shutdown()
+    os._exit(0)
 
 
 def _is_at_rest(state: State) -> bool:

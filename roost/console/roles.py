@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from roost.core.bulk import OWN_ENGINES
-from roost.names import OPERATION_ENGINE
+from roost.names import OPERATION_ENGINE, OWN_ENGINES
 
 
 class Role(StrEnum):

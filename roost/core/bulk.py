@@ -14,12 +14,12 @@ from roost.errors import ConflictError, InputError, WorkNotFound
 from roost.journal.entries import Entry, IndexRow
 from roost.journal.projection import project
 from roost.models import State
+from roost.names import OWN_ENGINES
 from roost.storage.query import IndexQuery
 
 log = logging.getLogger("roost.operations")
 
 PART = 100  # rows that are looked at together
-OWN_ENGINES = "roost."  # how the ids of the built-in engines of operations and schedules begin
 _AT_ONCE = 10  # work items that are acted on at a time
 
 

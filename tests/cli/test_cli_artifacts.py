@@ -79,6 +79,18 @@ def test_get_writes_a_file_whole_and_only_when_told(roost: Roost, made: str) -> 
 
 
 @pytest.mark.slow
+def test_get_writes_to_no_folder_or_device(roost: Roost, made: str) -> None:
+    """`-o /dev/null --force` would put a file in place of the device, for everybody."""
+    fifo = roost.folder / "fifo"
+    os.mkfifo(fifo)
+    for name, words in ((".", "is a folder"), ("fifo", "no ordinary file")):
+        result = roost("artifacts", "get", made, "one.txt", "-o", str(roost.folder / name), "--force")
+        assert result.code == 2
+        assert words in result.err
+    assert fifo.is_fifo()
+    assert roost("artifacts", "get", made, "one.txt", "-o", "-").ok().out == "first"
+
+
 def test_get_can_not_write_is_one_error(roost: Roost, made: str) -> None:
     for target in ("missing/folder/file", "."):
         result = roost("artifacts", "get", made, "a", "-o", target, "--force")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -65,6 +66,30 @@ def test_a_broken_engine_is_one_error_where_it_is_needed(roost: Roost, broken: s
     assert result.code in (1, 3)
     assert broken in result.err
     assert roost("enqueue", "--engine", "demo").code == 0  # another one is not in its way
+
+
+def test_what_an_engine_prints_is_not_on_stdout(
+    roost: Roost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Programs read ids and JSON there, and nothing else."""
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    code = "from roost.engines.demo import build_demo as build\nprint('hello')\n"
+    _install(plugins, "demo_loud", "demo_loud_plugin:build", code)
+    monkeypatch.syspath_prepend(str(plugins))
+    assert roost("engines", "--json").ok().document
+    roost("enqueue", "--engine", "demo_loud")  # calls itself demo
+    sys.modules.pop("demo_loud_plugin", None)
+    assert roost("enqueue", "--engine", "demo_loud").out == ""
+
+
+def test_a_password_in_a_storage_url_is_not_shown(roost: Roost) -> None:
+    url = "postgres://me:hunter2@db.example/roost"
+    for command in (["list"], ["doctor"], ["doctor", "--json"], ["worker"]):
+        result = roost(*command, "--storage", url)
+        assert result.code in (1, 2)
+        assert "hunter2" not in result.out + result.err
+        assert "me:***@db.example" in result.out + result.err
 
 
 def test_doctor_is_content_with_a_fresh_home(roost: Roost) -> None:

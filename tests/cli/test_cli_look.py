@@ -236,6 +236,19 @@ def test_follow_tells_what_happens_next(roost: Roost) -> None:
     assert json.loads(read_until(process.stdout, second))["kind"] == "enqueued"
 
 
+def test_follow_ends_when_its_reader_leaves(roost: Roost) -> None:
+    """Though nothing happens any more, and nothing is written that would fail."""
+    work_id = roost.enqueue({"count": 1})
+    for command in (["events", "--follow"], ["events", work_id, "--follow"], ["status", work_id, "--watch"]):
+        process = roost.start(*command)
+        read_until(process.stdout, work_id)
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 1
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 # --- logs ----------------------------------------------------------------------------
 
 TELLS = """

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from roost import times
 from roost.cli.logs import ConsoleFormatter, JsonFormatter
+from roost.cli.output import command
+from roost.core.observe import log_fields
 from roost.diff import changes
 from roost.errors import InputError
 from tests.cli.conftest import Roost
@@ -112,6 +114,24 @@ def test_json_log_line_is_one_flat_object() -> None:
     assert fields["ts"].endswith("+00:00") or fields["ts"].endswith("Z")
 
 
+def test_console_log_line_of_an_engine_names_its_work() -> None:
+    """Many work at a time."""
+    reset = log_fields.set(lambda: {"work_id": "w-7"})
+    try:
+        assert ConsoleFormatter().format(logging.makeLogRecord({"msg": "reading"})).endswith("w-7: reading")
+        assert "w-7: w-7" not in ConsoleFormatter().format(logging.makeLogRecord({"msg": "w-7: it failed"}))
+    finally:
+        log_fields.reset(reset)
+
+
+def test_the_next_command_is_one_that_a_shell_takes() -> None:
+    """Names of artifacts are free text."""
+    assert command("artifacts get", "w", "my [draft].md") == "roost artifacts get w 'my [draft].md'"
+    assert command("status --watch", "-w") == "roost status --watch -- -w"
+    assert command("events", "-w") == "roost events -- -w"
+    assert command("artifacts get", "w", "-x") == "roost artifacts get -- w -x"
+
+
 def test_console_log_line_can_not_steer_the_terminal() -> None:
     assert "\x1b" not in ConsoleFormatter().format(_record())
 
@@ -153,8 +173,8 @@ def test_ids_are_whole_on_a_narrow_terminal(roost: Roost) -> None:
         "--resource",
         "鳥" * 60,
     ).ok()
-    for command, terminal in ((["list"], "dumb"), (["events"], "xterm"), (["status", long_id], "xterm")):
-        shown = _on_terminal(roost, *command, TERM=terminal)
+    for args, terminal in ((["list"], "dumb"), (["events"], "xterm"), (["status", long_id], "xterm")):
+        shown = _on_terminal(roost, *args, TERM=terminal)
         assert long_id in shown
         assert not re.search(r"\x1b\[[349]\d", shown)  # NO_COLOR is set
 

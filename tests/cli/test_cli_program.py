@@ -102,6 +102,22 @@ def test_a_file_in_place_of_home_is_one_clear_error(roost: Roost) -> None:
     assert "taken" in result.err
 
 
+def test_an_empty_home_is_not_the_current_folder(roost: Roost) -> None:
+    """As of `--home "$UNSET"`: a database would be left in whatever folder it ran."""
+    roost.write("roost.toml", 'home = ""')
+    for args in (["--home", ""], []):
+        result = roost("list", *args)
+        assert result.code == 2
+        assert "home" in result.err
+        assert "is empty" in result.err
+
+
+def test_work_is_not_enqueued_where_it_is_gone_at_once(roost: Roost) -> None:
+    result = roost("enqueue", "--engine", "demo", "--storage", "memory")
+    assert (result.code, result.out) == (2, "")
+    assert "gone" in result.err
+
+
 @pytest.mark.parametrize("args", [["list"], ["worker", "--engines", "demo", "--until-idle"]])
 def test_a_current_directory_that_is_gone_is_no_matter(roost: Roost, args: list[str]) -> None:
     gone = roost.folder / "gone"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -27,6 +28,21 @@ class Slow:
 
     def step(self, snapshot, item):
         threading.Event().wait(600)
+        return snapshot.finish()
+"""
+
+THREADS = """
+import threading
+from roost import Snapshot
+
+class Threads:
+    engine_id = "threads"
+
+    async def init_snapshot(self, item):
+        return Snapshot.of(item)
+
+    async def step(self, snapshot, item):
+        threading.Thread(target=threading.Event().wait, name="forever").start()
         return snapshot.finish()
 """
 
@@ -117,8 +133,39 @@ def test_console_log_is_for_people(roost: Roost) -> None:
     assert not result.err.startswith("{")
 
 
+def test_an_engine_that_is_named_twice_is_served_once(roost: Roost) -> None:
+    roost.enqueue({"count": 1})
+    roost("worker", "--engines", "demo,all,demo", "--until-idle").ok()
+
+
+@pytest.mark.parametrize("engines", ["my_engine.py:Mine", "./my_engine.py:Mine", "my_engine:"])
+def test_a_path_in_place_of_a_module_is_told_how(roost: Roost, engines: str) -> None:
+    result = roost("worker", "--engines", engines, "--until-idle")
+    assert result.code == 3
+    assert "From the folder of the file: my_engine:M" in result.err
+
+
+def test_code_of_an_engine_that_fails_is_told_by_its_line(
+    roost: Roost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roost.write("fails_engine.py", "def build():\n    raise ValueError('no key')\n")
+    monkeypatch.syspath_prepend(str(roost.folder))
+    result = roost("worker", "--engines", "fails_engine:build", "--until-idle")
+    assert result.code == 1
+    assert re.search(r"no key\n.*fails_engine\.py, line 2, in build", result.err)
+
+
+@pytest.mark.slow
+def test_a_thread_of_an_engine_does_not_keep_a_worker(roost: Roost) -> None:
+    """Python would wait for it at its exit, for ever."""
+    roost.write("threads_engine.py", THREADS)
+    roost("enqueue", "--engine", "threads", "--any-engine").ok()
+    result = roost.process("worker", "--engines", "threads_engine:Threads", "--until-idle").ok()
+    assert "still run (forever)" in result.err
+
+
 @pytest.mark.parametrize(
-    "engines", ["nope", "", "demo,nope", "demo,demo", "nowhere:Engine", "roost.errors:Nope"]
+    "engines", ["nope", "", "demo,nope", ":Engine", "nowhere:Engine", "roost.errors:Nope"]
 )
 def test_engines_that_can_not_be_are_named(roost: Roost, engines: str) -> None:
     result = roost("worker", "--engines", engines, "--until-idle")
