@@ -248,23 +248,23 @@ class Worker:
 
     async def _give_back(self) -> None:
         """Give back the leases of steps that do not end though they were stopped."""
-        for session in list(self.sessions):
-            if session.token is None:
-                continue  # it waits for storage, not for its step
-            extra = {"event": "step.deaf", "work_id": session.work_id}
-            log.warning("%s: its step does not end; giving its lease back", session.work_id, extra=extra)
-            try:
-                async with asyncio.timeout(ABANDON_SECONDS):
-                    await self._release(session, session.token)
-            except (StorageError, TimeoutError) as error:
-                log.warning("%s: its lease is left to its end: %s", session.work_id, error)
+        try:
+            async with asyncio.timeout(ABANDON_SECONDS):
+                for session in list(self.sessions):
+                    if session.token is not None:  # else it waits for storage, not for its step
+                        await self._release(session, session.token)
+        except (StorageError, TimeoutError) as error:
+            log.warning("leases are left to their ends: %s", error, extra={"event": "step.deaf"})
 
     async def _release(self, session: Session, token: int) -> None:
         """End a lease in the place of its session, which finds its own next append refused."""
-        event, tail = Released(ABANDONED), session.last_entry
-        if tail.control.lease is None:
-            return  # it is about to end
-        if await outside.append(self._parts, tail, event, actor=self.worker_id) is not None:
+        tail = await self._parts.backend.journal.tail(session.work_id)
+        lease = tail.control.lease if tail is not None else None
+        if tail is None or lease is None or lease.token != token:
+            return  # it is about to end, or was lost
+        extra = {"event": "step.deaf", "work_id": session.work_id}
+        log.warning("%s: its step does not end; giving its lease back", session.work_id, extra=extra)
+        if await outside.append(self._parts, tail, Released(ABANDONED), actor=self.worker_id) is not None:
             await claims.release(self._parts, Owner(session.work_id, token))
             await self._parts.backend.queue.acknowledge([session.delivery])
 

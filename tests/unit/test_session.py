@@ -563,6 +563,20 @@ class TestBursts:
         assert tail.control.state is State.FAILED
         assert "DeadlineExceeded" in tail.control.reason
 
+    async def test_a_failure_when_the_deadline_is_over_is_the_last_and_says_what_it_was(
+        self, world: World
+    ) -> None:
+        def late(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            world.clock.advance(10.0)
+            raise ValueError("no answer")
+
+        process, work_id, session = await world.enqueue(late, deadline_at=world.clock.now() + 5.0)
+        await session.run()
+        tail = await process.tail(work_id)
+        assert tail.control.state is State.FAILED
+        assert tail.control.reason.startswith("DeadlineExceeded: ")
+        assert tail.control.reason.endswith("no answer")
+
     async def test_a_long_delay_is_put_back_for_no_longer_than_a_message_can_wait(self, world: World) -> None:
         process, work_id, session = await world.enqueue()
         await world.append(work_id, Claimed("other", world.clock.now() + 1e6))
