@@ -128,7 +128,7 @@ def waited_for(waits: Wait) -> str:
 def _reason(control: Control, why: str) -> str:
     """Why it is in its state, for lists."""
     reason = why or control.reason
-    if not reason and control.state is State.WAITING and control.waits is not None:
+    if not reason and control.waits is not None and control.state is State.WAITING:
         what = waited_for(control.waits)
         reason = f"waits for {what}" if what else ""
     return reason or control.note[:REASON_MAX_CHARS]

@@ -35,9 +35,9 @@ _EVENTS: dict[Kind, msgspec.json.Decoder[Event]] = {
     event.kind: msgspec.json.Decoder(event) for event in get_args(Event)
 }
 _KINDS = {kind: kind.value for kind in Kind}  # `value` of an enum's member is a call
-_ENCODINGS = {encoding: encoding.value for encoding in Encoding}
+ENCODINGS = {encoding: encoding.value for encoding in Encoding}
 _CONTROL = msgspec.json.Decoder(Control)
-_JSON = msgspec.json.Encoder()
+to_json = msgspec.json.Encoder().encode  # of an event or a control state, without default values
 
 
 class StoredEntry(NamedTuple):
@@ -71,8 +71,8 @@ def encode_entry(entry: Entry) -> StoredEntry:
         control.version,
         entry.at,
         entry.actor,
-        _JSON.encode(event),
-        _JSON.encode(control),
+        to_json(event),
+        to_json(control),
         *(_NO_BODY if body is None else _of_body(body)),
         FORMAT,
     )
@@ -83,7 +83,7 @@ _NO_BODY = (None, None, None, None, 0)
 
 
 def _of_body(body: Body) -> tuple[bytes, str, int | None, str | None, int]:
-    return body.data, _ENCODINGS[body.encoding], body.base, body.digest, body.depth
+    return body.data, ENCODINGS[body.encoding], body.base, body.digest, body.depth
 
 
 def decode_entry(stored: StoredEntry) -> Entry:

@@ -10,10 +10,10 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
-from roost.journal.entries import Entry, IndexRow
+from roost.journal.entries import Body, Entry, IndexRow
 from roost.journal.events import Kind
 from roost.journal.projection import project
-from roost.storage.codec import FORMAT, StoredEntry, encode_entry
+from roost.storage.codec import ENCODINGS, FORMAT, encode_entry, to_json
 from roost.storage.local.appends import append_one
 from roost.storage.local.many import INSERTED_MAX, filled, padded
 from roost.storage.local.rows import LANE_TEXTS, STATE_TEXTS, Bound, dump_labels, given
@@ -58,11 +58,14 @@ _INSERT_ENTRIES = f"""
 
 def appending_many(entries: Sequence[Entry]) -> Callable[[sqlite3.Connection], Sequence[Entry]]:
     """Appends entries of different work items: new work many at once, anything else one by one."""
-    pairs = [(entry, encode_entry(entry)) for entry in entries]
     if not all(_is_plain(entry) for entry in entries):
-        return lambda db: [append_one(db, *pair) for pair in pairs]
-    chunks = [_Chunk(pairs[start : start + INSERTED_MAX]) for start in range(0, len(pairs), INSERTED_MAX)]
+        return lambda db: _one_by_one(db, entries)
+    chunks = [_Chunk(entries[start : start + INSERTED_MAX]) for start in range(0, len(entries), INSERTED_MAX)]
     return lambda db: list(chain.from_iterable(chunk.append(db) for chunk in chunks))
+
+
+def _one_by_one(db: sqlite3.Connection, entries: Sequence[Entry]) -> Sequence[Entry]:
+    return [append_one(db, entry, encode_entry(entry)) for entry in entries]
 
 
 def _is_plain(entry: Entry) -> bool:
@@ -75,20 +78,20 @@ def _is_plain(entry: Entry) -> bool:
 class _Chunk:
     """Up to `INSERTED_MAX` first entries, and what is bound for them."""
 
-    def __init__(self, pairs: Sequence[tuple[Entry, StoredEntry]]) -> None:
-        self._pairs = pairs
-        self._size, self._rows = padded([_row(project(entry)) for entry, _ in pairs], (0,) * len(_ROW))
-        _, self._entries = padded([_entry(stored) for _, stored in pairs], (0,) * len(_ENTRY))
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._appended = entries
+        self._size, self._rows = padded([_row(project(entry)) for entry in entries], (0,) * len(_ROW))
+        _, self._entries = padded([_entry(entry) for entry in entries], (0,) * len(_ENTRY))
 
     def append(self, db: sqlite3.Connection) -> Sequence[Entry]:
         """Insert all; if something stands for one of them, each by itself."""
-        count = len(self._pairs)
+        count = len(self._appended)
         if (
             db.execute(filled(_INSERT_ROWS, self._size, len(_ROW)), self._rows).rowcount == count
             and db.execute(filled(_INSERT_ENTRIES, self._size, len(_ENTRY)), self._entries).rowcount == count
         ):
-            return [entry for entry, _ in self._pairs]
-        return [append_one(db, *pair) for pair in self._pairs]  # those that are in stand for themselves
+            return self._appended
+        return _one_by_one(db, self._appended)  # those that are in stand for themselves
 
 
 def _row(row: IndexRow) -> tuple[Bound, ...]:
@@ -109,16 +112,22 @@ def _row(row: IndexRow) -> tuple[Bound, ...]:
     )
 
 
-def _entry(stored: StoredEntry) -> tuple[Bound, ...]:
+def _entry(entry: Entry) -> tuple[Bound, ...]:
     """A first entry, as it is bound for `_ENTRY`."""
+    body = entry.body
     return (
-        stored.work_id,
-        stored.entry_id,
-        stored.at,
-        stored.actor,
-        bytearray(stored.event),
-        bytearray(stored.control),
-        bytearray(stored.body or b""),
-        stored.body_encoding or "",
-        stored.body_digest or "",
+        entry.work_id,
+        entry.entry_id,
+        entry.at,
+        entry.actor,
+        bytearray(to_json(entry.event)),
+        bytearray(to_json(entry.control)),
+        *((_NO_BODY, "", "") if body is None else _body(body)),
     )
+
+
+_NO_BODY = bytearray()
+
+
+def _body(body: Body) -> tuple[Bound, ...]:
+    return bytearray(body.data), ENCODINGS[body.encoding], body.digest or ""
