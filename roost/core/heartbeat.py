@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from msgspec.structs import replace
 
@@ -42,7 +42,8 @@ class Heartbeat:
         self.pulse = Pulse(
             parts.clock, "heartbeat", SILENCE_LEASES * parts.settings.lease_seconds + _SILENCE_SECONDS
         )
-        self._next_at: dict[Session, float] = {}
+        # Weak: a session that has ended, and its snapshots, are not kept until the next beat.
+        self._next_at: WeakKeyDictionary[Session, float] = WeakKeyDictionary()
         self._stopped_at: WeakKeyDictionary[Session, float] = WeakKeyDictionary()
 
     async def run(self) -> None:
@@ -80,22 +81,35 @@ class Heartbeat:
     async def beat(self) -> None:
         """Renew what is due; interrupt sessions whose lease is gone or ran out."""
         started = self._parts.clock.monotonic()
-        held = [session for session in self._sessions if session.token is not None]
-        for session in held:
-            session.stop_if_cancelled()
-        held = [session for session in held if not self._is_deaf(session, started)]
-        self._next_at = {session: self._next_at.get(session, self._first_at(session)) for session in held}
-        due = [s for s in held if self._next_at[s] <= started or s.has_progress]
+        self._stop_cancelled()
+        # Of hundreds that are due many end while others are renewed; none is kept by its turn to come.
+        due = [ref(session) for session in self._held(started) if self._is_due(session, started)]
         try:
             for start in range(0, len(due), DELIVERY_BATCH_MAX):
-                await self._renew(due[start : start + DELIVERY_BATCH_MAX], started)
+                if batch := _still_held(due[start : start + DELIVERY_BATCH_MAX]):
+                    await self._renew(batch, started)
         except StorageError as error:
             log.warning("heartbeat failed, trying again: %s", error, extra={"event": "heartbeat.failed"})
         margin = self._parts.settings.lease_seconds * LEASE_MARGIN
         now = self._parts.clock.monotonic()
-        for session in held:
-            if session.token is not None and session.held_until - margin <= now:
+        for session in self._held(started):
+            if session.held_until - margin <= now:
                 session.interruption.stop(NO_HEARTBEAT)
+
+    def _stop_cancelled(self) -> None:
+        for session in self._sessions:
+            if session.token is not None:
+                session.stop_if_cancelled()
+
+    def _held(self, now: float) -> Sequence[Session]:
+        """Sessions whose leases are to be kept."""
+        held = [session for session in self._sessions if session.token is not None]
+        return [session for session in held if not self._is_deaf(session, now)]
+
+    def _is_due(self, session: Session, now: float) -> bool:
+        if session not in self._next_at:
+            self._next_at[session] = self._first_at(session)
+        return session.has_progress or self._next_at[session] <= now
 
     def _first_at(self, session: Session) -> float:
         """When a session's first beat is due: at once, unless its row is yet to be written.
@@ -179,3 +193,7 @@ class Heartbeat:
             row = replace(project(tail), lease_until=until, due_at=until + LEASE_GRACE_SECONDS)
             await self._parts.backend.index.put(row)
         return True
+
+
+def _still_held(known: Sequence[ref[Session]]) -> Sequence[Session]:
+    return [session for to in known if (session := to()) is not None and session.token is not None]
