@@ -124,7 +124,7 @@ class Client(Talking):
             InputError: something in it can't be taken; nothing was stored.
             EnqueueConflict: its id or key stands for other work.
         """
-        return (await self.enqueue_many([NewWork(engine, payload or {}, **options)]))[0]
+        return (await self.enqueue_many([NewWork(engine, {} if payload is None else payload, **options)]))[0]
 
     async def enqueue_many(self, works: Sequence[NewWork]) -> Sequence[str]:
         """Enqueue work items and return their ids, in order. Durable on return.

@@ -167,6 +167,14 @@ class TestEnqueue:
             await client.enqueue_many(works)
         assert await is_empty(backend)
 
+    @pytest.mark.parametrize("bad", [[], "", 0, False])
+    async def test_a_payload_that_is_no_object_is_refused_though_there_is_nothing_in_it(
+        self, client: Client, backend: MemoryBackend, bad: Any
+    ) -> None:
+        with pytest.raises(PayloadError, match="not a JSON object"):
+            await client.enqueue("demo", bad)
+        assert await is_empty(backend)
+
     async def test_the_longest_of_everything_is_taken(self, client: Client) -> None:
         await client.enqueue(
             "x" * 128,

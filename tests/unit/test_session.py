@@ -536,6 +536,18 @@ class TestBursts:
         kinds = await process.kinds(work_id)
         assert kinds == ["enqueued", *["claimed", *["committed"] * 3] * 2, "claimed", "committed"]
 
+    async def test_a_lease_is_handed_on_after_some_time_too(self, world: World) -> None:
+        """Else work whose steps are long would keep its lane from all others for hundreds of them."""
+
+        def takes_time(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            world.clock.advance(8.0)
+            return counts_to(9)(snapshot, item)  # type: ignore[return-value]
+
+        process, work_id, session = await world.enqueue(takes_time)
+        await session.run()
+        tail = await process.tail(work_id)
+        assert (tail.control.state, tail.control.version) == (State.QUEUED, 3)  # of 20 seconds
+
     async def test_a_failed_step_waits_longer_each_time(self, world: World) -> None:
         def fails(snapshot: Snapshot, item: WorkItem) -> Snapshot:
             raise ValueError("bad")

@@ -101,9 +101,8 @@ class Writer:
         self, operation: Operation[T], plain: Plain[T] | None, makes_visible: bool
     ) -> asyncio.Future[T]:
         if self._is_closed or self._lock.is_closed:
-            raise StorageUnavailable(
-                f"{self._path} is closed", hint="A process opens it after it was forked."
-            )
+            hint = "" if self._is_closed else "A process opens it after it was forked."
+            raise StorageUnavailable(f"{self._path} is closed", hint=hint)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._asked.append(_Task(operation, plain, loop, future, makes_visible))
