@@ -85,7 +85,7 @@ def _is_shallow(body: bytes) -> bool:
 
     Peels pairs of brackets, a level at a time. Brackets in text may make it say no.
     """
-    if len(body) <= 2 * DEPTH_MAX:
+    if len(body) <= 2 * DEPTH_MAX or (b"[" not in body and body.count(b"{") <= DEPTH_MAX):
         return True
     brackets = body.translate(_ROUND, _NO_BRACKETS)
     for _ in range(DEPTH_MAX):
