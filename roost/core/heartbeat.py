@@ -92,7 +92,7 @@ class Heartbeat:
             log.warning("heartbeat failed, trying again: %s", error, extra={"event": "heartbeat.failed"})
         margin = self._parts.settings.lease_seconds * LEASE_MARGIN
         now = self._parts.clock.monotonic()
-        for session in self._held(started):
+        for session in self._held(now):
             if session.held_until - margin <= now:
                 session.interruption.stop(NO_HEARTBEAT)
 

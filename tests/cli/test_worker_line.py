@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,26 +36,42 @@ NOT_NEEDED = {
 """What a worker on local storage never calls, as long as nobody watches it, starts operations or
 keeps schedules. Each is memory of every worker, for as long as it runs."""
 
+OWN_MAX_BYTES = 40_000_000
+
 VALUES = {"--concurrency": "3", "--health-port": "8081", "--metrics-port": "0", "--home": "a folder/x"}
 
 
-@pytest.mark.slow  # a new interpreter each
-def test_a_worker_that_has_worked_holds_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], Path]:
+    """What a worker that has worked has: its modules, and a copy of its `statm`, where there is one."""
+    folder = tmp_path_factory.mktemp("worked")
     code = (
-        "import sys\nfrom roost.cli.main import main\n"
-        "sys.argv[1:] = ['worker', '--engines', 'demo', '--until-idle', '--home', {home!r}]\n"
-        "main()\nprint(*sys.modules)"
+        "import sys\nfrom pathlib import Path\nfrom roost.cli.main import main\n"
+        f"sys.argv[1:] = ['worker', '--engines', 'demo', '--until-idle', '--home', {str(folder)!r}]\n"
+        "main()\nprint(*sys.modules)\nstatm = Path('/proc/self/statm')\n"
+        f"if statm.exists(): Path({str(folder / 'statm')!r}).write_text(statm.read_text())"
     )
-    home = str(tmp_path)
-    enqueue = [sys.executable, "-m", "roost", "enqueue", "--engine", "demo", "--home", home]
+    enqueue = [sys.executable, "-m", "roost", "enqueue", "--engine", "demo", "--home", str(folder)]
     subprocess.run(enqueue, check=True, capture_output=True, timeout=60)
     done = subprocess.run(
-        [sys.executable, "-c", code.format(home=home)], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    loaded = set(done.stdout.split())
-    assert "roost.core.session" in loaded
-    assert "roost.engines.demo" in loaded
+    return set(done.stdout.split()), folder / "statm"
+
+
+@pytest.mark.slow  # a new interpreter
+def test_a_worker_that_has_worked_holds_nothing_that_it_does_not_need(left: tuple[set[str], Path]) -> None:
+    loaded, _ = left
+    assert {"roost.core.session", "roost.engines.demo"} <= loaded
     assert not loaded & NOT_NEEDED
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_worker_that_has_worked_stays_below_its_bar(left: tuple[set[str], Path]) -> None:
+    """Of memory of its own; that of files, such as the interpreter's, is there once for all processes."""
+    _, resident, shared, *_ = map(int, left[1].read_text().split())
+    assert (resident - shared) * os.sysconf("SC_PAGE_SIZE") < OWN_MAX_BYTES
 
 
 @pytest.fixture
