@@ -17,12 +17,12 @@ from roost.core.heartbeat import FIRST_BEAT_SECONDS, Heartbeat
 from roost.core.opening import CLAIM_TRIES
 from roost.core.session import Session
 from roost.engine import RetryPolicy, current_step
-from roost.errors import StorageCorrupt, StorageUnavailable
+from roost.errors import SchemaTooNew, StorageCorrupt, StorageUnavailable
 from roost.journal.claims import Ask, Owner, Want
-from roost.journal.entries import Body, Encoding, Entry
+from roost.journal.entries import Body, Encoding, Entry, IndexRow
 from roost.journal.events import Cancelled, CancelRequested, Claimed, Committed, Event, Evicted, Signaled
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS, project
-from roost.models import Lane, Snapshot, State, WorkItem
+from roost.models import Artifact, Lane, Snapshot, State, WorkItem
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.memory import MemoryBackend
 from roost.storage.ports import Delivery, Message
@@ -271,6 +271,43 @@ class TestLosingTheLease:
         assert session.interruption.why == "another worker holds the lease"
         assert (await process.tail(work_id)) == theirs
 
+    async def test_a_journal_that_can_not_be_read_stops_its_own_step_alone(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A newer Roost may have sent it a signal, say; the leases of the others are renewed all the same."""
+        entered: asyncio.Queue[str] = asyncio.Queue()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            await entered.put(item.work_id)
+            await asyncio.Event().wait()
+            return snapshot
+
+        process, newer, session = await world.enqueue(step)
+        other = await process.client.enqueue("demo")
+        [delivery] = await process.receive()
+        sessions = [session, process.session(delivery)]
+        tasks = [asyncio.create_task(one.run()) for one in sessions]
+        assert {await entered.get(), await entered.get()} == {newer, other}
+        tail = world.memory.journal.tail
+
+        async def of_another_format(work_id: str) -> Entry | None:
+            if work_id == newer:
+                raise SchemaTooNew(f"entry 2 of {newer} has format 2")
+            return await tail(work_id)
+
+        monkeypatch.setattr(world.memory.journal, "tail", of_another_format)
+        monkeypatch.setattr(world.memory.index, "put", self._is_behind)
+        world.clock.advance(FIRST_BEAT_SECONDS)
+        await Heartbeat(process.parts, sessions).beat()
+        await asyncio.wait_for(tasks[0], 5)
+        assert "format 2" in str(sessions[0].interruption.why)
+        assert sessions[1].interruption.why is None
+        assert sessions[1].held_until == world.clock.monotonic() + process.lease_seconds
+        tasks[1].cancel()
+
+    async def _is_behind(self, row: IndexRow) -> bool:
+        return False
+
     async def test_an_abandoned_step_gives_the_lease_back(self, world: World) -> None:
         entered = asyncio.Event()
 
@@ -342,6 +379,19 @@ class TestAmbiguousAppends:
         assert failed == [kind]
         assert kinds.count(kind) == 1
         assert [entry.position for entry in await process.entries(work_id)] == list(range(len(kinds)))
+
+    async def test_a_backend_that_comes_back_within_the_lease_costs_nothing(self, world: World) -> None:
+        failures = iter(range(4))
+
+        async def fails_at_first(when: str, call: str, detail: str) -> None:
+            if (when, detail) == ("before", "committed") and next(failures, None) is not None:
+                raise StorageUnavailable("the network is slow")
+
+        process, work_id, session = await world.enqueue()
+        world.hook = fails_at_first
+        await session.run()
+        assert next(failures, None) is None
+        assert await process.kinds(work_id) == ["enqueued", "claimed", "committed"]
 
     async def test_a_backend_that_stays_away_costs_the_lease_not_the_work(self, world: World) -> None:
         async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
@@ -490,6 +540,19 @@ class TestBrokenStores:
             tail = await process.tail(work_id)
             assert tail.control.state is State.FAILED
             assert tail.control.reason.startswith("EngineContractError: ")
+
+    async def test_an_artifact_that_was_never_stored_is_in_no_commit(self, world: World) -> None:
+        """A step can make one up, or read its digest from elsewhere."""
+
+        def names_it(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            artifact = Artifact(name="report", digest="0" * 64, size_bytes=1)
+            return snapshot.model_copy(update={"artifacts": [artifact], "is_finished": True})
+
+        process, work_id, session = await world.enqueue(names_it)
+        await session.run()
+        tail = await process.tail(work_id)
+        assert (tail.control.state, tail.control.version) == (State.FAILED, 0)
+        assert "'report', which was never stored" in tail.control.reason
 
     async def test_a_delivery_for_no_work_is_rejected(self, world: World) -> None:
         process = world.process(finishes)
