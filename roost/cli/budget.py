@@ -95,7 +95,9 @@ def amounts(given: list[str], option: str) -> dict[str, float]:
     for text in given:
         name, _, number = text.partition("=")
         try:
-            found[name] = float(number)
+            amount = float(number)
         except ValueError:
             raise InputError(f"{option} {text!r} names no amount", hint=f"Write {option} usd=2.5") from None
+        if found.setdefault(name, amount) != amount:
+            raise InputError(f"{option} {name} is given twice", hint="Give one.")
     return found

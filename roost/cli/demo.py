@@ -39,7 +39,12 @@ class DemoFailed(RoostError):
 def demo(
     keep: Annotated[
         Path | None,
-        typer.Option("--keep", metavar="DIR", help="Leave the work there, to look at afterwards."),
+        typer.Option(
+            "--keep",
+            metavar="DIR",
+            parser=options.folder,
+            help="Leave the work there, to look at afterwards.",
+        ),
     ] = None,
 ) -> None:
     """Show the point of Roost, in about ten seconds.

@@ -169,7 +169,7 @@ def enqueue(
         "priority": priority,
         "deadline": deadline,
         "budget": amounts(budget or [], "--budget"),
-        "labels": dict(_label(text) for text in label or []),
+        "labels": _labels(label or []),
         "family_budget": amounts(family_budget or [], "--family-budget"),
         "idempotency_key": idempotency_key,
         "work_id": work_id,
@@ -252,11 +252,15 @@ def _resources(given: list[str]) -> dict[str, Any]:
     return {"resources": names, "capacities": capacities}
 
 
-def _label(text: str) -> tuple[str, str]:
-    name, mark, value = text.partition("=")
-    if not mark:
-        raise InputError(f"--label {text!r} has no =", hint="Write --label NAME=VALUE.")
-    return name, value
+def _labels(given: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in given:
+        name, mark, value = text.partition("=")
+        if not mark:
+            raise InputError(f"--label {text!r} has no =", hint="Write --label NAME=VALUE.")
+        if found.setdefault(name, value) != value:
+            raise InputError(f"--label {name} is given twice", hint="Give one: a label has one value.")
+    return found
 
 
 def _refuse_beside_file(given: dict[str, object]) -> None:

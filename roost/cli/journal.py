@@ -103,7 +103,7 @@ def _event_row(entry: Entry) -> tuple[str, ...]:
 
     detail = {key: value for key, value in asdict(entry.event).items() if value not in (None, "", (), False)}
     detail.pop("version", None)
-    text = " ".join(f"{key}={_brief(value)}" for key, value in detail.items())
+    text = " ".join(f"{key}={_told(key, value)}" for key, value in detail.items())
     return (
         times.clock(entry.at),
         entry.work_id,
@@ -113,6 +113,12 @@ def _event_row(entry: Entry) -> tuple[str, ...]:
         entry.actor,
         text[:200],
     )
+
+
+def _told(key: str, value: Any) -> str:
+    if isinstance(value, float) and key.endswith(("_at", "until")):
+        return times.clock(value)
+    return _brief(value)
 
 
 def _brief(value: Any) -> str:

@@ -339,6 +339,8 @@ def wait(
     limit = None if timeout is None else times.seconds(timeout, "--timeout")
 
     async def use(runtime: Runtime) -> int:
+        for work_id in work_ids:  # an id that is none is told of before others are waited for
+            await runtime.client.control(work_id)
         has_time = await _all_end(runtime, work_ids, limit)
         controls = {work_id: await runtime.client.control(work_id) for work_id in work_ids}
         if as_json:

@@ -26,15 +26,20 @@ Storage = Annotated[
 ]
 
 
-def _folder(text: str) -> Path:
+def folder(text: str) -> Path:
+    """The folder that an option names; an empty text would be the current one.
+
+    Raises:
+        InputError: it is empty.
+    """
     if not text:
-        raise InputError("--home is empty", hint="Name a folder, or leave it out.")
+        raise InputError("the name of the folder is empty", hint="Name a folder, or leave the option out.")
     return Path(text)
 
 
 Home = Annotated[
     Path | None,
-    typer.Option("--home", metavar="DIR", parser=_folder, help="Where `local` keeps its files."),
+    typer.Option("--home", metavar="DIR", parser=folder, help="Where `local` keeps its files."),
 ]
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Read this settings file only.")

@@ -47,6 +47,7 @@ _CODES: tuple[tuple[type[RoostError], int], ...] = (
     (StorageReadOnly, UNAVAILABLE),
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_COLOURED = ("STATE", "KIND")
 _COLOURS = {
     "done": "green",
     "failed": "bold red",
@@ -170,13 +171,17 @@ def _print_rich(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for name in columns:
         table.add_column(name, no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+        table.add_row(*(Text(cell, style=_colour(columns[n], cell)) for n, cell in enumerate(row)))
     widths = [max(cell_len(line[n]) for line in [list(columns), *rows]) + 2 for n in range(len(columns))]
     # Wider than the terminal rather than cut: an id that is not whole is of no use.
     # rich takes a width at its word only with a height; without, a dumb terminal has 80 columns.
     width = max(sum(widths), os.get_terminal_size().columns)
     console = Console(width=width, height=len(rows) + 1, highlight=False)
     console.print(table)
+
+
+def _colour(column: str, cell: str) -> str:
+    return _COLOURS.get(cell, "") if column in _COLOURED else ""  # a step may be called `failed`
 
 
 def styled(text: str) -> str:

@@ -23,6 +23,7 @@ from roost.journal.projection import (
 )
 from roost.journal.values import ErrorInfo, Wait
 from roost.models import REASON_MAX_CHARS, State
+from roost.times import clock
 
 _TAKEN_IN = OUTSIDER_KINDS | {Kind.RECORDED}
 WAITS_FOR_ENGINE = "waits for a worker with engine"  # how a row says so
@@ -149,7 +150,7 @@ def _ended(control: Control, now: float) -> Fail | Cancel | None:
     if control.cancel_requested:
         return Cancel(control.reason)
     if control.deadline_at is not None and control.deadline_at <= now:
-        return Fail(ErrorInfo("DeadlineExceeded", f"not done by its deadline, {control.deadline_at:.3f}"))
+        return Fail(ErrorInfo("DeadlineExceeded", f"not done by its deadline, {clock(control.deadline_at)}"))
     if _has_waited_in_vain(control, now):
         what = describe(control.waits) if control.waits is not None else ""
         return Fail(ErrorInfo("WaitTimeout", f"what it waited for did not come in time: {what}"))

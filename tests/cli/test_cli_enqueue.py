@@ -145,6 +145,8 @@ def test_bytes_on_stdin_that_are_not_text_are_refused(roost: Roost) -> None:
         ["--priority", "high"],
         ["--payload", "@missing.json"],
         ["--deadline", "2030-02-30"],
+        ["--label", "a=1", "--label", "a=2"],
+        ["--budget", "steps=1", "--budget", "steps=2"],
         ["--deadline", "4000d"],
         ["--resource", "a=-1"],
         ["--resource", "a=1.5"],

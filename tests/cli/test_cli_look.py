@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 
 import pytest
@@ -74,6 +75,13 @@ def test_status_of_work_on_hold_says_who_holds_it_and_why(
     assert "state:      paused\n" in shown
     assert "paused by ann (not before tonight) and goes on in" in shown
     assert "budget:     steps 0 of 100, usd 0 of 3\n" in shown
+
+
+def test_instants_are_told_as_people_read_them(roost: Roost) -> None:
+    """Seconds since 1970 are for programs: they get them with --json."""
+    work_id = roost.enqueue({}, "--delay", "1h", "--deadline", "2h")
+    shown = roost("events", work_id).ok().out
+    assert re.search(r"wake_at=20\d\d-\S+Z deadline_at=20\d\d-\S+Z", shown)
 
 
 def test_events_say_amounts_and_errors_in_words(roost: Roost) -> None:
@@ -343,6 +351,13 @@ def test_wait_for_work_that_failed(roost: Roost) -> None:
     assert result.code == 7
     assert "count" in result.err
     assert roost("status", work_id, "--json").document["control"]["state"] == "failed"
+
+
+def test_wait_tells_of_an_id_that_is_none_before_it_waits(roost: Roost) -> None:
+    work_id = roost.enqueue()  # nobody runs it
+    result = roost("wait", work_id, "nope")
+    assert result.code == 3
+    assert "nope" in result.err
 
 
 def test_wait_gives_up_in_time(roost: Roost) -> None:

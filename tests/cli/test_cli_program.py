@@ -108,8 +108,9 @@ def test_an_empty_home_is_not_the_current_folder(roost: Roost) -> None:
     for args in (["--home", ""], []):
         result = roost("list", *args)
         assert result.code == 2
-        assert "home" in result.err
         assert "is empty" in result.err
+    assert not list(roost.folder.glob("roost.db*"))
+    assert roost("demo", "--keep", "").code == 2
 
 
 def test_work_is_not_enqueued_where_it_is_gone_at_once(roost: Roost) -> None:
