@@ -403,7 +403,9 @@ class TestAmbiguousAppends:
             raise StorageUnavailable("away")
 
         process, work_id, session = await world.enqueue(step)
+        began = world.clock.monotonic()
         await session.run()
+        assert world.clock.monotonic() <= began + process.lease_seconds + 1  # the last try began before
         world.hook = None
         assert await process.kinds(work_id) == ["enqueued", "claimed"]
         world.clock.advance(100)
