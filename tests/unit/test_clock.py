@@ -62,7 +62,7 @@ class TestWorkIds:
     def test_a_real_fork_is_noticed(self) -> None:
         code = (
             "import os; from roost.clock import SystemIds; ids = SystemIds(); ids.work_id();"
-            "child = os.fork(); print(ids.work_id(), ids.unique(), flush=True); child and os.wait()"
+            "child = os.fork(); os.write(1, f'{ids.work_id()} {ids.unique()} '.encode()); child and os.wait()"
         )
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60).stdout
         assert len(set(out.split())) == 4
