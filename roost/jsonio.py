@@ -35,8 +35,8 @@ _encode_json = Encoder(enc_hook=_base).encode
 _decode_json = Decoder().decode
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
-_ROUND = bytes.maketrans(b"{[]}", b"(())")
-_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"{[]}")
+_COUNTED_BYTES = 2048  # in a larger document there are mostly too many brackets for a count to say anything
+_CONTAINERS: frozenset[type] = frozenset({dict, list})
 _NUMBERS: frozenset[type] = frozenset({int, float})
 _PLAIN: frozenset[type] = frozenset({str, bool, type(None)})
 
@@ -70,7 +70,7 @@ def dump_and_load(value: Any, *, what: str, max_bytes: int) -> tuple[bytes, Any]
             f"{what} has text with a lone surrogate, which UTF-8 can't hold",
             hint="Decode the text properly, or replace such characters.",
         ) from None
-    if loaded != value or not _is_shallow(body):
+    if loaded != value or not _is_shallow(body, loaded):
         _check(value, what)
     if len(body) > max_bytes:
         raise PayloadError(
@@ -80,19 +80,21 @@ def dump_and_load(value: Any, *, what: str, max_bytes: int) -> tuple[bytes, Any]
     return body, loaded
 
 
-def _is_shallow(body: bytes) -> bool:
-    """Whether the brackets of a JSON document are surely nested no deeper than allowed.
-
-    Peels pairs of brackets, a level at a time. Brackets in text may make it say no.
-    """
-    if len(body) <= 2 * DEPTH_MAX or (b"[" not in body and body.count(b"{") <= DEPTH_MAX):
+def _is_shallow(body: bytes, loaded: Any) -> bool:
+    """Whether a value is nested no deeper than allowed; `body` is its JSON."""
+    if len(body) < _COUNTED_BYTES and body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
         return True
-    brackets = body.translate(_ROUND, _NO_BRACKETS)
-    for _ in range(DEPTH_MAX):
-        if not brackets:
+    level: list[Any] = [[loaded]]
+    for _ in range(DEPTH_MAX + 1):
+        level = [
+            inner
+            for node in level
+            for inner in (node.values() if type(node) is dict else node)
+            if type(inner) in _CONTAINERS
+        ]
+        if not level:
             return True
-        brackets = brackets.replace(b"()", b"")
-    return not brackets
+    return False
 
 
 def load(body: bytes) -> Any:

@@ -102,6 +102,15 @@ class TestDumpRefuses:
         with pytest.raises(PayloadError, match="deep"):
             dump(nested(depth), 1 << 24)
 
+    @pytest.mark.parametrize("text", [("]", "["), ("}", "{"), ('"]', '"['), ("\\]", "\\[")])
+    def test_brackets_in_text_hide_no_depth(self, text: tuple[str, str]) -> None:
+        value: Any = 1
+        for _ in range(DEPTH_MAX + 1):
+            value = [text[0], value, text[1]]
+        with pytest.raises(PayloadError, match="deep"):
+            dump(value)
+        assert jsonio.load(dump(value[1])) == value[1]
+
     def test_what_contains_itself(self) -> None:
         loop: list[Any] = []
         loop.append({"again": loop})
