@@ -7,9 +7,11 @@ import hashlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,24 @@ async def test_who_asks_while_no_turn_comes_gets_the_same_error_and_none_waits_f
     assert not waiting
     assert {type(task.exception()) for task in done} == {StorageUnavailable}
     other.close()
+    assert await asyncio.gather(*map(backend.journal.append, claims)) == claims
+
+
+async def test_a_fault_of_the_file_is_met_once_for_all_who_asked(
+    backend: LocalBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each of hundreds would wait in its turn for somebody who holds the file."""
+    first = await backend.journal.append_many([enqueued(f"w{number}") for number in range(20)])
+    claims = [after(entry, Claimed("worker", AT + 30)) for entry in first]
+    await backend._writer.submit(lambda db: db.execute("PRAGMA busy_timeout = 1"))
+    lock, turns = backend._writer._lock, []
+    turn = lock.turn
+    monkeypatch.setattr(lock, "turn", lambda: turns.append(1) or turn())
+    with closing(sqlite3.connect(tmp_path / "home" / "roost.db", isolation_level=None)) as foreign:
+        foreign.execute("BEGIN IMMEDIATE")
+        answers = await asyncio.gather(*map(backend.journal.append, claims), return_exceptions=True)
+    assert {type(answer) for answer in answers} == {StorageUnavailable}
+    assert len(turns) == 1
     assert await asyncio.gather(*map(backend.journal.append, claims)) == claims
 
 
