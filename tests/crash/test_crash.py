@@ -6,11 +6,11 @@ import random
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from roost.core.new_work import NewWork
 from roost.journal.entries import Entry
