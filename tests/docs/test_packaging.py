@@ -40,6 +40,7 @@ NEEDS = {
     "roost.hosting.lambda_sweeper": {"aws"},
     "roost.hosting.lambda_console": {"console", "lambda"},
     "roost.testing": set(),
+    "roost.cli.app": set(),
     "roost.cli.main": set(),
 }
 """Whose modules the parts import, with everything installed."""
