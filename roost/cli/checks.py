@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from collections import Counter
 from contextlib import redirect_stdout
@@ -105,6 +106,7 @@ async def _examine(settings: Settings, as_json: bool) -> int:
         Finding(f"engine {row['name']}", row["error"] is None, row["error"] or row["source"])
         for row in _installed(settings)
     ]
+    findings += _strange_engines(settings)
     findings += await _storage(settings)
     if as_json:
         print_json([asdict(finding) for finding in findings])
@@ -114,6 +116,20 @@ async def _examine(settings: Settings, as_json: bool) -> int:
         wrong = sum(not finding.is_ok for finding in findings)
         say("all is well" if not wrong else f"{wrong} of {len(findings)} checks failed")
     return OK if all(finding.is_ok for finding in findings) else FAILED
+
+
+def _strange_engines(settings: Settings) -> list[Finding]:
+    """Settings of engines that nobody has here, and that are called nearly as one that is."""
+    from roost.loading import installed_engines
+    from roost.storage.ports import Finding
+
+    installed = installed_engines()
+    findings = []
+    for name in settings.engines.keys() - installed.keys():
+        for near in difflib.get_close_matches(name, installed, n=1, cutoff=0.75):
+            text = f"no engine {name!r} is installed here"
+            findings.append(Finding(f"setting engines.{name}", False, text, f"Did you mean engines.{near}?"))
+    return findings
 
 
 async def _storage(settings: Settings) -> list[Finding]:

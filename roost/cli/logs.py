@@ -49,6 +49,8 @@ class ConsoleFormatter(logging.Formatter):
         message, work_id = record.getMessage(), line_fields().get("work_id")
         if work_id and str(work_id) not in message:  # an engine's own line: many work at a time
             message = f"{work_id}: {message}"
+        if getattr(record, "event", "") == "step.failed":
+            message += f"; `roost events {work_id or getattr(record, 'work_id', 'ID')}` says more"
         line = f"{time} {record.levelname.lower():7} {message}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)

@@ -107,6 +107,15 @@ def test_doctor_says_where_settings_come_from(roost: Roost, monkeypatch: pytest.
     assert "ROOST_LEASE_SECONDS" in shown
 
 
+def test_doctor_finds_settings_of_an_engine_that_is_misspelt(roost: Roost) -> None:
+    """Any name may stand there, since engines may be installed elsewhere."""
+    roost.write("roost.toml", "[engines.watchlst]\nallow_private = true\n[engines.elsewhere]\nx = 1\n")
+    findings = [one for one in roost("doctor", "--json").document if not one["is_ok"]]
+    assert [(one["name"], one["hint"]) for one in findings] == [
+        ("setting engines.watchlst", "Did you mean engines.watchlist?")
+    ]
+
+
 def test_doctor_finds_storage_that_can_not_be(roost: Roost) -> None:
     roost.write("file", "x")
     result = roost("doctor", "--json", "--home", str(roost.folder / "file"))

@@ -119,6 +119,8 @@ def test_console_log_line_of_an_engine_names_its_work() -> None:
     reset = log_fields.set(lambda: {"work_id": "w-7"})
     try:
         assert ConsoleFormatter().format(logging.makeLogRecord({"msg": "reading"})).endswith("w-7: reading")
+        failed = ConsoleFormatter().format(logging.makeLogRecord({"msg": "failed", "event": "step.failed"}))
+        assert failed.endswith("w-7: failed; `roost events w-7` says more")
         assert "w-7: w-7" not in ConsoleFormatter().format(logging.makeLogRecord({"msg": "w-7: it failed"}))
     finally:
         log_fields.reset(reset)
