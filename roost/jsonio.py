@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from msgspec import MsgspecError
 from msgspec.json import Decoder, Encoder
+from msgspec.json import format as _lay_out
 
 from roost.errors import PayloadError, StorageCorrupt
 
@@ -35,8 +36,7 @@ _encode_json = Encoder(enc_hook=_base).encode
 _decode_json = Decoder().decode
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
-_COUNTED_BYTES = 2048  # in a larger document there are mostly too many brackets for a count to say anything
-_CONTAINERS: frozenset[type] = frozenset({dict, list})
+_TOO_FAR_IN = b"\n" + b" " * DEPTH_MAX
 _NUMBERS: frozenset[type] = frozenset({int, float})
 _PLAIN: frozenset[type] = frozenset({str, bool, type(None)})
 
@@ -70,7 +70,7 @@ def dump_and_load(value: Any, *, what: str, max_bytes: int) -> tuple[bytes, Any]
             f"{what} has text with a lone surrogate, which UTF-8 can't hold",
             hint="Decode the text properly, or replace such characters.",
         ) from None
-    if loaded != value or not _is_shallow(body, loaded):
+    if loaded != value or not _is_shallow(body):
         _check(value, what)
     if len(body) > max_bytes:
         raise PayloadError(
@@ -80,21 +80,15 @@ def dump_and_load(value: Any, *, what: str, max_bytes: int) -> tuple[bytes, Any]
     return body, loaded
 
 
-def _is_shallow(body: bytes, loaded: Any) -> bool:
-    """Whether a value is nested no deeper than allowed; `body` is its JSON."""
-    if len(body) < _COUNTED_BYTES and body.count(b"[") + body.count(b"{") <= DEPTH_MAX:
-        return True
-    level: list[Any] = [[loaded]]
-    for _ in range(DEPTH_MAX + 1):
-        level = [
-            inner
-            for node in level
-            for inner in (node.values() if type(node) is dict else node)
-            if type(inner) in _CONTAINERS
-        ]
-        if not level:
-            return True
-    return False
+def _is_shallow(body: bytes) -> bool:
+    """Whether a document is surely nested no deeper than allowed.
+
+    It is laid out with a space for each level: line breaks are outside of text only.
+    """
+    try:
+        return _TOO_FAR_IN not in _lay_out(body, indent=1)
+    except RecursionError:
+        return False
 
 
 def load(body: bytes) -> Any:
