@@ -239,6 +239,8 @@ async def _is_refused(backend: LocalBackend, entry: Entry) -> None:
         await backend.journal.append(entry)
     with pytest.raises(StorageUnavailable, match="moved, deleted or replaced"):
         await backend.queue.receive(1, visibility_seconds=30, wait_seconds=20, lanes=[Lane.NORMAL])
+    with pytest.raises(StorageUnavailable, match="moved, deleted or replaced"):
+        await backend.journal.feed("0")
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["one statement", "a transaction"])

@@ -42,7 +42,7 @@ class LocalBackend:
         self._reader = schema.connect(path, is_reader=True)
         same = schema.SameFile(path)
         self._writer = Writer(path, TurnLock(directory / "roost.lock"), self._bell.ring, same)
-        self.journal = LocalJournal(path, self._writer, self._reader)
+        self.journal = LocalJournal(path, same, self._writer, self._reader)
         self.index = LocalIndex(path, self._writer, self._reader)
         self.claims = LocalClaims(path, self._writer, self._reader)
         self.accounts = LocalAccounts(path, self._writer, self._reader)

@@ -14,7 +14,7 @@ from roost.storage.local.appends import SELECT_ENTRY, append_one
 from roost.storage.local.arrivals import appending_many
 from roost.storage.local.expiry import ENDED, delete_ended, prune, purge_one, trim
 from roost.storage.local.rows import ENTRY_COLUMNS, entry_of
-from roost.storage.local.schema import storage_errors
+from roost.storage.local.schema import SameFile, storage_errors
 from roost.storage.local.writer import Writer
 from roost.storage.ports import TRIM_MAX, FeedPage
 from roost.storage.query import number_of
@@ -26,8 +26,9 @@ _WINDOW_GROWS = 8
 class LocalJournal:
     """`ports.Journal`."""
 
-    def __init__(self, path: Path, writer: Writer, reader: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, same: SameFile, writer: Writer, reader: sqlite3.Connection) -> None:
         self._path = path
+        self._same = same
         self._writer = writer
         self._reader = reader
 
@@ -66,6 +67,7 @@ class LocalJournal:
     async def feed(
         self, cursor: str | None, *, limit: int = 100, newest: bool = False, namespace: str | None = None
     ) -> FeedPage:
+        self._same.check()  # who follows it would see nothing new for ever
         if cursor is None and newest:
             return self._newest(limit, namespace)
         after = number_of(cursor) if cursor is not None else 0
