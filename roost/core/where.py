@@ -27,7 +27,7 @@ TOKENS_MAX = 20
 TEXT_MAX_CHARS = 1000
 _SPLIT = re.compile(r'(?:"[^"]*"|\S)+')
 _GLOB = re.compile(r"([*?\[])")
-_TOKEN = re.compile(r"(?P<not>-?)(?P<name>[a-z]+)(?P<how>[:<>])(?P<value>.+)")
+_TOKEN = re.compile(r"(?P<not>-?)(?P<name>[a-z]+)(?P<how>[:<>])(?P<value>.*)")
 _TEXTS: dict[str, Callable[[IndexRow], str]] = {
     "state": lambda row: row.state.value,
     "engine": lambda row: row.engine,
@@ -149,6 +149,10 @@ def parse(text: str, now: float) -> Where:
             _check_slip(found, given)
             checks.append(_word(given.replace('"', "")))
             continue
+        if not found["value"]:
+            raise InputError(
+                f"the filter {given!r} has no value", hint=f'Nothing at all is {found["name"]}:"".'
+            )
         one = _Token(bool(found["not"]), found["name"], found["how"], found["value"].replace('"', ""), given)
         pushed = _pushed(one, now) if one.name not in fields else None
         if pushed is None or pushed[0] in fields:
