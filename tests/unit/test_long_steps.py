@@ -255,6 +255,65 @@ def test_a_drain_gives_back_the_lease_of_a_step_that_does_not_hear_of_it_and_end
     run(drive, seed=1)
 
 
+def test_a_drain_lets_a_step_end_within_the_grace() -> None:
+    async def drive() -> None:
+        parts = _parts(CoreSettings(grace_seconds=20.0))
+        entered = asyncio.Event()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            await asyncio.sleep(19.0)
+            return snapshot.finish()
+
+        worker = Worker(parts, EngineRegistry([Scripted(step)]), "worker")
+        running = asyncio.create_task(worker.run())
+        work_id = await Client(parts).enqueue("demo")
+        await entered.wait()
+        worker.drain()
+        await running
+        assert (await Client(parts).control(work_id)).state is State.DONE
+
+    run(drive, seed=1)
+
+
+def test_a_step_that_goes_on_though_it_was_stopped_keeps_its_lease_no_longer() -> None:
+    """Its worker lives, and beats for others; somebody else is to have the work."""
+
+    async def drive() -> None:
+        parts = _parts(CoreSettings(lease_seconds=9.0))
+        entered, may_end = asyncio.Event(), asyncio.Event()
+
+        async def deaf(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            while not may_end.is_set():
+                with suppress(asyncio.CancelledError):
+                    await may_end.wait()
+            return snapshot.finish()
+
+        first = Worker(parts, EngineRegistry([Scripted(deaf)]), "first")
+        second = Worker(parts, EngineRegistry([Scripted(lambda s, item: s.finish())]), "second")
+        work_id = await Client(parts).enqueue("demo")
+        running = [asyncio.create_task(first.run())]
+        await entered.wait()
+        first.abandon()
+        running.append(asyncio.create_task(second.run()))
+        await asyncio.sleep(heartbeat.DEAF_SECONDS + 2 * 9.0)
+        assert (await Client(parts).control(work_id)).state is State.DONE
+        may_end.set()
+        for worker in (first, second):
+            worker.drain()
+        await asyncio.gather(*running)
+        entries = [entry async for entry in Client(parts).events(work_id)]
+        assert [entry.actor for entry in entries][-1] == "second"
+
+    run(drive, seed=1)
+
+
+def _parts(settings: CoreSettings) -> Parts:
+    clock = VirtualClock(asyncio.get_running_loop())
+    return Parts(MemoryBackend(clock), clock, SeededIds(random.Random(1)), settings)
+
+
 # --- once ----------------------------------------------------------------------
 
 
