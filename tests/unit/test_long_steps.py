@@ -276,6 +276,36 @@ def test_a_drain_lets_a_step_end_within_the_grace() -> None:
     run(drive, seed=1)
 
 
+@pytest.mark.parametrize(
+    ("grace_seconds", "drains"), [(1.0, 1), (20.0, 2)], ids=["grace over", "asked twice"]
+)
+def test_a_drain_stops_a_step_when_the_grace_is_over_or_somebody_asks_again(
+    grace_seconds: float, drains: int
+) -> None:
+    async def drive() -> None:
+        parts = _parts(CoreSettings(grace_seconds=grace_seconds))
+        entered = asyncio.Event()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            await asyncio.sleep(100.0)
+            return snapshot
+
+        worker = Worker(parts, EngineRegistry([Scripted(step)]), "worker")
+        running = asyncio.create_task(worker.run())
+        work_id = await Client(parts).enqueue("demo")
+        await entered.wait()
+        began = parts.clock.monotonic()
+        for _ in range(drains):
+            worker.drain()
+        await running
+        assert parts.clock.monotonic() - began < 1.5
+        control = await Client(parts).control(work_id)
+        assert (control.state, control.failures, control.interruptions) == (State.QUEUED, 0, 0)
+
+    run(drive, seed=1)
+
+
 def test_a_step_that_goes_on_though_it_was_stopped_keeps_its_lease_no_longer() -> None:
     """Its worker lives, and beats for others; somebody else is to have the work."""
 
