@@ -13,7 +13,7 @@ import pytest
 from msgspec import structs
 
 from roost.core import claims, outside
-from roost.core.heartbeat import FIRST_BEAT_SECONDS, Heartbeat
+from roost.core.heartbeat import FIRST_BEAT_SECONDS, LEASE_MARGIN, Heartbeat
 from roost.core.opening import CLAIM_TRIES
 from roost.core.session import Session
 from roost.engine import RetryPolicy, current_step
@@ -221,9 +221,13 @@ class TestLosingTheLease:
         heartbeat = Heartbeat(process.parts, [session])
         world.clock.advance(FIRST_BEAT_SECONDS)
         await heartbeat.beat()
-        assert not session.interruption.why
-        world.clock.advance(process.lease_seconds)
+        margin = process.lease_seconds * LEASE_MARGIN
+        world.clock.advance(session.held_until - 2 * margin - world.clock.monotonic())
         await heartbeat.beat()
+        assert not session.interruption.why
+        world.clock.advance(1.5 * margin)  # others may not take it yet: the step has time to stop
+        await heartbeat.beat()
+        assert session.interruption.why
         await task
         world.hook = None
         assert "no heartbeat" in str(session.interruption.why)

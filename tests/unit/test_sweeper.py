@@ -11,7 +11,7 @@ from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.sweeper import EXPIRE_SECONDS, PAGE_ROWS, Sweeper
 from roost.errors import RoostError, SchemaTooNew, StorageCorrupt, WorkNotFound
-from roost.journal.entries import Entry
+from roost.journal.entries import Entry, IndexRow
 from roost.journal.events import Cancelled
 from roost.journal.projection import project
 from roost.models import Lane
@@ -99,3 +99,26 @@ async def test_work_that_can_not_be_read_does_not_hide_the_others(
     assert sent.work_id == "b"
     clock.advance(60.0)
     assert await sweeper.sweep() == 1  # it is looked at again, but not at each sweep
+
+
+async def test_a_page_of_rows_that_can_not_be_helped_does_not_hide_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts, clock = parts_with(None)
+    client, take_due = Client(parts), parts.backend.index.take_due
+    for number in range(PAGE_ROWS):
+        await client.enqueue("demo", work_id=f"stuck-{number}")
+    clock.advance(1.0)
+    await client.enqueue("demo", work_id="behind")
+    receive = parts.backend.queue.receive
+    while await receive(PAGE_ROWS, visibility_seconds=1e6, wait_seconds=0, lanes=list(Lane)):
+        pass
+
+    async def take(row: IndexRow, due_at: float | None) -> bool:
+        return not row.work_id.startswith("stuck") and await take_due(row, due_at)
+
+    monkeypatch.setattr(parts.backend.index, "take_due", take)
+    clock.advance(60.0)
+    await Sweeper(parts, "sweeper").sweep()
+    sent = await receive(9, visibility_seconds=30, wait_seconds=0, lanes=list(Lane))
+    assert [delivery.work_id for delivery in sent] == ["behind"]
