@@ -14,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from roost.clock import Clock
 from roost.journal.accounts import Account, Balance, Charge

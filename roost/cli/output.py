@@ -95,11 +95,14 @@ def command(words: str, *arguments: str) -> str:
 
 
 def check_reader() -> None:
-    """See, while there is nothing to write, whether anybody would read it: `roost events -f | head -1`.
+    """Before a wait for news: give out what was written, and see whether anybody reads it.
+
+    A pipe gets text in blocks otherwise: `roost events -f | grep failed` would show nothing for long.
 
     Raises:
-        BrokenPipeError: nobody does any more.
+        BrokenPipeError: nobody does any more, as in `roost events -f | head -1`.
     """
+    sys.stdout.flush()
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)  # asks for errors only
     if poll.poll(0):
