@@ -79,6 +79,9 @@ async def enqueue(runtime: Runtime) -> None:
         await client.enqueue("demo", LARGE, idempotency_key="k", priority=1, delay_seconds=5.0)
     with pytest.raises(EnqueueConflict):
         await client.enqueue("demo", {"count": 2}, idempotency_key="k", priority=1)
+    with pytest.raises(EnqueueConflict):
+        await client.check_not_taken(NewWork("demo", {"count": 2}, idempotency_key="k", priority=1))
+    await client.check_not_taken(NewWork("demo", {}, idempotency_key="free"))
     await client.enqueue_many([NewWork("demo", {"n": n}, priority=-1) for n in range(30)])
     for _ in range(2):
         await client.enqueue("demo", LARGE, idempotency_key="k", idempotency_seconds=60.0)
