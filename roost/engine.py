@@ -82,18 +82,14 @@ class RetryPolicy:
 
     def faults(self) -> list[str]:
         """What is wrong with it, in words."""
-        counts = {name: getattr(self, name) for name in ("max_attempts", "max_interruptions")}
-        delays = {name: getattr(self, name) for name in ("first_delay_seconds", "max_delay_seconds")}
-        found = [f"{name} {n!r}, not 1 or more" for name, n in counts.items() if not _is_count(n)]
-        return found + [
-            f"{name} {value!r}, not a number of seconds, 0 or more"
-            for name, value in delays.items()
-            if not (isinstance(value, int | float) and 0 <= value < inf)
-        ]
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
+        found = []
+        for name in ("max_attempts", "max_interruptions"):
+            if not (isinstance(count := getattr(self, name), int) and count >= 1):
+                found.append(f"{name} {count!r}, not 1 or more")
+        for name in ("first_delay_seconds", "max_delay_seconds"):
+            if not (isinstance(delay := getattr(self, name), int | float) and 0 <= delay < inf):
+                found.append(f"{name} {delay!r}, not a number of seconds, 0 or more")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,6 +438,8 @@ class EngineRegistry:
         """
         spec = EngineSpec.of(engine)
         versions = self._specs.get(spec.engine_id, [])
+        if spec.engine_id in self._unmade:
+            raise EngineContractError(f"the engine id {spec.engine_id!r} is Roost's own")
         if any(other.engine_version == spec.engine_version for other in versions):
             raise EngineContractError(
                 f"two engines have the id {spec.engine_id!r} and the same version",

@@ -95,6 +95,8 @@ class Roost:
 
     def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
         """Start a command as a program; killed at the end of the test, or when it takes too long."""
+        environ = os.environ | env
+        environ.pop("PYTHONUNBUFFERED", None)  # a user's streams are buffered, and must be flushed
         process = subprocess.Popen(
             [sys.executable, "-m", "roost", *args],
             stdin=subprocess.DEVNULL,
@@ -102,7 +104,7 @@ class Roost:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env={**os.environ, **env},
+            env=environ,
         )
         watch = threading.Timer(PROCESS_SECONDS, process.kill)
         watch.start()

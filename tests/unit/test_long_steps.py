@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -222,15 +222,7 @@ def test_a_drain_gives_back_the_lease_of_a_step_that_does_not_hear_of_it_and_end
             MemoryBackend(clock), clock, SeededIds(random.Random(1)), CoreSettings(grace_seconds=1.0)
         )
         entered, may_end = asyncio.Event(), asyncio.Event()
-
-        async def deaf(snapshot: Snapshot, item: WorkItem) -> Snapshot:
-            entered.set()
-            while not may_end.is_set():
-                with suppress(asyncio.CancelledError):
-                    await may_end.wait()
-            return snapshot.finish()
-
-        first = Worker(parts, EngineRegistry([Scripted(deaf)]), "first")
+        first = Worker(parts, EngineRegistry([Scripted(_deaf(entered, may_end))]), "first")
         ended = asyncio.create_task(first.run())
         work_id = await Client(parts).enqueue("demo", resources=("db",))
         await entered.wait()
@@ -312,15 +304,7 @@ def test_a_step_that_goes_on_though_it_was_stopped_keeps_its_lease_no_longer() -
     async def drive() -> None:
         parts = _parts(CoreSettings(lease_seconds=9.0))
         entered, may_end = asyncio.Event(), asyncio.Event()
-
-        async def deaf(snapshot: Snapshot, item: WorkItem) -> Snapshot:
-            entered.set()
-            while not may_end.is_set():
-                with suppress(asyncio.CancelledError):
-                    await may_end.wait()
-            return snapshot.finish()
-
-        first = Worker(parts, EngineRegistry([Scripted(deaf)]), "first")
+        first = Worker(parts, EngineRegistry([Scripted(_deaf(entered, may_end))]), "first")
         second = Worker(parts, EngineRegistry([Scripted(lambda s, item: s.finish())]), "second")
         work_id = await Client(parts).enqueue("demo")
         running = [asyncio.create_task(first.run())]
@@ -337,6 +321,21 @@ def test_a_step_that_goes_on_though_it_was_stopped_keeps_its_lease_no_longer() -
         assert [entry.actor for entry in entries][-1] == "second"
 
     run(drive, seed=1)
+
+
+def _deaf(
+    entered: asyncio.Event, may_end: asyncio.Event
+) -> Callable[[Snapshot, WorkItem], Awaitable[Snapshot]]:
+    """A step that goes on though it is stopped, until it may end."""
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        entered.set()
+        while not may_end.is_set():
+            with suppress(asyncio.CancelledError):
+                await may_end.wait()
+        return snapshot.finish()
+
+    return step
 
 
 def _parts(settings: CoreSettings) -> Parts:

@@ -39,3 +39,7 @@ def test_an_id_of_roosts_own_cant_be_taken() -> None:
     registry = EngineRegistry([DemoEngine()])
     with pytest.raises(EngineContractError, match="'demo' is Roost's own"):
         registry.add_own("demo", DemoEngine)
+    registry = EngineRegistry()
+    registry.add_own("demo", DemoEngine)
+    with pytest.raises(EngineContractError, match="'demo' is Roost's own"):
+        registry.add(DemoEngine())
