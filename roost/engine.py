@@ -82,14 +82,14 @@ class RetryPolicy:
 
     def faults(self) -> list[str]:
         """What is wrong with it, in words."""
-        found = []
-        for name in ("max_attempts", "max_interruptions"):
-            if not (isinstance(count := getattr(self, name), int) and count >= 1):
-                found.append(f"{name} {count!r}, not 1 or more")
-        for name in ("first_delay_seconds", "max_delay_seconds"):
-            if not (isinstance(delay := getattr(self, name), int | float) and 0 <= delay < inf):
-                found.append(f"{name} {delay!r}, not a number of seconds, 0 or more")
-        return found
+        least = {"max_attempts": 1, "max_interruptions": 1, "first_delay_seconds": 0, "max_delay_seconds": 0}
+        return [
+            f"{name} {value!r}, not {'a whole number' if low else 'a number of seconds'}, {low} or more"
+            for name, low in least.items()
+            if not (
+                isinstance(value := getattr(self, name), int if low else int | float) and low <= value < inf
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -482,6 +482,10 @@ class TestBlocked:
         await world.memory.claims.acquire(ask, now=world.clock.now(), overtake_before=0.0)
 
 
+_STORED = b'{"updated_at": 1.0, "created_at": 1.0, "status": "running", "data": {}, %b}'
+"""A snapshot as it is stored, but for a part."""
+
+
 class TestBrokenStores:
     async def test_a_corrupt_snapshot_ends_the_work_and_says_why(self, world: World) -> None:
         process, work_id, session = await world.enqueue(
@@ -501,7 +505,16 @@ class TestBrokenStores:
 
     @pytest.mark.parametrize(
         "damaged",
-        [b'{"step": "start", "da\x00', b'{"step": "\xff"}', b"[]", b"{}", b'{"step": 7}', b'{"delya": 1}'],
+        [
+            b'{"step": "start", "da\x00',
+            b'{"step": "\xff"}',
+            b"[]",
+            b"{}",
+            b'{"step": 7}',
+            b'{"delya": 1}',
+            _STORED % b'"step": 7',
+            _STORED % b'"step": "a", "delya": 1',
+        ],
     )
     async def test_a_snapshot_that_is_no_longer_one_ends_the_work_and_says_why(
         self, world: World, damaged: bytes
