@@ -97,7 +97,9 @@ async def step_rates(root: Path, quick: bool) -> None:
     for size in (500, 20_000):
         print(f"{size:>7} bytes")
         for concurrency, processes in ((1, 1), (32, 1), (256, 1), (32, 2), (256, 2)):
-            items = (40 if concurrency == 1 else 1000) // (5 if quick else 1) + 4
+            items = (200 if concurrency == 1 else 3000) // (
+                15 if quick else 1
+            )  # else ends and starts weigh too much
             before, once = raw_rate(root, size, quick), raw_rate(root, size, quick, is_once=True)
             used = await steps(
                 root, size=size, items=items, count=10, concurrency=concurrency, processes=processes
