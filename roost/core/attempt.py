@@ -10,6 +10,7 @@ from contextvars import copy_context
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from roost.core.context import Context, Interruption
 from roost.core.contract import DELAY_MAX_SECONDS, check_returned, describe_contract
@@ -28,6 +29,7 @@ from roost.journal.values import ErrorInfo
 from roost.models import Snapshot, WorkItem
 
 DEADLINE = "DeadlineExceeded"  # what work fails of when its deadline is over
+OWN_CANCEL = "StepCancelled"
 
 
 class Stepped(Struct, frozen=True):
@@ -145,20 +147,44 @@ async def run_method(
     try:
         came = await _within(limits, method, is_async, args)
     except BaseException as error:  # place 1 of 3: an engine's code may raise anything
-        is_cancelled = isinstance(error, asyncio.CancelledError) and interruption.why is None
-        if is_cancelled and task.cancelling() > asked_before:
-            raise  # the session itself is being cancelled (an engine may raise CancelledError, too)
-        came = _outcome_of(error)
+        if isinstance(error, asyncio.CancelledError) and interruption.is_left and interruption.why is None:
+            raise
+        is_own = isinstance(error, asyncio.CancelledError) and task.cancelling() > asked_before
+        came = Raised(own_cancel(error)) if is_own else _outcome_of(error)
     finally:
         interruption.running = None
-    # Not only an interruption leaves a request: before Python 3.13 a TaskGroup does so, a part of
-    # which failed. Left there, it would make the next group and the next interruption go wrong.
-    while task.cancelling() > asked_before:
-        task.uncancel()
+    if task.cancelling() > asked_before:
+        came = await _take_back(task, asked_before, came, interruption)
     if interruption.why is not None:
         # Also what swallowed its interruption and returned all the same can't commit.
         return Interrupted(interruption.why)
     return came
+
+
+async def _take_back(
+    task: asyncio.Task[Any], asked_before: int, came: Returned | Outcome, interruption: Interruption
+) -> Returned | Outcome:
+    """Withdraw what an engine's code left of requests to cancel its task.
+
+    An interruption leaves one; so does, before Python 3.13, a TaskGroup of which a part failed. Left
+    there, it would make the next group and the next interruption go wrong. One that has not struck
+    yet, since nothing was awaited after it, strikes here: else it would hit the commit.
+    """
+    try:
+        await asyncio.sleep(0)  # noqa: TID251  no time passes
+    except asyncio.CancelledError as error:
+        if interruption.is_left and interruption.why is None:
+            raise
+        came = Raised(own_cancel(error)) if isinstance(came, Returned) else came
+    while task.cancelling() > asked_before:
+        task.uncancel()
+    return came
+
+
+def own_cancel(error: BaseException) -> ErrorInfo:
+    """What the history keeps of a step that cancelled the task which runs it."""
+    text = "the step cancelled its own task, or something that it calls did; Roost had not stopped it"
+    return replace(describe(error), type=OWN_CANCEL, message=text)
 
 
 async def _within(
@@ -217,6 +243,10 @@ def _outcome_of(error: BaseException) -> Outcome:
             return Refused(describe(error))
         case EngineContractError():
             return Refused(describe_contract(error))
+        case asyncio.CancelledError():
+            told = describe(error)
+            text = told.message or "something that the step awaited was cancelled"
+            return Raised(replace(told, message=text))
         case _:
             return Raised(describe(error))
 

@@ -63,10 +63,13 @@ class Interruption:
     Attributes:
         why: the reason, once it is thrown.
         running: the task, while it is inside the engine's code.
+        is_left: the worker ends, and cancels the whole session. A cancellation that comes
+            neither with this nor with a reason is a doing of the step's.
     """
 
     why: str | None = None
     running: asyncio.Task[Any] | None = None
+    is_left: bool = False
 
     def stop(self, why: str) -> None:
         """Stop the running step; the next one, if none runs now."""

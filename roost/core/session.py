@@ -130,16 +130,22 @@ class Session(Attempting):
             if self._told is not None:
                 self._told.ended(end)
 
-    async def record_bug(self, error: Exception) -> None:
-        """Put an error of Roost itself on record as a failed attempt, if the lease is held.
+    async def record_failure(self, error: ErrorInfo) -> None:
+        """Put what ended this session on record as a failed attempt, if the lease is held.
 
         Else the work item would wait for the lease's end, again and again, and end as one
         that kills its workers, which is not what happened.
         """
-        spec = self._spec_for(self._last.control) if self.token is not None else None
-        if spec is None or self._control.lease is None:
+        if self.token is None:
             return
-        await self._append(self._failure(spec, describe(error), self._parts.clock.now()))
+        tail = await self._patiently(lambda: self._parts.backend.journal.tail(self.work_id))
+        lease = tail.control.lease if tail is not None else None
+        if lease is None or lease.token != self.token:
+            return
+        self.heard(tail)  # an append may have gone through of which it did not learn
+        if (spec := self._spec_for(self._control)) is None:
+            return
+        await self._append(self._failure(spec, error, self._parts.clock.now()))
         await self._settle()
 
     def log_fields(self) -> dict[str, object]:

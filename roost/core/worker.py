@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from roost.core import claims, outside
+from roost.core.attempt import own_cancel
 from roost.core.cpu import driven
 from roost.core.heartbeat import Heartbeat
 from roost.core.holder import ABANDONED
 from roost.core.parts import Parts
 from roost.core.pulse import Health, Pulse
+from roost.core.redact import describe
 from roost.core.session import Session
 from roost.core.sweeper import Sweeper
 from roost.core.switches import Switches, throw
@@ -25,6 +27,7 @@ from roost.errors import RoostError, StorageError
 from roost.journal.claims import Owner
 from roost.journal.events import Released, Switched
 from roost.journal.lines import worker_target
+from roost.journal.values import ErrorInfo
 from roost.models import Lane
 from roost.storage.ports import Delivery
 
@@ -224,18 +227,32 @@ class Worker:
                 error,
                 extra={"event": "session.failed", "work_id": session.work_id},
             )
+        except asyncio.CancelledError as error:
+            if session.interruption.is_left:
+                raise
+            await self._outlive(session, error)
         except Exception as error:  # place 2 of 3: a bug in one session must not stop the others
             log.exception("%s: session failed", session.work_id, extra={"event": "session.bug"})
-            await self._record_bug(session, error)
+            await self._record(session, describe(error))
         finally:
             session.close()
             del self.sessions[session]
             self._tell_lanes()
             self._lane_free.set()
 
-    async def _record_bug(self, session: Session, error: Exception) -> None:
+    async def _outlive(self, session: Session, error: asyncio.CancelledError) -> None:
+        """A step left something behind that cancelled its task when the step was over."""
+        task = asyncio.current_task()
+        assert task is not None
+        while task.cancelling():
+            task.uncancel()
+        extra = {"event": "step.cancelled", "work_id": session.work_id}
+        log.warning("%s: its task was cancelled, and not by Roost", session.work_id, extra=extra)
+        await self._record(session, own_cancel(error))
+
+    async def _record(self, session: Session, error: ErrorInfo) -> None:
         try:
-            await session.record_bug(error)
+            await session.record_failure(error)
         except RoostError as failure:
             log.warning("%s: the error could not be recorded: %s", session.work_id, failure)
 
@@ -274,7 +291,8 @@ class Worker:
         A step that swallows this, too, is left running: whoever waits for it may wait for ever.
         """
         left = list(self.sessions.values())
-        for task in left:
+        for session, task in self.sessions.items():
+            session.interruption.is_left = True
             task.cancel()
         if left:
             await asyncio.wait(left, timeout=LEAVE_SECONDS)

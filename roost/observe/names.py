@@ -441,6 +441,7 @@ LOG_EVENTS = {
     "schedule.ended": "a schedule ended while its rule was being set",
     "session.bug": "a bug in Roost ended a session; it counts as a failed attempt",
     "session.failed": "a session ended early; its delivery comes again",
+    "step.cancelled": "what a step left behind cancelled its task after it; it counts as a failed attempt",
     "step.committed": "a step was committed (level debug)",
     "step.deaf": "a step does not end though it was stopped; its lease is given back",
     "step.failed": "an attempt failed; it is tried again, or the work has failed",

@@ -34,7 +34,7 @@ def test_every_type_that_roost_gives_an_error_is_there() -> None:
         re.findall(r'^[A-Z_]+ = "([A-Z]\w+)"$', source, re.MULTILINE)
     )
     assert made <= told, "a type that is not explained"
-    assert told - made <= {"FailWork", "OutcomeUnknown", "StorageCorrupt"}
+    assert told - made <= {"FailWork", "OutcomeUnknown", "StorageCorrupt", "CancelledError"}
 
 
 def test_the_codes_are_those_of_the_help() -> None:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from pydantic import BaseModel
 
@@ -320,6 +321,7 @@ class TestRaised:
         outcome = await attempt.run(step)
         assert isinstance(outcome, Raised)
         assert outcome.error.type == "CancelledError"
+        assert outcome.error.message == "something that the step awaited was cancelled"
 
     @both_kinds
     async def test_signals_of_the_step_are_told_apart(
@@ -487,9 +489,108 @@ class TestInterruption:
 
         task = asyncio.create_task(attempt.run(step))
         await entered.wait()
+        attempt.interruption.is_left = True
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+
+
+class TestOwnCancellation:
+    """A step that cancels the task which runs it has failed; that task is not its own to end."""
+
+    @pytest.mark.parametrize("timeout_seconds", [None, 60.0])
+    @pytest.mark.parametrize("way", ["awaits", "returns", "in_a_group", "from_outside", "with_a_time_limit"])
+    async def test_it_is_a_failed_attempt(
+        self, attempt: Fixture, way: str, timeout_seconds: float | None
+    ) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            await cancel_self(way)
+            return snapshot
+
+        outcome = await attempt.run(step, timeout_seconds)
+        assert isinstance(outcome, Raised)
+        assert outcome.error.type == "StepCancelled"
+        assert outcome.error.message.startswith("the step cancelled its own task")
+
+    async def test_what_the_step_asked_for_itself_counts_more(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            own_task().cancel()
+            raise RetryLater(5, "busy")
+
+        assert await attempt.run(step) == Later(5.0, "busy")
+
+    async def test_a_step_that_catches_it_goes_on(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            with suppress(asyncio.CancelledError):
+                await cancel_self("awaits")
+            return snapshot
+
+        assert isinstance(await attempt.run(step), Stepped)
+
+    async def test_groups_and_limits_that_keep_to_themselves_are_none_of_it(self, attempt: Fixture) -> None:
+        async def fails() -> None:
+            raise ValueError("bad")
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0):
+                    await asyncio.Event().wait()
+            with suppress(ExceptionGroup):
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(fails())
+            with anyio.move_on_after(0):
+                await anyio.sleep_forever()
+            return snapshot.finish()
+
+        assert isinstance(await attempt.run(step), Stepped)
+
+    async def test_an_interruption_counts_more(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            attempt.interruption.stop("lost")
+            await cancel_self("returns")
+            return snapshot
+
+        assert await attempt.run(step) == Interrupted("lost")
+
+    async def test_it_does_not_keep_a_session_that_is_left(self, attempt: Fixture) -> None:
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            attempt.interruption.is_left = True
+            await cancel_self("returns")
+            return snapshot
+
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(attempt.run(step))
+
+
+def own_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def cancel_self(way: str) -> None:
+    """Cancel the task that runs the step."""
+    task = own_task()
+
+    async def from_a_task() -> None:
+        task.cancel()
+
+    match way:
+        case "awaits":
+            task.cancel()
+            await asyncio.Event().wait()
+        case "returns":
+            task.cancel()
+        case "in_a_group":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(from_a_task())
+                await asyncio.Event().wait()
+        case "from_outside":
+            asyncio.get_running_loop().call_soon(task.cancel)
+            await asyncio.Event().wait()
+        case "with_a_time_limit":
+            async with asyncio.timeout(60):
+                await cancel_self("awaits")
 
 
 class TestInit:

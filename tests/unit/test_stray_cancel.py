@@ -1,0 +1,97 @@
+"""Whole workers, whose steps cancel tasks that are not theirs to cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from roost.core.client import Client
+from roost.core.parts import CoreSettings, Parts
+from roost.core.worker import Worker
+from roost.engine import EngineRegistry, RetryPolicy
+from roost.journal.entries import Entry
+from roost.models import Snapshot, State, WorkItem
+from roost.storage.instrument import InstrumentedBackend
+from roost.storage.memory import MemoryBackend
+from roost.storage.ports import Backend
+from roost.testing.contract.process import Scripted, Step
+from roost.testing.virtual_time import SeededIds, VirtualClock, run
+
+
+def test_a_step_that_always_cancels_its_task_ends_in_the_dead_letter_state() -> None:
+    """It cost a lease a try before, and ended as a crash loop that never was."""
+
+    def cancels(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        _own_task().cancel()
+        return snapshot.next("never")
+
+    entries = _run(cancels, RetryPolicy(max_attempts=3, first_delay_seconds=10.0))
+    assert [entry.event.kind for entry in entries] == ["enqueued", *["claimed", "attempt_failed"] * 3]
+    control = entries[-1].control
+    assert (control.state, control.failures, control.interruptions, control.version) == (
+        State.FAILED,
+        3,
+        0,
+        0,
+    )
+    assert control.reason.startswith("StepCancelled: the step cancelled its own task")
+    pauses = [later.at - before.at for before, later in zip(entries[2::2], entries[3::2], strict=False)]
+    assert all(pause >= 5.0 for pause in pauses)  # as after any failure
+
+
+@pytest.mark.parametrize("strikes", ["before the commit", "after the commit"])
+def test_what_a_step_left_behind_and_strikes_later_costs_one_attempt(strikes: str) -> None:
+    """A timer of a library that was not stopped, say; the lease is given back at once."""
+    struck: list[asyncio.Task[Any]] = []
+
+    async def storage(when: str, call: str, detail: str) -> None:
+        if detail == "committed" and when == strikes.split()[0] and struck:
+            struck.pop().cancel()
+            await asyncio.sleep(0)
+
+    def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        if snapshot.version == 1 and not tried:
+            tried.append(1)
+            struck.append(_own_task())
+        return snapshot.finish() if snapshot.version == 3 else snapshot.next("on")
+
+    tried: list[int] = []
+    entries = _run(step, RetryPolicy(), lambda backend: InstrumentedBackend(backend, storage))
+    kinds = [str(entry.event.kind) for entry in entries]
+    assert kinds.count("attempt_failed") == 1
+    assert kinds.count("claimed") == 2
+    assert [entry.event.version for entry in entries if entry.event.kind == "committed"] == [1, 2, 3, 4]  # type: ignore[union-attr]
+    assert entries[-1].control.state is State.DONE
+    assert entries[-1].at - entries[0].at < 10.0  # no lease was waited for
+
+
+def _own_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+def _run(
+    step: Step, retry: RetryPolicy, around: Callable[[Backend], Backend] = lambda backend: backend
+) -> Sequence[Entry]:
+    """The journal of one work item, run by one worker to its end, in virtual time."""
+
+    async def drive() -> Sequence[Entry]:
+        clock = VirtualClock(asyncio.get_running_loop())
+        settings = CoreSettings(lease_seconds=30.0)
+        parts = Parts(around(MemoryBackend(clock)), clock, SeededIds(random.Random(1)), settings)
+        worker = Worker(parts, EngineRegistry([Scripted(step, retry=retry)]), "worker")
+        client = Client(parts)
+        work_id = await client.enqueue("demo")
+        running = asyncio.create_task(worker.run())
+        while not (await client.control(work_id)).state.is_terminal:
+            await asyncio.sleep(0.5)
+        worker.drain()
+        await running
+        return [entry async for entry in client.events(work_id)]
+
+    return run(drive, seed=1)
