@@ -73,6 +73,11 @@ class _Table(BaseModel, extra="forbid", defer_build=True):
     """A table of the settings: checked as a part of `Settings`, and so without a validator of its own."""
 
 
+def _table() -> Any:
+    """The default of a table: `Settings` checks an empty one. To call its class would build a validator."""
+    return Field(default_factory=dict)
+
+
 class WorkerSettings(_Table):
     """`[worker]`: how workers behave.
 
@@ -261,13 +266,13 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[Seconds, Field(ge=0.2, le=43200)] = 30.0
     keep_versions: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     retention_seconds: Annotated[Seconds, Field(ge=0, allow_inf_nan=False)] = 30 * 86400.0
-    worker: WorkerSettings = Field(default_factory=WorkerSettings)
-    aws: AwsSettings = Field(default_factory=AwsSettings)
-    budgets: BudgetSettings = Field(default_factory=BudgetSettings)
-    approvals: ApprovalSettings = Field(default_factory=ApprovalSettings)
-    console: ConsoleSettings = Field(default_factory=ConsoleSettings)
-    workspace: WorkspaceSettings = Field(default_factory=WorkspaceSettings)
-    observe: ObserveSettings = Field(default_factory=ObserveSettings)
+    worker: WorkerSettings = _table()
+    aws: AwsSettings = _table()
+    budgets: BudgetSettings = _table()
+    approvals: ApprovalSettings = _table()
+    console: ConsoleSettings = _table()
+    workspace: WorkspaceSettings = _table()
+    observe: ObserveSettings = _table()
     engines: dict[str, dict[str, Any]] = Field(default_factory=dict)
     triggers: dict[RuleName, Trigger] = Field(default_factory=dict)
     schedules: dict[RuleName, Schedule] = Field(default_factory=dict)

@@ -62,6 +62,10 @@ WorkId = Annotated[str, AfterValidator(check_work_id)]
 EngineId = Annotated[str, AfterValidator(_engine_id)]
 Resource = Annotated[str, AfterValidator(_resource)]
 
+_BUILT_LATE = ConfigDict(extra="forbid", defer_build=True)
+"""What checks a model is built when it is first asked to: no program uses them all."""
+_FROZEN = ConfigDict(**_BUILT_LATE, frozen=True)
+
 
 class WorkItem(BaseModel):
     """A durable unit of work, as it was enqueued. It never changes.
@@ -87,7 +91,7 @@ class WorkItem(BaseModel):
             that the engine reports with `spend`.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = _FROZEN
 
     work_id: WorkId
     engine: EngineId
@@ -125,7 +129,7 @@ class Artifact(BaseModel):
         metadata: a JSON object.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = _FROZEN
 
     name: str
     digest: str
@@ -146,7 +150,7 @@ class Signal(BaseModel):
         actor: who sent it.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = _FROZEN
 
     signal_id: str
     name: str
@@ -168,7 +172,7 @@ class ChildResult(BaseModel):
         error: why it failed or was cancelled; empty if it is done.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = _FROZEN
 
     work_id: str
     key: str = ""
@@ -196,7 +200,7 @@ class Child(BaseModel):
         is_detached: it is nobody's child: no report comes, and it is not cancelled along.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = _FROZEN
 
     engine: EngineId
     payload: dict[str, Any] = Field(default_factory=dict)
@@ -232,7 +236,7 @@ class Join(BaseModel):
         cancels_rest: what is still open when the work goes on is cancelled.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = _FROZEN
 
     need_done: int | None = Field(default=None, ge=0)
     max_failed: int | None = Field(default=None, ge=0)
@@ -253,7 +257,7 @@ class WaitFor(BaseModel):
             plain ones; Roost adds those of the engine's `signal_models`.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = _FROZEN
 
     signals: tuple[str, ...] = ()
     children: Join | None = None
@@ -273,7 +277,7 @@ class Approval(BaseModel):
         reply: JSON Schema of the answer; empty: any JSON.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = _FROZEN
 
     name: str
     signal: str
@@ -319,7 +323,7 @@ class Snapshot(BaseModel):
         finished_at, failed_at: epoch seconds, once it is so.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    model_config: ClassVar[ConfigDict] = _BUILT_LATE
 
     work_id: str
     engine: str

@@ -101,7 +101,7 @@ TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 CronLine = Annotated[str, AfterValidator(_check_cron)]
 
 
-class Trigger(BaseModel, extra="forbid", frozen=True):
+class Trigger(BaseModel, extra="forbid", frozen=True, defer_build=True):
     """`[triggers.NAME]`: when work of one engine has ended, enqueue work of another.
 
     Expressions are JMESPath (jmespath.org), over `item` (`work_id`, `engine`, `payload`,
@@ -157,7 +157,7 @@ class Missed(StrEnum):
     ALL = "all"
 
 
-class Schedule(BaseModel, extra="forbid", frozen=True):
+class Schedule(BaseModel, extra="forbid", frozen=True, defer_build=True):
     """`[schedules.NAME]`: enqueue work at the times of a cron line.
 
     Attributes:
