@@ -6,8 +6,6 @@ format has a version: a reader refuses what it does not know instead of guessing
 
 from __future__ import annotations
 
-import sys
-from functools import cache
 from typing import NamedTuple, get_args
 
 import msgspec
@@ -17,19 +15,10 @@ from roost.journal.entries import Body, Control, Encoding, Entry
 from roost.journal.events import Event, Kind
 from roost.storage import patch
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 FORMAT = 1
 COMPRESS_MIN_BYTES = 1024  # below it zstd saves little and costs a call
 DELTA_DEPTH_MAX = 15  # a read decodes at most this many bodies before the one it wants
 DELTA_WORTH = 0.2  # a delta that is not below this part of the JSON starts a new key frame
-_LEVEL = 1  # measured on a growing 20-kB transcript: as small as level 3 at half the time
-_WINDOW_LOG_MAX = 27  # what a decompressor takes by itself (zstd.h, ZSTD_WINDOWLOG_LIMIT_DEFAULT)
-_HASH_LOG_MAX = 21  # a table of 8 MiB
-_BODY_MAX_BYTES = 64 << 20  # nothing larger is ever unpacked
 
 _EVENTS: dict[Kind, msgspec.json.Decoder[Event]] = {
     event.kind: msgspec.json.Decoder(event) for event in get_args(Event)
@@ -146,36 +135,27 @@ def pack(raw: bytes, base: Base | None = None) -> Body:
     """
     if len(raw) < COMPRESS_MIN_BYTES:
         return Body(Encoding.JSON, raw)
-    if base is not None and base.depth < DELTA_DEPTH_MAX and len(base.raw) >= COMPRESS_MIN_BYTES:
-        small = min(COMPRESS_MIN_BYTES, int(len(raw) * DELTA_WORTH))  # what compressing would gain little on
-        edits = patch.diff(base.raw, raw, max_bytes=small)
-        if edits is not None:
-            return Body(Encoding.PATCH, edits, base=base.position, depth=base.depth + 1)
-        options = _delta_options((len(base.raw) + len(raw)).bit_length())
-        delta = zstd.compress(raw, options=options, zstd_dict=_prefix(base.raw))
-        if len(delta) < len(raw) * DELTA_WORTH:
-            return Body(Encoding.DELTA, delta, base=base.position, depth=base.depth + 1)
-    return Body(Encoding.ZSTD, zstd.compress(raw, level=_LEVEL))
+    if base is not None and (changes := _changes(raw, base)) is not None:
+        return changes
+    from roost.storage.frames import compress  # here as below: a worker with small states has no use for it
+
+    return Body(Encoding.ZSTD, compress(raw))
 
 
-@cache
-def _delta_options(bits: int) -> dict[int, int]:
-    """How to look for what stayed: for long matches only, in all of two bodies of `bits` together.
+def _changes(raw: bytes, base: Base) -> Body | None:
+    """A body as what changed since the one before; None if that is not worth it."""
+    if base.depth >= DELTA_DEPTH_MAX or len(base.raw) < COMPRESS_MIN_BYTES:
+        return None
+    small = min(COMPRESS_MIN_BYTES, int(len(raw) * DELTA_WORTH))  # what compressing would gain little on
+    edits = patch.diff(base.raw, raw, max_bytes=small)
+    if edits is not None:
+        return Body(Encoding.PATCH, edits, base=base.position, depth=base.depth + 1)
+    from roost.storage.frames import delta
 
-    zstd's own window and table fit what it compresses, not the body before it; with them
-    a change of 50 bytes in 1.5 MB took 280 kB, and a large table took its time to clear.
-    """
-    return {
-        int(zstd.CompressionParameter.compression_level): _LEVEL,
-        int(zstd.CompressionParameter.min_match): 7,
-        int(zstd.CompressionParameter.window_log): min(bits, _WINDOW_LOG_MAX),
-        int(zstd.CompressionParameter.hash_log): min(bits - 3, _HASH_LOG_MAX),
-    }
-
-
-def _prefix(base: bytes) -> tuple[zstd.ZstdDict, int]:
-    """The body before as a prefix: a quarter of the time that a digested dictionary takes."""
-    return zstd.ZstdDict(base, is_raw=True).as_prefix
+    frame = delta(raw, base.raw)
+    if len(frame) >= len(raw) * DELTA_WORTH:
+        return None
+    return Body(Encoding.DELTA, frame, base=base.position, depth=base.depth + 1)
 
 
 def unpack(body: Body, data: bytes, base: bytes | None = None) -> bytes:
@@ -192,27 +172,14 @@ def unpack(body: Body, data: bytes, base: bytes | None = None) -> bytes:
     match body.encoding:
         case Encoding.JSON:
             return data
-        case Encoding.ZSTD:
-            return _inflate(data, None)
-        case Encoding.DELTA:
-            return _inflate(data, _prefix(_there(base)))
         case Encoding.PATCH:
             return patch.apply(_there(base), data)
+    from roost.storage.frames import inflate
+
+    return inflate(data, _there(base) if body.encoding is Encoding.DELTA else None)
 
 
 def _there(base: bytes | None) -> bytes:
     if base is None:
         raise StorageCorrupt("a delta has no base")
     return base
-
-
-def _inflate(data: bytes, prefix: tuple[zstd.ZstdDict, int] | None) -> bytes:
-    """Unpack one whole frame of at most `_BODY_MAX_BYTES`."""
-    decompressor = zstd.ZstdDecompressor(zstd_dict=prefix)
-    try:
-        raw = decompressor.decompress(data, max_length=_BODY_MAX_BYTES)
-    except zstd.ZstdError as error:
-        raise StorageCorrupt(f"a body can't be unpacked: {error}") from error
-    if not decompressor.eof:
-        raise StorageCorrupt("a body is cut off, or larger than any that Roost writes")
-    return raw
