@@ -346,6 +346,7 @@ class Session(Attempting):
             self._told.sizes(len(dumped.raw), len(body.data))
         if len(body.data) > self._parts.backend.inline_max_bytes:
             body = await self._patiently(lambda: bodies.spill(self._parts.backend, body))
+        self._snapshot = self._base = None  # no step comes before the commit stands, or none at all
         entry = await self._append(event, body)
         self._spent = {}
         self._snapshot = dumped
