@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -100,6 +101,11 @@ class Holder:
     def extended(self, started: float) -> None:
         """A heartbeat that began at monotonic instant `started` went through."""
         self.held_until = started + self._parts.settings.lease_seconds
+
+    def leave(self, task: asyncio.Task[None]) -> None:
+        """End the session that runs in `task`, now; it writes nothing more."""
+        self.interruption.is_left = True
+        task.cancel()
 
     def abandon(self) -> None:
         """Stop the running step and give the lease back; no attempt is burned."""

@@ -292,8 +292,7 @@ class Worker:
         """
         left = list(self.sessions.values())
         for session, task in self.sessions.items():
-            session.interruption.is_left = True
-            task.cancel()
+            session.leave(task)
         if left:
             await asyncio.wait(left, timeout=LEAVE_SECONDS)
 

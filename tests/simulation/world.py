@@ -480,8 +480,8 @@ class Process:
         self._thawed.set()
         self.world.history.extend(Ended(attempt) for attempt in self._attempts)
         self._attempts.clear()
-        for task in self._worker.sessions.values():
-            task.cancel()
+        for session, task in self._worker.sessions.items():
+            session.leave(task)
         self._task.cancel()
 
     def freeze(self) -> None:

@@ -20,7 +20,6 @@ from roost.testing.contract.process import (
     Scripted,
     check_done,
     counts_to,
-    crash,
     finishes,
 )
 
@@ -55,7 +54,7 @@ class AttemptsContract(Contract):
         told = Told(hangs_once)
         process = Process(harness, backend, Scripted(told, retry=ONE), "a")
         work_id = await process.client.enqueue("demo")
-        await crash(await process.begin(entered))
+        await process.crash(await process.begin(entered))
         await harness.advance(2 * process.lease_seconds)
         await process.work()
         await self._check(process, work_id, told, [1, 1])

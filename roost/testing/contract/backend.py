@@ -26,7 +26,6 @@ from roost.testing.contract.process import (
     check_done,
     check_sound,
     counts_to,
-    crash,
     finishes,
     run_workers,
 )
@@ -227,7 +226,7 @@ class BackendContract(Contract):
         work_id = await a.client.enqueue("demo")
         session = await a.begin(entered)
         assert await b.work() == 0
-        await crash(session)
+        await a.crash(session)
         await harness.advance(b.lease_seconds / 2)
         assert await b.work() == 0  # the lease is not over
         await harness.advance(b.lease_seconds)
@@ -285,7 +284,7 @@ class BackendContract(Contract):
 
         process = Process(harness, backend, Scripted(step))
         work_id = await process.client.enqueue("demo")
-        await crash(await process.begin(entered))
+        await process.crash(await process.begin(entered))
         await harness.advance(2 * process.lease_seconds)
         await process.work()
         view = await process.client.status(work_id)
@@ -381,7 +380,7 @@ class BackendContract(Contract):
         a = Process(harness, backend, Scripted(holds, "holds"), "a")
         b = Process(harness, await harness.reopen(), Scripted(finishes), "b")
         dead = await a.client.enqueue("holds", resources=("db",))
-        await crash(await a.begin(entered))
+        await a.crash(await a.begin(entered))
         waiting = await b.client.enqueue("demo", resources=("db",))
         await b.work()
         assert await b.state(waiting) is State.BLOCKED

@@ -20,7 +20,7 @@ from roost.journal.events import Committed, Failed
 from roost.models import Child, Join, Snapshot, State, WaitFor, WorkItem
 from roost.storage.ports import Backend
 from roost.testing.contract.harness import BackendHarness, Contract
-from roost.testing.contract.process import Process, Scripted, check_done, crash
+from roost.testing.contract.process import Process, Scripted, check_done
 
 ODD: list[Any] = [
     *(None, True, 0, -1, 2**53 + 1, -(2**63), 1e-7, 1.5e300, "", "ä€𝄞\u0000\u2028", "\\\"'"),
@@ -150,7 +150,7 @@ class ConformanceContract(Contract):
 
         process = Process(harness, backend, Scripted(step))
         work_id = await process.client.enqueue("demo")
-        await crash(await process.begin(entered))
+        await process.crash(await process.begin(entered))
         await harness.advance(2 * process.lease_seconds)
         await process.work()
         view = await process.client.status(work_id)
@@ -222,7 +222,7 @@ class ConformanceContract(Contract):
 
         process = Process(harness, backend, Scripted(step))
         work_id = await process.client.enqueue("demo")
-        await crash(await process.begin(entered))
+        await process.crash(await process.begin(entered))
         await harness.advance(2 * process.lease_seconds)
         await process.work()
         said = [

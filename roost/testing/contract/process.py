@@ -111,6 +111,7 @@ class Process:
         self.switches: Switches = Switches(self.parts)
         self.sweeper: Sweeper = Sweeper(self.parts, f"sweeper:{name}", self.switches)
         self.engines: EngineRegistry = EngineRegistry([engine])
+        self._begun: dict[asyncio.Task[None], Session] = {}
 
     async def receive(self, limit: int = 10) -> Sequence[Delivery]:
         return await self.backend.queue.receive(
@@ -128,11 +129,19 @@ class Process:
     async def begin(self, entered: asyncio.Event) -> asyncio.Task[None]:
         """Take the one delivery and run its session until a step says that it is entered."""
         [delivery] = await self.receive()
-        task = asyncio.create_task(self.session(delivery).run())
+        session = self.session(delivery)
+        task = asyncio.create_task(session.run())
+        self._begun[task] = session
         waiting = asyncio.create_task(entered.wait())
         await soon(asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED))
         assert not task.done(), "the session ended before its step was entered"
         return task
+
+    async def crash(self, begun: asyncio.Task[None]) -> None:
+        """End a session that has begun as a kill does: it writes nothing more."""
+        self._begun[begun].leave(begun)
+        with pytest.raises(asyncio.CancelledError):
+            await begun
 
     async def work(self) -> int:
         """Run sessions one after the other until no delivery is visible; how many."""
@@ -160,13 +169,6 @@ class Process:
 
     async def kinds(self, work_id: str) -> list[str]:
         return [entry.event.kind.value for entry in await self.entries(work_id)]
-
-
-async def crash(session: asyncio.Task[None]) -> None:
-    """End a session as a kill does: it writes nothing more."""
-    session.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await session
 
 
 async def run_workers(workers: Sequence[Worker], done: asyncio.Event) -> None:
