@@ -200,10 +200,11 @@ class StepSignal(RoostError):
 class RetryLater(StepSignal):
     """Raised in a step: try the same step again later.
 
-    It is not a failed attempt and burns none.
+    It is not a failed attempt and burns none. Between two commits the first three may be for no
+    time at all; from then on the pause is at least 0.1 s, doubled each time, up to a second.
 
     Args:
-        after: seconds until the next try, at least 0.
+        after: seconds until the next try; less than 0 is 0.
         reason: kept in the history, cut at 500 characters.
     """
 

@@ -116,7 +116,7 @@ class Opening(Holder):
                 await queue.acknowledge([self.delivery])
                 return True
             case decide.Fail(error=error):
-                return await self._end(tail, Failed(error))
+                return await self._end(tail, Failed(error, is_interrupted=tail.control.lease is not None))
             case decide.Cancel(reason=reason):
                 return await self._end(tail, Cancelled(reason))
         raise AssertionError(decision)

@@ -42,7 +42,7 @@ from roost.errors import (
     StorageCorrupt,
 )
 from roost.journal import claims as rules
-from roost.journal import retention
+from roost.journal import decide, retention
 from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Call, Owner
 from roost.journal.entries import Entry
@@ -280,7 +280,8 @@ class Session(Attempting):
             case Refused(error):
                 return Failed(error, self._spending(), log=self.lines.kept()), None
             case Later(after_seconds, reason):
-                return Deferred(now + after_seconds, reason, self._spending(), self.lines.kept()), None
+                wake_at = now + decide.deferral_seconds(self._control, after_seconds)
+                return Deferred(wake_at, reason, self._spending(), self.lines.kept()), None
             case Interrupted(why):
                 return self._interrupted(why), None
 

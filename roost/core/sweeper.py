@@ -148,7 +148,7 @@ class Sweeper:
             case decide.Settle():
                 await outside.after(self._parts, tail)
             case decide.Fail(error=error):
-                await self._end(tail, Failed(error))
+                await self._end(tail, Failed(error, is_interrupted=tail.control.lease is not None))
             case decide.Cancel(reason=reason):
                 await self._end(tail, Cancelled(reason))
             case decide.Evict():

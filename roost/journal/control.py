@@ -148,7 +148,7 @@ def _committed(control: Control, event: Committed, position: int, at: float) -> 
 def _take_in(control: Control, event: Committed, position: int, at: float) -> Control:
     """The control state with what a commit brings, but for the state that it leads to.
 
-    What a commit ends is left out: failures and interruptions, recorded results, the
+    What a commit ends is left out: failures, interruptions and deferrals, recorded results, the
     effects of earlier entries (the holder did them before), and what it waited for.
     """
     signals, children = control.signals, control.family
@@ -230,7 +230,7 @@ def _recorded(control: Control, event: Recorded, position: int, at: float) -> Co
 
 def _deferred(control: Control, event: Deferred, position: int, at: float) -> Control:
     after = _leave(control, State.SCHEDULED, position, at, event.reason, wake_at=event.wake_at)
-    return _spend(after, event.spent)
+    return _spend(replace(after, deferrals=control.deferrals + 1), event.spent)
 
 
 def _spend(control: Control, spent: Amounts) -> Control:
@@ -257,7 +257,8 @@ def _evicted(control: Control, event: Evicted, position: int, at: float) -> Cont
 
 def _failed(control: Control, event: Failed, position: int, at: float) -> Control:
     reason = _text(event.error.type, event.error.message)
-    return _spend(_leave(control, State.FAILED, position, at, reason), event.spent)
+    after = _spend(_leave(control, State.FAILED, position, at, reason), event.spent)
+    return replace(after, interruptions=after.interruptions + 1) if event.is_interrupted else after
 
 
 def _cancelled(control: Control, event: Cancelled, position: int, at: float) -> Control:
@@ -299,6 +300,7 @@ def _retried(control: Control, event: Retried, position: int, at: float) -> Cont
         waits=_again(control.waits, at),
         failures=0,
         interruptions=0,
+        deferrals=0,
         cancel_requested=False,
         cancel_by=None,
         deadline_at=None,

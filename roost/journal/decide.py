@@ -29,6 +29,9 @@ _TAKEN_IN = OUTSIDER_KINDS | {Kind.RECORDED}
 WAITS_FOR_ENGINE = "waits for a worker with engine"  # how a row says so
 NO_ENGINE_DELAY_SECONDS = 5.0  # a work item whose engine this worker lacks is put back this long,
 NO_ENGINE_LONGEST_SECONDS = 60.0  # and longer, up to this, while no other worker has taken it
+DEFERRALS_AT_ONCE = 3  # so often a step may ask to be tried again at once; from then on it waits
+DEFERRAL_FIRST_SECONDS = 0.1  # for so long at least, doubled each time,
+DEFERRAL_LEAST_SECONDS = 1.0  # up to this: work may poll each second for ever, but not faster
 
 
 class Claim(Struct, frozen=True):
@@ -216,6 +219,18 @@ def _crash_loop(control: Control, interruptions: int) -> ErrorInfo:
         f"{interruptions} workers in a row ended without a word in the step after version {control.version}: "
         "killed, out of memory, or frozen by a step that blocks the event loop (`loop.blocked` in the log)",
     )
+
+
+def deferral_seconds(control: Control, asked_seconds: float) -> float:
+    """How long a step waits that asks to be tried again after `asked_seconds`.
+
+    As long as it asks for, but one that asks again and again must not spin: no attempt is burned,
+    so nothing else would ever end that, and each round is two entries more in its journal.
+    """
+    more = control.deferrals - DEFERRALS_AT_ONCE
+    if more < 0:
+        return asked_seconds
+    return max(asked_seconds, min(DEFERRAL_FIRST_SECONDS * 2.0 ** min(more, 32), DEFERRAL_LEAST_SECONDS))
 
 
 def on_due(

@@ -63,6 +63,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
         snapshot_position: where that snapshot is; None before the first.
         failures: failed attempts since the last commit.
         interruptions: leases since the last commit that ended without a word.
+        deferrals: times since the last commit that a step asked to be tried later.
         wake_at: when scheduled work goes on.
         blocked_at: since when it has asked for its resources in vain, claims apart.
         last_token: of the lease that ended last, while none is held.
@@ -143,6 +144,7 @@ class Control(Struct, frozen=True, omit_defaults=True, gc=False):
     blocked_at: float | None = None
     paused_by: str = ""
     daily: tuple[tuple[str, Amounts], ...] = ()
+    deferrals: int = 0
 
 
 class IndexRow(Struct, frozen=True, omit_defaults=True, gc=False):

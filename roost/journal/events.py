@@ -198,7 +198,10 @@ class Evicted(Struct, frozen=True, omit_defaults=True):
 
 
 class Failed(Struct, frozen=True, omit_defaults=True):
-    """The work item is dead-lettered."""
+    """The work item is dead-lettered.
+
+    `is_interrupted`: it was held until then, by who ended without a word; that counts as well.
+    """
 
     kind: ClassVar[Kind] = Kind.FAILED
     error: ErrorInfo
@@ -206,6 +209,7 @@ class Failed(Struct, frozen=True, omit_defaults=True):
     fires: tuple[Fire, ...] = ()
     log: tuple[LogLine, ...] = ()
     cpu_ms: int = 0
+    is_interrupted: bool = False
 
 
 class Cancelled(Struct, frozen=True, omit_defaults=True):

@@ -151,7 +151,7 @@ class Driver:
                 return
         raise Restless(
             f"work goes on after {SESSIONS_MAX} sessions at one instant",
-            hint="An engine asks for its next step at once, again and again: `RetryLater(0)`, say.",
+            hint="An engine asks for its next step at once, again and again, and never finishes.",
         )
 
     async def _one_round(self, disturb: Disturb | None) -> bool:

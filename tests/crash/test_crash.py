@@ -154,7 +154,8 @@ async def test_a_crash_loop_ends_in_the_dead_letter_state(tmp_path: Path) -> Non
 
             await until(has_failed, runtime)
             view = await runtime.client.status(work_id)
-            assert "CrashLoop" in view.control.reason
+            assert view.control.reason.startswith("CrashLoop: 10 workers in a row ")
+            assert view.control.interruptions == 10
             entries = await journal(runtime, work_id)
             claims = [entry.position for entry in entries if entry.event.kind is Kind.CLAIMED]
             assert len(claims) == 10

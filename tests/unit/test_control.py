@@ -206,9 +206,10 @@ class TestCommitted:
         assert moved.sent_position == (0 if state is State.RUNNING else 7)
 
     def test_it_begins_a_new_step(self) -> None:
-        dirty = replace(RUNNING, failures=3, interruptions=2, once=(("k", 5),), reason="old")
+        dirty = replace(RUNNING, failures=3, interruptions=2, deferrals=4, once=(("k", 5),), reason="old")
         clean = after(dirty, Committed(3, "s", lease_until=AT + 60))
-        assert (clean.failures, clean.interruptions, clean.once, clean.reason) == (0, 0, (), "")
+        assert (clean.failures, clean.interruptions, clean.deferrals) == (0, 0, 0)
+        assert (clean.once, clean.reason) == ((), "")
 
     def test_it_keeps_the_cancel_request_and_the_deadline(self) -> None:
         asked = after(replace(RUNNING, deadline_at=AT + 99), CancelRequested("enough"), Committed(3, "s"))
@@ -238,6 +239,15 @@ class TestEndsOfALease:
     def test_what_is_no_fault_of_the_step_burns_no_attempt(self) -> None:
         for event in (Deferred(AT + 9, "later"), Blocked(("o",)), Released("drain"), Evicted(4, "w")):
             assert after(RUNNING, event).failures == 0
+
+    def test_a_step_that_asks_to_be_tried_later_is_counted(self) -> None:
+        asked = after(replace(RUNNING, deferrals=4), Deferred(AT + 9, "later"))
+        assert asked.deferrals == 5
+        assert after(asked, Failed(ERROR), Retried("again")).deferrals == 0
+
+    def test_a_lease_that_ended_without_a_word_counts_in_the_end_that_it_leads_to(self) -> None:
+        assert after(RUNNING, Failed(ERROR)).interruptions == 0
+        assert after(RUNNING, Failed(ERROR, is_interrupted=True)).interruptions == 1
 
     def test_an_eviction_counts_an_interruption_and_names_the_worker(self) -> None:
         moved = after(RUNNING, Evicted(4, "worker-7"))

@@ -19,6 +19,7 @@ from roost.journal.decide import (
     PutBack,
     Send,
     can_take_in,
+    deferral_seconds,
     lease_until,
     on_delivery,
     on_due,
@@ -268,6 +269,17 @@ class TestOnDue:
                 answer = due(given, now)
                 if isinstance(answer, LookLater | Send) and answer.due_at is not None:
                     assert answer.due_at > now
+
+
+class TestDeferral:
+    @pytest.mark.parametrize(
+        ("deferrals", "least"),
+        [(0, 0.0), (2, 0.0), (3, 0.1), (4, 0.2), (5, 0.4), (6, 0.8), (7, 1.0), (9999, 1.0)],
+    )
+    def test_who_asks_again_and_again_waits_longer_up_to_a_second(self, deferrals: int, least: float) -> None:
+        given = control(State.RUNNING, deferrals=deferrals)
+        assert deferral_seconds(given, 0.0) == pytest.approx(least)
+        assert deferral_seconds(given, 30.0) == 30.0  # what is asked for is never cut
 
 
 class TestCanTakeIn:

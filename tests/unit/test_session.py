@@ -579,6 +579,20 @@ class TestBrokenStores:
         await process.work()
         assert [one.reason for one in await world.memory.queue.dead_letters(9)] == ["unknown work id"]
 
+    @pytest.mark.parametrize("by", ["delivery", "sweeper"])
+    async def test_the_interruptions_are_those_that_the_error_tells_of(self, world: World, by: str) -> None:
+        """The last lease that ended without a word is one more of them."""
+        process = world.process(finishes, retry=RetryPolicy(max_interruptions=2))
+        work_id = await process.client.enqueue("demo", deadline_at=world.clock.now() + 1e5)
+        for _ in range(2):
+            world.clock.advance(1000.0)
+            await world.append(work_id, Claimed("gone", world.clock.now()))
+        world.clock.advance(1000.0 if by == "delivery" else 1e5)
+        await (process.work() if by == "delivery" else process.sweeper.sweep())
+        control = (await process.tail(work_id)).control
+        assert (control.state, control.interruptions) == (State.FAILED, 2)
+        assert control.reason.startswith("CrashLoop: 2 " if by == "delivery" else "DeadlineExceeded")
+
     async def test_a_bug_of_roost_is_a_failed_attempt_not_a_crash(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:

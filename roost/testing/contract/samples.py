@@ -130,7 +130,7 @@ def every_kind() -> list[Entry]:
     add(Cancelled("enough", fires=(fire,), log=said))
     add(Retried("again", 5, engine_version="v7"))
     add(TurnGiven())
-    add(Failed(error, fires=(fire,), log=said))
+    add(Failed(error, fires=(fire,), log=said, is_interrupted=True))
     return entries
 
 

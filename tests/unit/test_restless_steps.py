@@ -1,8 +1,9 @@
-"""Whole workers, whose steps cancel tasks that are not theirs to cancel."""
+"""Whole workers, whose steps cancel tasks that are not theirs to cancel, or ask again and again."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, RetryPolicy
+from roost.errors import RetryLater
 from roost.journal.entries import Entry
 from roost.models import Snapshot, State, WorkItem
 from roost.storage.instrument import InstrumentedBackend
@@ -69,6 +71,38 @@ def test_what_a_step_left_behind_and_strikes_later_costs_one_attempt(strikes: st
     assert entries[-1].at - entries[0].at < 10.0  # no lease was waited for
 
 
+@pytest.mark.parametrize("asked_seconds", [0.0, -5.0, 1e-9, 0.3])
+def test_a_step_that_asks_again_and_again_does_not_spin(asked_seconds: float) -> None:
+    """It burns no attempt, so nothing else would end that; and each round is two entries more."""
+
+    def asks(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        raise RetryLater(asked_seconds, "not yet")
+
+    entries = _run(asks, RetryPolicy(max_attempts=1), deadline_seconds=60.0)
+    tries = [entry.at for entry in entries if entry.event.kind == "claimed"]
+    assert 60 <= len(tries) <= 70
+    pauses = [later - before for before, later in itertools.pairwise(tries)]
+    assert all(pause <= 1.01 for pause in pauses)
+    assert pauses[:3] == pytest.approx([max(0.0, asked_seconds)] * 3, abs=0.01)
+    assert pauses[10:-1] == pytest.approx([1.0] * len(pauses[10:-1]), abs=0.01)
+    control = entries[-1].control
+    assert (control.reason.split(":")[0], control.failures) == ("DeadlineExceeded", 0)
+
+
+def test_a_commit_lets_a_step_ask_for_no_time_again() -> None:
+    tries: list[int] = []
+
+    def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        tries.append(snapshot.version)
+        if tries.count(snapshot.version) <= 3:
+            raise RetryLater(0)
+        return snapshot.finish() if snapshot.version == 9 else snapshot.next()
+
+    entries = _run(step, RetryPolicy(max_attempts=1))
+    assert tries == sorted(list(range(10)) * 4)
+    assert entries[-1].at - entries[0].at < 0.1
+
+
 def _own_task() -> asyncio.Task[Any]:
     task = asyncio.current_task()
     assert task is not None
@@ -76,7 +110,10 @@ def _own_task() -> asyncio.Task[Any]:
 
 
 def _run(
-    step: Step, retry: RetryPolicy, around: Callable[[Backend], Backend] = lambda backend: backend
+    step: Step,
+    retry: RetryPolicy,
+    around: Callable[[Backend], Backend] = lambda backend: backend,
+    deadline_seconds: float = 3600.0,
 ) -> Sequence[Entry]:
     """The journal of one work item, run by one worker to its end, in virtual time."""
 
@@ -86,7 +123,7 @@ def _run(
         parts = Parts(around(MemoryBackend(clock)), clock, SeededIds(random.Random(1)), settings)
         worker = Worker(parts, EngineRegistry([Scripted(step, retry=retry)]), "worker")
         client = Client(parts)
-        work_id = await client.enqueue("demo")
+        work_id = await client.enqueue("demo", deadline_at=clock.now() + deadline_seconds)
         running = asyncio.create_task(worker.run())
         while not (await client.control(work_id)).state.is_terminal:
             await asyncio.sleep(0.5)
