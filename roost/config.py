@@ -245,7 +245,8 @@ class Settings(BaseSettings):
         lease_seconds: how long a lease lasts without a heartbeat.
         retention_seconds: how long work is kept after it ended; 0: for ever.
         keep_versions: how many of the newest snapshots of a work item are kept, besides those
-            that waited, spawned or finished, and up to 15 that they are deltas of; 0: all.
+            that waited, spawned or finished, or that work went back to, and up to 15 that they
+            are deltas of; 0: all.
         engines: keyword arguments of engine factories, by engine name.
         log_level: the least that is logged.
         log_format: `auto` is `console` on a terminal, JSON lines elsewhere.

@@ -24,6 +24,10 @@ def _entry(work_id: str, position: int) -> str:
     return f"journal/{digest_of(work_id)}/{position:012d}"
 
 
+def _kept(work_id: str, position: int) -> str:
+    return f"kept/{digest_of(work_id)}/{position:012d}"
+
+
 def _row(work_id: str) -> str:
     return f"rows/{digest_of(work_id)}"
 
@@ -105,7 +109,8 @@ def _drop(files: Files, work_id: str, positions: Sequence[int]) -> None:
 
 def _forget(files: Files, work_id: str) -> None:
     _drop(files, work_id, _positions(files, work_id))
-    files.put(_row(work_id), None)
+    for name in (_row(work_id), *files.names(f"kept/{digest_of(work_id)}")):
+        files.put(name, None)
     ledger = files.get("accounts", Ledger) or Ledger()
     ledger.forget(work_id)
     files.put("accounts", ledger)
@@ -163,8 +168,17 @@ class FolderJournal:
         with self._folder.transaction() as files:
             for position in positions:
                 entry = _read(files, work_id, position)
-                if position > 0 and entry is not None:
+                is_kept = files.get(_kept(work_id, position), bool)
+                if position > 0 and entry is not None and not is_kept:
                     files.put(_entry(work_id, position), encode_entry(structs.replace(entry, body=None)))
+
+    async def keep(self, work_id: str, position: int) -> Entry | None:
+        with self._folder.transaction() as files:
+            entry = _read(files, work_id, position)
+            if entry is None or entry.body is None:
+                return None
+            files.put(_kept(work_id, position), True)
+            return entry
 
     async def trim(self, work_id: str, before: int, *, limit: int = ports.TRIM_MAX) -> int:
         with self._folder.transaction() as files:

@@ -471,12 +471,20 @@ class Operations:
                 raise ConflictError(f"work item {work_id!r} is {tail.control.state}; it can't be {verb}")
             if chosen is not None:
                 await chosen.check(self._parts, tail)
-            if isinstance(event, Retried) and await is_left_behind(self._parts, tail):
-                raise ConflictError(f"work item {work_id!r} {tail.control.reason}; it goes on there")
+            if isinstance(event, Retried):
+                await self._check_may_go_on(tail, event)
             entry_id = request.entry_id(work_id) if request is not None else None
             if await outside.append(self._parts, tail, event, actor=self._actor, entry_id=entry_id):
                 return
         raise ConflictError(f"work item {work_id!r} moves too fast to be {verb}", hint="Try again.")
+
+    async def _check_may_go_on(self, tail: Entry, event: Retried) -> None:
+        """Whether it is here that work may go on, and from a snapshot that stays from now on."""
+        if await is_left_behind(self._parts, tail):
+            raise ConflictError(f"work item {tail.work_id!r} {tail.control.reason}; it goes on there")
+        position = event.snapshot_position
+        if position is not None and position >= 0:
+            await versions.keep(self._parts, tail.work_id, position)
 
     async def _tail(self, work_id: str) -> Entry:
         tail = await self._parts.backend.journal.tail(work_id)

@@ -44,6 +44,25 @@ def _kept(entry: Entry) -> Entry:
     return entry
 
 
+async def keep(parts: Parts, work_id: str, position: int) -> None:
+    """Have the snapshot at a position stay, with what it is a delta of: work is to go on from it.
+
+    A worker that froze while it dropped old ones, and lost its lease, can't drop it any more.
+
+    Raises:
+        InputError: it, or what it is a delta of, is not kept any more.
+    """
+    base: int | None = position
+    while base is not None:
+        entry = await parts.backend.journal.keep(work_id, base)
+        if entry is None or entry.body is None:
+            raise InputError(
+                f"the snapshot at position {position} of {work_id!r} is not kept any more",
+                hint=f"`roost history {work_id}` shows which are; `keep_versions` says how many.",
+            )
+        base = entry.body.base
+
+
 def waits_again(origin: Entry | None, now: float) -> Wait | None:
     """What work that goes on from an earlier version waits for: what that version waited for.
 
@@ -57,8 +76,8 @@ def waits_again(origin: Entry | None, now: float) -> Wait | None:
 
 
 async def prune(parts: Parts, tail: Entry, keep: int) -> int:
-    """Drop snapshots that need not be kept; returns how many. Only while the lease is held: nobody
-    goes back to an earlier version then.
+    """Drop snapshots that need not be kept; returns how many. Only while the lease is held; who
+    lost it meanwhile drops none that an operator went back to, see `keep`.
 
     Goes back until a page has nothing that can go: what is older was dropped before.
     """

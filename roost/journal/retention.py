@@ -1,8 +1,9 @@
 """Which snapshots of a long history may be dropped. Pure.
 
 Kept are the newest versions, and milestones: versions that waited for somebody, spawned
-children or finished the work; and what any of them is a delta of. Forks carry the snapshot
-that they began from with them, so nothing that is dropped is missed there.
+children or finished the work, or that an operator went back to; and what any of them is a
+delta of. Forks carry the snapshot that they began from with them, so nothing that is dropped is
+missed there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from roost.journal.entries import Control, Entry
-from roost.journal.events import Committed
+from roost.journal.events import Committed, Retried
 from roost.names import SCHEDULE_ENGINE
 
 TRIM_EVERY = 100  # versions, after which the journal of work without an end is trimmed
@@ -57,6 +58,8 @@ class Pruning:
 
     def takes(self, entry: Entry) -> bool:
         """Whether the body of the next entry may go."""
+        if isinstance(entry.event, Retried) and entry.event.snapshot_position is not None:
+            self._bases.add(entry.event.snapshot_position)
         if entry.body is None or not isinstance(entry.event, Committed):
             return False
         self.seen += 1

@@ -144,6 +144,9 @@ class InstrumentedJournal(_Calls):
     async def prune(self, work_id: str, positions: Sequence[int]) -> None:
         await self._call("prune", self._inner.prune(work_id, positions))
 
+    async def keep(self, work_id: str, position: int) -> Entry | None:
+        return await self._call("keep", self._inner.keep(work_id, position))
+
     async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
         return await self._call("trim", self._inner.trim(work_id, before, limit=limit))
 
@@ -340,6 +343,7 @@ CRASH_CALLS = frozenset(
         "expire",
         "purge",
         "prune",
+        "keep",
         "trim",
         "acquire",
         "release",

@@ -37,6 +37,7 @@ class MemoryJournal:
         self._accounts = accounts
         self._entries: dict[str, list[Entry]] = {}
         self._feed: list[Entry] = []
+        self._kept: set[tuple[str, int]] = set()
 
     async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
         entries = self._entries.setdefault(entry.work_id, [])
@@ -97,6 +98,7 @@ class MemoryJournal:
 
     def _forget(self, work_id: str) -> None:
         del self._entries[work_id]
+        self._kept = {one for one in self._kept if one[0] != work_id}
         self._index.forget(work_id)
         self._accounts.forget(work_id)
 
@@ -104,10 +106,17 @@ class MemoryJournal:
         entries = self._entries.get(work_id, [])
         for position in positions:
             standing = _at(entries, position)
-            if standing is not None and position > 0:
+            if standing is not None and position > 0 and (work_id, position) not in self._kept:
                 pruned = structs.replace(standing, body=None)
                 self._feed = [pruned if entry is standing else entry for entry in self._feed]
                 entries[_count_up_to(entries, position) - 1] = pruned
+
+    async def keep(self, work_id: str, position: int) -> Entry | None:
+        standing = _at(self._entries.get(work_id, []), position)
+        if standing is None or standing.body is None:
+            return None
+        self._kept.add((work_id, position))
+        return standing
 
     async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
         entries = self._entries.get(work_id, [])

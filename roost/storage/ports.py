@@ -102,7 +102,18 @@ class Journal(Protocol):
     async def prune(self, work_id: str, positions: Sequence[int]) -> None:
         """Drop the bodies of entries; the entries stay, with all else that they hold.
 
-        Idempotent. What is at none of the positions is not touched, nor is position 0.
+        Idempotent. What is at none of the positions is not touched, nor is position 0, nor what
+        was asked for to `keep`.
+        """
+
+    async def keep(self, work_id: str, position: int) -> Entry | None:
+        """Have the body of an entry stay: from its return on no `prune` drops it, whoever calls that.
+
+        So who goes on from an old version need not know whether somebody who lost the lease long
+        ago is still about to drop it. Idempotent, and for as long as the journal is there.
+
+        Returns:
+            The entry as it stands; None: there is none, or its body is gone.
         """
 
     async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:

@@ -311,6 +311,16 @@ async def _prune(lab: Lab) -> None:
 
 
 @story(
+    "An operator has work go on from an earlier version, which stays from then on, whoever prunes.", "keep"
+)
+async def _keep(lab: Lab) -> None:
+    await lab.enqueue("w", "one", "give up")
+    await lab.driver.work()
+    await lab.mortally(lambda client: client.retry("w", "from there", version=1))
+    await lab.to_end()
+
+
+@story(
     "A worker trims the journal of work without an end, a schedule; here after every other version, to its "
     "last two entries.",
     "trim",

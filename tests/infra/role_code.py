@@ -369,7 +369,7 @@ async def look(runtime: Runtime, work_id: str, namespace: str = "") -> None:
 async def act(runtime: Runtime, work_id: str, ended: str, letters: Sequence[DeadLetter]) -> None:
     """What operators do, and programs that signal."""
     client = runtime.client
-    await client.retry(work_id, "again")
+    await client.retry(work_id, "again", version=1)
     await client.pause(work_id, "wait")
     for _ in range(2):
         await client.signal(work_id, "approve", {"note": LARGE["text"]}, signal_id="s")

@@ -8,6 +8,8 @@ What has its usual value is left out: an item is paid for by the kilobyte.
 Two more, `mark_key` and `mark_at`, put an entry into the sparse index `marks`: by day and
 shard, the entries after which nobody holds the lease (it ended, or somebody outside wrote).
 A step inside a burst has no mark, and so costs one write and not two.
+
+And `kept` is on entries that work went back to, or was about to: their bodies are not dropped.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from roost.storage.aws.shrink import shrink, unshrink
 from roost.storage.aws.table import Item, number_of
 from roost.storage.codec import StoredEntry, decode_entry, encode_entry
 
+KEPT = "kept"
 BODY_ATTRIBUTES = ("body", "encoding", "base", "blob", "depth")
 ENTRY_ATTRIBUTES = (
     "work",

@@ -18,7 +18,7 @@ from roost.storage.aws.expiry import Expiry
 from roost.storage.aws.feed import Feed
 from roost.storage.aws.group import GroupCommit
 from roost.storage.aws.index import AwsIndex
-from roost.storage.aws.items import BODY_ATTRIBUTES, entry_of, item_of, size_of
+from roost.storage.aws.items import BODY_ATTRIBUTES, KEPT, entry_of, item_of, size_of
 from roost.storage.aws.puts import Puts, WithRow
 from roost.storage.aws.replies import ask
 from roost.storage.aws.table import Item, Table, gather
@@ -29,6 +29,7 @@ from roost.storage.ports import TRIM_MAX, FeedPage
 TRANSACTION_WRITES_MAX = 25
 TRANSACTION_BYTES_MAX = 3 << 20
 _ROW_BYTES_MAX = 8 << 10
+_HAS_BODY = "(attribute_exists(#body) OR attribute_exists(#encoding))"
 
 
 class AwsJournal:
@@ -131,6 +132,12 @@ class AwsJournal:
     async def _query(
         self, work_id: str, compare: str, position: int, *, limit: int, newest_first: bool
     ) -> list[Entry]:
+        found = await self._query_items(work_id, compare, position, limit=limit, newest_first=newest_first)
+        return [entry_of(item) for item in found]
+
+    async def _query_items(
+        self, work_id: str, compare: str, position: int, *, limit: int, newest_first: bool
+    ) -> list[Item]:
         items: list[Item] = []
         start: Item = {}
         while len(items) < limit:  # each page has an item, or is the last
@@ -152,7 +159,7 @@ class AwsJournal:
             if "LastEvaluatedKey" not in page:
                 break
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
-        return [entry_of(item) for item in items]
+        return items
 
     # --- the rest ------------------------------------------------------------
 
@@ -176,9 +183,27 @@ class AwsJournal:
             "update_item",
             Key={"work": {"S": work_id}, "position": {"N": str(position)}},
             UpdateExpression=f"REMOVE {', '.join(names)}",
-            ConditionExpression="attribute_exists(#work)",
-            ExpressionAttributeNames={**names, "#work": "work"},
+            ConditionExpression="attribute_exists(#work) AND attribute_not_exists(#kept)",
+            ExpressionAttributeNames={**names, "#work": "work", "#kept": KEPT},
         )
+
+    async def keep(self, work_id: str, position: int) -> Entry | None:
+        """See `ports.Journal.keep`. A query, and the item put anew with a mark that `prune` heeds.
+
+        Not an update, for which who retries work would need one permission more; an item never
+        changes but for its body, which goes, and then it is not put.
+        """
+        items = await self._query_items(work_id, "=", position, limit=1, newest_first=False)
+        if not items or (entry := entry_of(items[0])).body is None:
+            return None
+        standing = await self._table.write_if(
+            "put_item",
+            Item={**items[0], KEPT: {"BOOL": True}},
+            ConditionExpression=f"#entry = :entry AND {_HAS_BODY}",
+            ExpressionAttributeNames={f"#{name}": name for name in ("entry", "body", "encoding")},
+            ExpressionAttributeValues={":entry": items[0]["entry"]},
+        )
+        return entry if standing is None else None
 
     async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
         """See `ports.Journal.trim`, and `Expiry`."""

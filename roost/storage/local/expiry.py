@@ -24,7 +24,12 @@ _PURGE = f"""
     DELETE FROM works WHERE work_id = ? AND position = ? AND {_HAS_ENDED} RETURNING id"""  # noqa: S608  constant text
 _PRUNE = """
     UPDATE journal SET body = NULL, body_encoding = NULL, body_base = NULL, body_digest = NULL, body_depth = 0
-    WHERE work = (SELECT id FROM works WHERE work_id = ?) AND position = ? AND position > 0"""
+    WHERE work = (SELECT id FROM works WHERE work_id = ?1) AND position = ?2 AND position > 0
+        AND NOT EXISTS (SELECT 1 FROM kept WHERE work_id = ?1 AND position = ?2)"""
+_KEEP = """
+    INSERT INTO kept SELECT work_id, position FROM journal
+    WHERE work = (SELECT id FROM works WHERE work_id = ?) AND position = ? AND body_encoding IS NOT NULL
+    ON CONFLICT DO NOTHING"""
 
 _TRIM = """
     DELETE FROM journal WHERE seq IN (
@@ -37,7 +42,7 @@ def purge_one(db: sqlite3.Connection, work_id: str, position: int) -> bool:
     found = db.execute(_PURGE, (work_id, position, float("inf"))).fetchall()
     if found:
         db.execute("DELETE FROM journal WHERE work = ?", found[0])
-        accounts.forget(db, work_id)
+        _forget(db, work_id)
     return bool(found)
 
 
@@ -46,9 +51,19 @@ def prune(db: sqlite3.Connection, work_id: str, positions: Sequence[int]) -> int
     return db.executemany(_PRUNE, [(work_id, position) for position in positions]).rowcount
 
 
+def keep(db: sqlite3.Connection, work_id: str, position: int) -> int:
+    """Have a body stay, if it is there."""
+    return db.execute(_KEEP, (work_id, position)).rowcount
+
+
 def trim(db: sqlite3.Connection, work_id: str, before: int, limit: int) -> int:
     """Delete the oldest entries but the first; returns how many are gone. The newest is never among them."""
     return db.execute(_TRIM, (work_id, before, limit)).rowcount
+
+
+def _forget(db: sqlite3.Connection, work_id: str) -> None:
+    accounts.forget(db, work_id)
+    db.execute("DELETE FROM kept WHERE work_id = ?", (work_id,))
 
 
 def delete_ended(db: sqlite3.Connection, works: Sequence[int], ended_before: float) -> Sequence[str]:
@@ -58,6 +73,6 @@ def delete_ended(db: sqlite3.Connection, works: Sequence[int], ended_before: flo
         found = db.execute(_DELETE, (work, ended_before)).fetchall()
         if found:
             db.execute("DELETE FROM journal WHERE work = ?", (work,))
-            accounts.forget(db, found[0][0])
+            _forget(db, found[0][0])
             gone.append(found[0][0])
     return gone

@@ -12,7 +12,7 @@ from roost.storage.codec import encode_entry
 from roost.storage.local import together
 from roost.storage.local.appends import SELECT_ENTRY, append_one
 from roost.storage.local.arrivals import appending_many
-from roost.storage.local.expiry import ENDED, delete_ended, prune, purge_one, trim
+from roost.storage.local.expiry import ENDED, delete_ended, keep, prune, purge_one, trim
 from roost.storage.local.rows import ENTRY_COLUMNS, entry_of
 from roost.storage.local.schema import SameFile, storage_errors
 from roost.storage.local.writer import Writer
@@ -100,6 +100,11 @@ class LocalJournal:
 
     async def prune(self, work_id: str, positions: Sequence[int]) -> None:
         await self._writer.submit(lambda db: prune(db, work_id, positions))
+
+    async def keep(self, work_id: str, position: int) -> Entry | None:
+        await self._writer.submit(lambda db: keep(db, work_id, position))
+        standing = await self.get(work_id, position)
+        return standing if standing is not None and standing.body is not None else None
 
     async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
         return await self._writer.submit(lambda db: trim(db, work_id, before, limit))

@@ -147,6 +147,12 @@ CREATE TABLE account_limits (
 ) WITHOUT ROWID;
 CREATE TABLE charged (work_id TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID;
 """
+# Entries whose bodies stay, whoever prunes. Made in files of before, too, where nothing is in it yet.
+_KEPT = """
+CREATE TABLE IF NOT EXISTS kept (
+    work_id TEXT NOT NULL, position INTEGER NOT NULL, PRIMARY KEY (work_id, position)
+) WITHOUT ROWID;
+"""
 
 
 @contextmanager
@@ -238,6 +244,7 @@ def create(path: Path) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         if not is_made:
             connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+        connection.execute(_KEPT)
     finally:
         connection.close()
 

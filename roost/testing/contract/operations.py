@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from roost.core import operating
+from roost.core import operating, versions
 from roost.core.bulk import Action, Part
 from roost.core.client import Client
 from roost.core.operating import OperationEngine
 from roost.core.where import parse
 from roost.engine import EngineRegistry, RetryPolicy, current_step
 from roost.errors import ConflictError, EnqueueConflict, FailWork, InputError, WorkNotFound
+from roost.journal.entries import Entry
 from roost.journal.events import Committed, Enqueued
 from roost.journal.values import Fork
 from roost.models import Lane, Snapshot, State, WorkItem
@@ -21,6 +22,8 @@ from roost.storage.codec import DELTA_DEPTH_MAX
 from roost.storage.ports import Backend, Message
 from roost.testing.contract.harness import BackendHarness, Contract
 from roost.testing.contract.process import Process, Scripted, check_done, check_sound, counts_to, finishes
+
+_TEXT = "".join(f"line {n}: {n * n % 97}; " for n in range(300))  # so that later versions are deltas
 
 
 def _fails(snapshot: Snapshot, item: WorkItem) -> Snapshot:
@@ -299,11 +302,9 @@ class OperationsContract(Contract):
     async def test_old_versions_go_and_milestones_and_what_they_need_stay(
         self, backend: Backend, harness: BackendHarness
     ) -> None:
-        text = "".join(f"line {n}: {n * n % 97}; " for n in range(300))  # so that later ones are deltas
-
         def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
             number = snapshot.data.get("n", 0) + 1
-            data = {"n": number, "text": text}
+            data = {"n": number, "text": _TEXT}
             if number == 40:
                 return snapshot.finish(data=data)
             return snapshot.next(data=data, wait_for="go" if number == 3 else None)
@@ -320,7 +321,7 @@ class OperationsContract(Contract):
         assert len(kept) <= 4 + 4 + 2 * DELTA_DEPTH_MAX
         for version in kept:
             snapshot = await process.client.snapshot(work_id, version)
-            assert (snapshot.data["n"], snapshot.data["text"]) == (version, text)
+            assert (snapshot.data["n"], snapshot.data["text"]) == (version, _TEXT)
         gone = next(version for version in range(1, 40) if version not in kept)
         with pytest.raises(InputError, match="not kept"):
             await process.client.retry(work_id, "too old", version=gone)
@@ -328,6 +329,80 @@ class OperationsContract(Contract):
         await process.client.retry(work_id, "again", version=kept[-2])
         await process.work()
         check_done(await process.client.status(work_id), version=41)
+
+    async def test_who_froze_while_it_pruned_drops_nothing_that_work_went_back_to(
+        self, backend: Backend, harness: BackendHarness
+    ) -> None:
+        """It had looked while it held the lease; the work ended and was put back meanwhile."""
+
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            number = snapshot.data.get("n", 0) + 1
+            if number == 5:
+                raise FailWork("no use")
+            return snapshot.next(data={"n": number, "text": _TEXT})
+
+        process = Process(harness, backend, Scripted(step))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        commits = [one for one in await process.entries(work_id) if isinstance(one.event, Committed)]
+        slept = [entry.position for entry in commits[:3]]
+        assert commits[1].body is not None
+        assert commits[1].body.base == commits[0].position, "what it goes back to is a delta"
+        await process.client.retry(work_id, "from there", version=2)
+        await backend.journal.prune(work_id, slept)
+        goes_on = Process(harness, backend, Scripted(counts_to(4)))
+        await goes_on.work()
+        view = await process.client.status(work_id)
+        check_done(view, version=6)
+        assert view.snapshot is not None
+        assert view.snapshot.data["n"] == 4
+        assert [one.version for one in await process.client.history(work_id) if not one.is_kept] == [3]
+
+    async def test_nobody_goes_back_to_what_was_dropped_meanwhile(
+        self, backend: Backend, harness: BackendHarness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nor to what is a delta of that; and the work stays as it was."""
+
+        def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            number = snapshot.data.get("n", 0) + 1
+            return snapshot.next(data={"n": number, "text": _TEXT}) if number < 4 else _fails(snapshot, item)
+
+        process = Process(harness, backend, Scripted(step))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        before = await process.entries(work_id)
+        first, _, third = [one.position for one in before if isinstance(one.event, Committed)]
+        await backend.journal.prune(work_id, [first])
+        with pytest.raises(InputError, match="not kept"):
+            await process.client.retry(work_id, "from there", version=2)
+        find = versions.find
+
+        async def finds(*about: Any) -> Entry:
+            found = await find(*about)
+            await backend.journal.prune(work_id, [third])
+            return found
+
+        monkeypatch.setattr(versions, "find", finds)
+        with pytest.raises(InputError, match="not kept"):
+            await process.client.retry(work_id, "from there", version=3)
+        assert [one.entry_id for one in await process.entries(work_id)] == [one.entry_id for one in before]
+
+    async def test_what_is_kept_stays_whoever_prunes(self, backend: Backend, harness: BackendHarness) -> None:
+        process = Process(harness, backend, Scripted(counts_to(4)))
+        work_id = await process.client.enqueue("demo")
+        await process.work()
+        before = await process.entries(work_id)
+        commits = [entry for entry in before if isinstance(entry.event, Committed)]
+        gone, kept = (entry.position for entry in commits[:2])
+        for _ in range(2):
+            assert await backend.journal.keep(work_id, kept) == before[kept]
+            await backend.journal.prune(work_id, [gone, kept])
+        assert await backend.journal.read(work_id, after=kept - 1, limit=1) == [before[kept]]
+        assert await backend.journal.keep(work_id, 0) == before[0]
+        claimed = next(entry for entry in before if entry.body is None)
+        for nowhere in (gone, claimed.position, 10_000):
+            assert await backend.journal.keep(work_id, nowhere) is None
+        assert await backend.journal.keep("nobody", 1) is None
 
     # --- dead letters --------------------------------------------------------
 
