@@ -17,6 +17,7 @@ import random
 from dataclasses import replace
 
 from .budgets import with_budgets
+from .histories import with_histories
 from .limits import with_limits
 from .operators import with_operators
 from .plan import (
@@ -46,7 +47,7 @@ def draw(seed: int) -> Plan:
     """The plan of a seed."""
     plan = with_limits(draw_alone(seed), seed)
     plan = plan if seed % 2 else _with_families(plan, random.Random(f"family {seed}"))
-    return with_budgets(with_operators(plan, seed), seed)
+    return with_histories(with_budgets(with_operators(plan, seed), seed), seed)
 
 
 def _with_families(plan: Plan, source: random.Random) -> Plan:

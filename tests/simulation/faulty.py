@@ -18,6 +18,7 @@ from roost.storage.memory import MemoryAccounts, MemoryBackend, MemoryClaims, Me
 from roost.storage.ports import TRIM_MAX, Delivery, Message, WorkQueue
 
 from .budgets import RecordingAccounts, Stands
+from .invariants import Dropped
 from .lines import Called, Denied, Granted, LineRecord, Over, Stand, Voided
 from .plan import Plan
 
@@ -33,13 +34,24 @@ class RecordingJournal(MemoryJournal):
         accounts: MemoryAccounts,
         projects: bool,
         appended: Callable[[Entry], None],
+        dropped: Callable[[Dropped], None],
     ) -> None:
         super().__init__(index, accounts)
+        self._dropped = dropped
         self._rows = index
         self._projects = projects
         self._appended = appended
         self._seen: set[str] = set()
         self.trimmed_count = 0
+
+    async def prune(self, work_id: str, positions: Sequence[int]) -> None:
+        before = self._with_body(work_id)
+        await super().prune(work_id, positions)
+        if gone := before - self._with_body(work_id):
+            self._dropped(Dropped(work_id, tuple(sorted(gone))))
+
+    def _with_body(self, work_id: str) -> set[int]:
+        return {entry.position for entry in self._entries.get(work_id, []) if entry.body is not None}
 
     async def trim(self, work_id: str, before: int, *, limit: int = TRIM_MAX) -> int:
         count = await super().trim(work_id, before, limit=limit)
@@ -204,10 +216,11 @@ class SharedBackend(MemoryBackend):
         appended: Callable[[Entry], None],
         told: Callable[[LineRecord], None],
         charged: Callable[[Stands], None],
+        dropped: Callable[[Dropped], None],
     ) -> None:
         super().__init__(clock, inline_max_bytes=plan.inline_max_bytes)
         self.projects_on_append = plan.projects_on_append
         self.accounts = RecordingAccounts(charged)
-        self.journal = RecordingJournal(self.index, self.accounts, plan.projects_on_append, appended)
+        self.journal = RecordingJournal(self.index, self.accounts, plan.projects_on_append, appended, dropped)
         self.claims: RecordingClaims = RecordingClaims(told)
         self.queue: FaultyQueue = FaultyQueue(self.queue, plan, source, strikes)  # type: ignore[assignment]

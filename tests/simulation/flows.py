@@ -35,10 +35,10 @@ from roost.journal.events import Committed, Enqueued, TurnTaken
 from roost.models import Snapshot, WorkItem
 from roost.names import IfBusy, State
 from roost.rules import Missed, Schedule, Trigger
-from roost.storage.ports import Backend
 
 from . import invariants, operator_invariants
 from .engines import SimEngine
+from .histories import Past
 from .invariants import Appended, Began, Record, Violation
 from .plan import Faults, Operation, Plan, PlannedWork, Strike, draw_alone
 from .world import EXPECTED_ERRORS, Process, Report, World, simulate
@@ -162,19 +162,6 @@ def asks_of(seed: int, work_id: str) -> tuple[str, IfBusy]:
     """The conversation that work is of, and what it does if that is busy."""
     source = random.Random(f"asks {seed} {work_id}")
     return source.choice(("one", "one", "two")), source.choice(tuple(IfBusy))
-
-
-class Past:
-    """A backend as it was before anything was trimmed, as far as bodies are read from it."""
-
-    def __init__(self, history: Sequence[Record], shared: Backend) -> None:
-        records = [record.entry for record in history if isinstance(record, Appended)]
-        self._entries = {(entry.work_id, entry.position): entry for entry in records}
-        self.journal = self
-        self.artifacts = shared.artifacts
-
-    async def get(self, work_id: str, position: int) -> Entry | None:
-        return self._entries.get((work_id, position))
 
 
 class FlowWorld(World):

@@ -129,7 +129,15 @@ class Stepped:
     bound: frozenset[int] = frozenset()
 
 
-Record = Appended | Began | Ended | Effect | Sent | Stepped
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The bodies of entries were dropped."""
+
+    work_id: str
+    positions: tuple[int, ...]
+
+
+Record = Appended | Began | Ended | Effect | Sent | Stepped | Dropped
 
 
 def journals(history: Iterable[Record]) -> dict[str, list[Entry]]:

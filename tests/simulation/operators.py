@@ -18,6 +18,7 @@ from roost.errors import InputError
 from roost.journal.budget import hold_of
 from roost.journal.entries import Control
 
+from .histories import rewind
 from .operator_invariants import FORKER
 from .plan import Plan, PlannedDeed, draw_strike
 
@@ -130,6 +131,8 @@ async def _act(world: World, client: Client, deed: PlannedDeed, fork_id: str) ->
             await client.cancel(work_id, "enough", by_seconds=number)
         case "retry":
             await client.retry(work_id, "from there", version=int(number))
+        case "rewind":
+            await rewind(world, client, deed)
         case "fork":
             await client.fork(work_id, max(1, int(number)), "what if", work_id=fork_id)
             world.report.counts["forked"] += 1

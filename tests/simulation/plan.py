@@ -131,6 +131,7 @@ class Plan:
         scripts: what the steps of children do; a child is told the number of its script,
             and spawns children of later scripts only.
         limits: what operators change of resources, and after how many seconds.
+        keep_versions: see `CoreSettings`.
     """
 
     lease_seconds: float
@@ -149,6 +150,7 @@ class Plan:
     signals: tuple[PlannedSignal, ...] = ()
     deeds: tuple[PlannedDeed, ...] = ()
     limits: tuple[tuple[float, str, Change], ...] = ()
+    keep_versions: int | None = None
 
     @property
     def are_clocks_steady(self) -> bool:

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import random
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from roost.core import bodies, heartbeat
+from roost.core import bodies
 from roost.core.client import Client
 from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
@@ -42,14 +40,15 @@ from roost.names import Scope
 from roost.storage.instrument import InstrumentedBackend
 from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, run
 
-from . import budgets, invariants, operator_invariants, operators
+from . import budgets, histories, invariants, operator_invariants, operators
 from . import family_invariants as families
 from .engines import SimEngine, TimedEngine
 from .families import draw
 from .faulty import SharedBackend
-from .invariants import Appended, Began, Ended, Record, Sent, Violation
+from .invariants import Appended, Began, Dropped, Ended, Record, Sent, Violation
 from .lines import LineRecord, Over, check_lines
 from .plan import RESOURCES, Operation, Plan, PlannedDeed, PlannedSignal, PlannedWork, Strike
+from .surroundings import surroundings
 
 EXPECTED_ERRORS = frozenset(
     {
@@ -105,7 +104,7 @@ def simulate(
 ) -> Report:
     """Run one seed and check all invariants."""
     report = Report(seed, plan or draw(seed))
-    with _surroundings(report):
+    with surroundings(report):
         try:
             run((world or World)(report, is_traced).run, seed=seed, until_seconds=1000 * DAY_SECONDS)
         except Exception as error:  # deadlock, livelock, out of time, or a bug outside the workers
@@ -164,6 +163,7 @@ class World:
             appended=self._appended,
             told=self.lines.append,
             charged=self._charged,
+            dropped=self.history.append,
         )
         for slot in range(self.plan.worker_count):
             self.start(slot)
@@ -242,6 +242,7 @@ class World:
             *self._check_lines(),
             *budgets.check_charges(self.history, self.shared.accounts.spent),
             *budgets.check_stops(self.charges),
+            *await self._check_kept(),
         ]
         report.ended_seconds = self.now()
         report.digest = _digest(self.history)
@@ -257,12 +258,23 @@ class World:
         )
         return [Violation(flaw.invariant, flaw.where, flaw.what) for flaw in flaws]
 
+    async def _check_kept(self) -> list[Violation]:
+        """23, where anything is dropped."""
+        keep = self.plan.keep_versions
+        if keep is None:
+            return []
+        left = {work_id: await self.shared.journal.read(work_id, limit=10_000) for work_id in self.tails}
+        dropped = [record.positions for record in self.history if isinstance(record, Dropped)]
+        self.report.counts["dropped"] += sum(map(len, dropped))
+        return histories.check_kept(self.history, left, keep)
+
     async def _trails(self) -> dict[tuple[str, int], list[int]]:
         trails = {}
+        past: Any = histories.Past(self.history, self.shared)
         for record in self.history:
             if isinstance(record, Appended) and isinstance(record.entry.event, Committed):
                 entry, version = record.entry, record.entry.event.version
-                raw = await bodies.load(self.shared, entry)
+                raw = await bodies.load(past, entry)
                 snapshot = bodies.load_snapshot(
                     bodies.Dumped(raw), work_id=entry.work_id, engine="", version=version
                 )
@@ -442,6 +454,7 @@ class Process:
             sweep_seconds=plan.sweep_seconds[slot],
             grace_seconds=plan.lease_seconds / 5,
             wait_seconds=plan.lease_seconds * 2,
+            keep_versions=plan.keep_versions,
         )
         self.parts = Parts(self.backend, self.clock, SeededIds(world.random), settings)
         self._client = Client(self.parts)
@@ -657,32 +670,3 @@ class _ProcessClock(VirtualClock):
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds)
         await self._process.pass_gate()
-
-
-# --- surroundings ------------------------------------------------------------
-
-
-@contextmanager
-def _surroundings(report: Report) -> Iterator[None]:
-    """Keep logs out of the way, but errors in the report; beat no faster than leases need."""
-    logger, keeper = logging.getLogger("roost"), _Keeper(report)
-    before = logger.level, logger.propagate, heartbeat.PROGRESS_SECONDS
-    logger.setLevel(logging.ERROR)
-    logger.propagate = False
-    logger.addHandler(keeper)
-    heartbeat.PROGRESS_SECONDS = report.plan.lease_seconds  # so that idle hours cost little real time
-    try:
-        yield
-    finally:
-        logger.level, logger.propagate, heartbeat.PROGRESS_SECONDS = before
-        logger.setLevel(logger.level)
-        logger.removeHandler(keeper)
-
-
-class _Keeper(logging.Handler):
-    def __init__(self, report: Report) -> None:
-        super().__init__(logging.ERROR)
-        self._report = report
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._report.bugs.append(logging.Formatter().format(record))
