@@ -55,6 +55,7 @@ from roost.console.reads import Reads
 from roost.console.redaction import Redaction
 from roost.console.roles import Deed
 from roost.console.routing import Door, Handler
+from roost.console.sealed import Seals
 from roost.console.shared import Shared
 from roost.driving import Drivers
 from roost.errors import RoostError
@@ -125,6 +126,7 @@ def _desk(
         pages=_pages(),
         authenticator=authenticator,
         redaction=Redaction(settings.console.redact),
+        seals=Seals(settings),
         streams=Streams(),
         link=link,
         drivers=drivers,

@@ -21,6 +21,7 @@ from roost.console.pulse import Pulse
 from roost.console.reads import Reads
 from roost.console.redaction import Redaction
 from roost.console.roles import Deed, Role, lacks
+from roost.console.sealed import Seals
 from roost.console.shared import Shared
 from roost.core import requests
 from roost.core.client import Client, WorkView
@@ -69,6 +70,7 @@ class Desk:
     pages: Pages
     authenticator: Authenticator
     redaction: Redaction
+    seals: Seals
     streams: Streams
     link: Link | None = None
     drivers: Drivers | None = None

@@ -398,6 +398,8 @@ class WorkQueue(Protocol):
         """Take a message out of the dead-letter queue: for good, or to send it once more.
 
         One that names no work item can't be sent; it is dropped. Ended already: nothing.
+        The letter is one of `dead_letters`, as it was given: what a queue can't tell by a receipt,
+        it takes from there.
         """
 
     async def backlog(self) -> int:

@@ -216,7 +216,10 @@ class SwitchIn(Act):
 
 
 class Message(In):
-    """A message that the queue set aside; `work_id` is empty where it names none."""
+    """A message that the queue set aside; `work_id` is empty where it names none.
+
+    It is ended as it was listed, or not at all: its receipt is signed with what it names.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, from_attributes=True)
 

@@ -70,7 +70,8 @@ def _change(body: asked.LimitIn, actor: str) -> Change:
 
 async def list_messages(call: Call) -> Answer:
     letters = await call.desk.runtime.client.dead_letters(limit=MESSAGES_MAX)
-    return Answer(given_fleet.Messages(messages=[asked.Message.model_validate(letter) for letter in letters]))
+    sealed = map(call.desk.seals.seal, letters)
+    return Answer(given_fleet.Messages(messages=[asked.Message.model_validate(letter) for letter in sealed]))
 
 
 async def end_messages(call: Call) -> Answer:
@@ -78,7 +79,7 @@ async def end_messages(call: Call) -> Answer:
     if not body.send_again or not all(one.work_id for one in body.messages):
         call.check(Deed.DROP_MESSAGES)
     letters = [
-        DeadLetter(one.work_id, one.cause, one.lane, one.reason, one.text, one.receipt)
+        call.desk.seals.open(DeadLetter(one.work_id, one.cause, one.lane, one.reason, one.text, one.receipt))
         for one in body.messages
     ]
     await call.client.end_dead_letters(letters, is_sent_again=body.send_again, reason=body.reason)

@@ -22,7 +22,7 @@ from roost.storage.ports import DeadLetter
 SHOWN = 5  # of each group
 LIMIT, LIMIT_MAX = 20, FAILED_MAX  # groups of a page
 LETTERS_MAX = 100
-LETTER_SECONDS = 10.0  # reading them hides them from others for a moment
+LETTER_SECONDS = 60.0  # reading them hides them from the next look for so long, where that can't be helped
 
 
 async def failed(request: Request) -> Response:
@@ -76,12 +76,12 @@ async def ask_messages(request: Request) -> Response:
 
 
 async def end_messages(request: Request) -> Response:
-    """`POST /failed/messages/do`: all that are there now."""
+    """`POST /failed/messages/do`: all that were shown last."""
     desk, principal = desk_of(request), principal_of(request.scope)
     form = await form_of(request)
     client = desk.client(principal)
     is_sent = _is_sent(form, principal)
-    letters = _given(await client.dead_letters(limit=LETTERS_MAX), principal)
+    letters = _given(await _letters(desk), principal)
     await client.end_dead_letters(letters, is_sent_again=is_sent, reason=form.get("reason", ""))
     desk.shared.forget()
     return to(request, "/failed?did=messages")

@@ -38,6 +38,9 @@ _TAKE = """
 _PUT_BACK = f"UPDATE deliveries SET visible_at = ?, receipt = '' {_IN_HAND}"  # noqa: S608  constant text
 
 
+_END_DEAD = "DELETE FROM dead_deliveries WHERE id = ? RETURNING work_id, cause, lane"
+
+
 class LocalQueue:
     """`ports.WorkQueue`. A receipt is the row's id and a part that no receive ever gave
     out before: SQLite uses the id of a deleted row again, so the id alone proves nothing."""
@@ -148,9 +151,9 @@ class LocalQueue:
         now, number = self._clock.now(), _number(letter.receipt)
 
         def end(db: sqlite3.Connection) -> None:
-            gone = db.execute("DELETE FROM dead_deliveries WHERE id = ?", (number,))
-            if gone.rowcount and is_sent_again:
-                insert_many(db, _SEND, [(letter.work_id, letter.cause, letter.lane.value, now)])
+            gone = db.execute(_END_DEAD, (number,)).fetchone()
+            if gone is not None and is_sent_again:
+                insert_many(db, _SEND, [(*gone, now)])
 
         await self._writer.submit(end, makes_visible=True)
 
