@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 import platformdirs
 from pydantic import (
@@ -333,7 +333,7 @@ def load_settings(
         overrides or {}, os.environ if environ is None else environ, named=config_file, directory=directory
     )
     for layer in layers:
-        _check_keys(layer)
+        _check_layer(layer)
     merged: dict[str, Any] = {}
     for layer in layers:
         merged = merge(merged, layer.values)
@@ -346,11 +346,13 @@ def load_settings(
     return settings
 
 
-def _check_keys(layer: Layer) -> None:
-    """Refuse keys that no setting has, with the nearest that one has."""
+def _check_layer(layer: Layer) -> None:
+    """Refuse keys that no setting has, with the nearest that one has; and values that pydantic
+    would take for another kind of value."""
     for key, value in layer.values.items():
         if key not in Settings.model_fields:
             raise _unknown(layer, key, Settings.model_fields)
+        _check_kind(layer, key, value, Settings.model_fields[key].annotation)
         if key in _TABLES:
             _check_table(layer, key, value, _TABLES[key])
         if key in _RULES and isinstance(value, Mapping):
@@ -362,6 +364,33 @@ def _check_table(layer: Layer, path: str, value: object, model: type[BaseModel])
     for key in value if isinstance(value, Mapping) else ():
         if key not in model.model_fields:
             raise _unknown(layer, f"{path}.{key}", [f"{path}.{name}" for name in model.model_fields])
+        _check_kind(layer, f"{path}.{key}", value[key], model.model_fields[key].annotation)
+
+
+def _check_kind(layer: Layer, path: str, value: object, annotation: Any) -> None:
+    """Refuse `true` for a number, where it would count as 1, and a number for `true`."""
+    if get_origin(annotation) is dict:
+        for name, inner in value.items() if isinstance(value, Mapping) else ():
+            _check_kind(layer, f"{path}.{name}", inner, get_args(annotation)[1])
+        return
+    if not isinstance(value, bool | int | float):
+        return
+    kinds = _kinds(annotation)
+    takes_numbers = int in kinds or float in kinds
+    if isinstance(value, bool) and takes_numbers and bool not in kinds:
+        words = "it should be a number"
+    elif not isinstance(value, bool) and bool in kinds and not takes_numbers:
+        words = "it should be true or false"
+    else:
+        return
+    raise SettingsError(f"{layer.name}: {shown(layer, path)} is {_written(value)}: {words}")
+
+
+def _kinds(annotation: Any) -> set[type]:
+    """The types that a value of a setting may have."""
+    if arguments := get_args(annotation):
+        return {kind for argument in arguments for kind in _kinds(argument)}
+    return {annotation} if isinstance(annotation, type) else set()
 
 
 def _unknown(layer: Layer, key: str, valid: Iterable[str]) -> SettingsError:
@@ -385,10 +414,15 @@ def _explain(error: ValidationError, layers: list[Layer]) -> SettingsError:
                 value = value.get(part) if isinstance(value, Mapping) else None
             if value is not None and known:
                 name = shown(layer, ".".join(path))
-                told = "not shown" if path[-1].endswith(("_token", "_secret")) else repr(value)
+                told = "not shown" if path[-1].endswith(("_token", "_secret")) else _written(value)
                 told = told if known is path else "missing"
                 return SettingsError(f"{layer.name}: {name} is {told}: {_in_words(fault)}")
     return SettingsError(f"setting {'.'.join(path)}: {_in_words(fault)}")
+
+
+def _written(value: object) -> str:
+    """A value as one writes it into the file."""
+    return repr(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _in_words(fault: ErrorDetails) -> str:

@@ -257,6 +257,36 @@ def test_a_wrong_value_names_its_file(folder: Path) -> None:
     assert "worker.concurrency" in message
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "told"),
+    [
+        ("[worker]\nconcurrency = true\n", "worker.concurrency", "true: it should be a number"),
+        ("[worker]\nhealth_port = false\n", "worker.health_port", "false: it should be a number"),
+        ("lease_seconds = true\n", "lease_seconds", "true: it should be a number"),
+        ("[budgets.daily]\nusd = true\n", "budgets.daily.usd", "true: it should be a number"),
+        (
+            "[triggers.t]\nengine = 'a'\nenqueue = 'b'\npriority = true\n",
+            "triggers.t.priority",
+            "true: it should be a number",
+        ),
+        ("[observe]\notel = 1\n", "observe.otel", "1: it should be true or false"),
+        ("[workspace]\nsave = 0.0\n", "workspace.save", "0.0: it should be true or false"),
+        ("budgets.daily = true\n", "budgets.daily", "it has settings of its own under it, and no value"),
+    ],
+)
+def test_a_number_is_no_truth_and_a_truth_no_number(folder: Path, text: str, key: str, told: str) -> None:
+    path = folder / "roost.toml"
+    path.write_text(text)
+    message = _refused(folder)
+    assert message.startswith(f"{path}: `{key}` is ")
+    assert f"{told} |" in message
+
+
+def test_a_variable_says_true_with_a_number(folder: Path) -> None:
+    assert _load(folder, ROOST_OBSERVE__OTEL="1").observe.otel
+    assert not _load(folder, ROOST_OBSERVE__OTEL="0").observe.otel
+
+
 def test_the_place_that_is_named_is_the_one_that_counts(folder: Path) -> None:
     (folder / "roost.toml").write_text("lease_seconds = 0\n")
     assert "ROOST_LEASE_SECONDS" in _refused(folder, ROOST_LEASE_SECONDS="0")
