@@ -77,6 +77,8 @@ async def work(runtime: Runtime, settings: Settings, *, until_idle: bool) -> Non
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _drain, worker)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup`, which it is to outlive
+        loop.add_signal_handler(signal.SIGHUP, _hang_up, worker)
     if settings.schedules:
         from roost.core import schedules
 
@@ -181,6 +183,12 @@ def _drain(worker: Worker) -> None:
         extra={"event": "worker.drain", "worker_id": worker.worker_id},
     )
     worker.drain()
+
+
+def _hang_up(worker: Worker) -> None:
+    """The terminal is closed. The shell and the kernel may both say so, which is no hurry."""
+    if not worker.is_draining:
+        _drain(worker)
 
 
 def leave_hung_steps() -> None:

@@ -66,8 +66,9 @@ def worker(
     """Run work items until told to stop.
 
     SIGTERM or Ctrl-C drains: no new work, running steps finish within the grace period,
-    leases are handed back at once. A second one abandons the running steps. The log goes to
-    stderr, as JSON lines where no person reads it (ROOST_LOG_FORMAT, ROOST_LOG_LEVEL).
+    leases are handed back at once. A second one abandons the running steps. A terminal that
+    is closed (SIGHUP) drains, too, unless the worker runs under nohup. The log goes to stderr,
+    as JSON lines where no person reads it (ROOST_LOG_FORMAT, ROOST_LOG_LEVEL).
 
     Examples:
 

@@ -117,21 +117,26 @@ class Worker:
         stuck = [pulse.name for pulse in (self._receiving, self._heartbeat.pulse) if pulse.is_stuck]
         if stuck:
             return Health(False, False, f"stuck: {', '.join(stuck)}")
-        if self._draining.is_set():
+        if self.is_draining:
             return Health(True, False, "draining")
         return Health(True, self._has_received, "" if self._has_received else "storage has not answered")
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it was told to stop."""
+        return self._draining.is_set()
 
     def drain(self) -> None:
         """Stop receiving and give the leases back: sessions at their next commit, or when
         the grace period is over by abandoning the running step. Called again: at once."""
-        if self._draining.is_set():
+        if self.is_draining:
             self.abandon()
         self._draining.set()
 
     def _drain_if_asked(self) -> None:
         """Drain once an operator wants this worker to stop."""
         reason = self._switches.drain_reason(self.worker_id)
-        if reason and not self._draining.is_set():
+        if reason and not self.is_draining:
             extra = {"event": "worker.asked_to_stop", "worker_id": self.worker_id}
             log.info("worker %s is asked to stop: %s", self.worker_id, reason, extra=extra)
             self.drain()

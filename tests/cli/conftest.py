@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -93,12 +93,13 @@ class Roost:
         )
         return _checked(Result(done.returncode, done.stdout.decode(), done.stderr.decode()))
 
-    def start(self, *args: str, **env: str) -> subprocess.Popen[str]:
-        """Start a command as a program; killed at the end of the test, or when it takes too long."""
+    def start(self, *args: str, under: Sequence[str] = (), **env: str) -> subprocess.Popen[str]:
+        """Start a command as a program, which another may start; killed at the end of the test,
+        or when it takes too long."""
         environ = os.environ | env
         environ.pop("PYTHONUNBUFFERED", None)  # a user's streams are buffered, and must be flushed
         process = subprocess.Popen(
-            [sys.executable, "-m", "roost", *args],
+            [*under, sys.executable, "-m", "roost", *args],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -100,6 +100,18 @@ def test_a_signal_drains(roost: Roost, number: signal.Signals) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.crash
+def test_a_worker_outlives_its_terminal_under_nohup(roost: Roost) -> None:
+    process = roost.start("worker", "--engines", "demo", under=["nohup"])
+    read_until(process.stderr, "serving demo")
+    process.send_signal(signal.SIGHUP)
+    roost("wait", roost.enqueue({"count": 1})).ok()
+    process.send_signal(signal.SIGTERM)
+    ended = _end(process)
+    assert (ended.code, ended.err.count('"worker.drain"')) == (0, 1)
+
+
+@pytest.mark.slow
 def test_a_second_signal_abandons_a_step_that_hangs(roost: Roost) -> None:
     """Also one that is a plain function, whose thread can't be interrupted."""
     roost.write("slow_engine.py", SLOW)

@@ -122,8 +122,9 @@ async def test_a_frozen_worker_has_its_commit_refused_and_goes_on_working(tmp_pa
             assert fleet.is_alive(frozen)
 
 
-async def test_a_drained_worker_hands_its_lease_on_at_once(tmp_path: Path) -> None:
-    """SIGTERM in a long step: another worker goes on at once, not a lease later."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_a_drained_worker_hands_its_lease_on_at_once(tmp_path: Path, number: signal.Signals) -> None:
+    """Told in a long step to stop, or its terminal closed: another goes on at once, not a lease later."""
     with Fleet(tmp_path, ROOST_LEASE_SECONDS="60", ROOST_WORKER__GRACE_SECONDS="0.2") as fleet:
         async with fleet.opened() as runtime:
             first = fleet.start()
@@ -132,7 +133,7 @@ async def test_a_drained_worker_hands_its_lease_on_at_once(tmp_path: Path) -> No
             await until(lambda: len(fleet.records()) == 1, runtime)
             second = fleet.start()
             await until(lambda: fleet.has_started(second), runtime)
-            fleet.signal(first, signal.SIGTERM)
+            fleet.signal(first, number)
             await until(lambda: len(fleet.records()) == 2, runtime, 30)  # half the lease
             await until(lambda: not fleet.is_alive(first), runtime)
             view = await runtime.client.status(work_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -28,6 +29,7 @@ def main() -> None:
 def _work(order: dict[str, object]) -> None:
     from roost.cli.main import main as roost
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
     os.environ.update(order["environ"])  # type: ignore[call-overload]  # JSON of our own test
     log = os.open(str(order["log"]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     for descriptor in (1, 2):
