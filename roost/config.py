@@ -361,10 +361,10 @@ def _check_layer(layer: Layer) -> None:
 
 
 def _check_table(layer: Layer, path: str, value: object, model: type[BaseModel]) -> None:
-    for key in value if isinstance(value, Mapping) else ():
+    for key, inner in value.items() if isinstance(value, Mapping) else ():
         if key not in model.model_fields:
             raise _unknown(layer, f"{path}.{key}", [f"{path}.{name}" for name in model.model_fields])
-        _check_kind(layer, f"{path}.{key}", value[key], model.model_fields[key].annotation)
+        _check_kind(layer, f"{path}.{key}", inner, model.model_fields[key].annotation)
 
 
 def _check_kind(layer: Layer, path: str, value: object, annotation: Any) -> None:

@@ -8,7 +8,7 @@ import sys
 from io import TextIOWrapper
 
 from roost.cli import worker_line
-from roost.cli.output import FAILED, INTERRUPTED, exit_code, open_closed_streams, print_error, say
+from roost.cli.output import FAILED, INTERRUPTED, UNREAD, exit_code, open_closed_streams, print_error, say
 from roost.errors import RoostError
 
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
@@ -31,9 +31,11 @@ def main() -> None:
         sys.exit(exit_code(error))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        _leave_stdout()  # nobody reads on; that is no fault
-        sys.exit(FAILED)
+    except BrokenPipeError as error:
+        _leave_stdout()
+        sys.exit(_unread(error))
+    except SystemExit as ended:
+        sys.exit(_code_of(ended))
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
             _leave_stdout()
@@ -44,6 +46,27 @@ def main() -> None:
         say(f"Error: {type(error).__name__}: {error}")
         say("  This is a bug in Roost. ROOST_DEBUG=1 shows where.")
         sys.exit(FAILED)
+
+
+def _code_of(ended: SystemExit) -> str | int | None:
+    """What the command ended with; typer makes 1, failed, of output that nobody reads."""
+    unread = ended.__context__
+    return _unread(unread) if isinstance(unread, BrokenPipeError) else ended.code
+
+
+def _unread(error: BrokenPipeError) -> int:
+    """The exit code where nobody reads on, as of `roost list | head -1`: what the command came to, if
+    that was no success; else what a shell gives a program that SIGPIPE ended, as git or jq.
+
+    It can't be 0: `roost wait` would say that work is done, `roost enqueue` that all lines are.
+    """
+    match error.__context__:
+        case RoostError() as told:
+            print_error(told)
+            return exit_code(told)
+        case SystemExit(code=int(code)) if code:
+            return code
+    return UNREAD
 
 
 def _leave_stdout() -> None:

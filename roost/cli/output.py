@@ -26,12 +26,12 @@ from roost.errors import (
 )
 
 OK, FAILED, USAGE, NOT_FOUND, DENIED, CONFLICT, UNAVAILABLE = 0, 1, 2, 3, 4, 5, 6
-WORK_FAILED, WORK_CANCELLED, TIMED_OUT, INTERRUPTED = 7, 8, 124, 130
+WORK_FAILED, WORK_CANCELLED, TIMED_OUT, INTERRUPTED, UNREAD = 7, 8, 124, 130, 141
 
 EXIT_CODES = (
     "Exit codes: 0 ok · 1 failed · 2 wrong usage or input · 3 not found · 4 not allowed · 5 conflict · "
     "6 storage unavailable, full or read-only · 7 the work waited for failed · 8 it was cancelled · "
-    "124 timed out · 130 interrupted"
+    "124 timed out · 130 interrupted · 141 the output was not read to its end"
 )
 
 _CODES: tuple[tuple[type[RoostError], int], ...] = (

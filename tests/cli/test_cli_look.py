@@ -252,7 +252,7 @@ def test_follow_ends_when_its_reader_leaves(roost: Roost) -> None:
         read_until(process.stdout, work_id)
         assert process.stdout is not None
         process.stdout.close()
-        assert process.wait(timeout=60) == 1
+        assert process.wait(timeout=60) == 141
         assert process.stderr is not None
         assert process.stderr.read() == ""
 

@@ -29,7 +29,7 @@ def test_help_of_artifacts_has_examples(roost: Roost, command: str) -> None:
 
 def test_help_documents_the_exit_codes(roost: Roost) -> None:
     shown = " ".join(roost("--help").ok().out.split())
-    for code in ("0", "1", "2", "3", "5", "6", "7", "8", "124", "130"):
+    for code in ("0", "1", "2", "3", "5", "6", "7", "8", "124", "130", "141"):
         assert f" {code} " in shown.split("Exit codes", 1)[1]
 
 
@@ -143,6 +143,37 @@ def test_a_reader_that_leaves_is_no_traceback(roost: Roost) -> None:
     assert json.loads(done.stdout)["kind"] == "enqueued"
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["list"], 141),
+        (["enqueue", "--engine", "demo", "--payload", "-"], 141),
+        (["wait", "ID", "--timeout", "0.01"], 124),
+        (["status", "nope"], 3),
+    ],
+)
+def test_output_that_is_not_read_is_no_success_and_hides_no_failure(
+    roost: Roost, command: list[str], code: int
+) -> None:
+    """As of a program that SIGPIPE ends; what was changed by then stands."""
+    work_id = roost.enqueue()
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "roost", *[work_id if part == "ID" else part for part in command]],
+        input="{}",
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        cwd=roost.folder,
+    )
+    os.close(writing)
+    assert done.returncode == code
+    assert ("Error" in done.stderr) is (code == 3)
+    assert len(roost("list", "--json").document["rows"]) == 1 + (command[0] == "enqueue")
 
 
 @pytest.mark.parametrize(
