@@ -11,11 +11,13 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from msgspec import Struct, field
+from msgspec.structs import replace
 from pydantic import BaseModel, ValidationError
 
 from roost.errors import EngineContractError, PayloadError
@@ -92,8 +94,7 @@ class RetryPolicy:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSpec:
+class EngineSpec(Struct, frozen=True):
     """An engine with its optional attributes read and checked."""
 
     engine: Engine

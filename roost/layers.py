@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import platformdirs
+from msgspec import Struct
 
 from roost.errors import SettingsError
 
@@ -24,8 +24,7 @@ EXTRA_VARIABLES = frozenset(
 )  # read elsewhere, or not a setting
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """Settings from one place.
 
     Attributes:

@@ -19,8 +19,10 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 
 from roost.clock import Clock
 from roost.errors import InputError, WorkspaceError
@@ -48,8 +50,7 @@ _IDENTITY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where a workspace comes from.
 
     Attributes:
@@ -65,8 +66,7 @@ class Origin:
     is_worktree: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """What is known of a workspace on this host.
 
     Attributes:

@@ -6,7 +6,6 @@ import difflib
 import sys
 from collections import Counter
 from contextlib import redirect_stdout
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import roost.cli.options as options
@@ -109,7 +108,7 @@ async def _examine(settings: Settings, as_json: bool) -> int:
     findings += _strange_engines(settings)
     findings += await _storage(settings)
     if as_json:
-        print_json([asdict(finding) for finding in findings])
+        print_json(findings)
     else:
         rows = [("ok" if f.is_ok else "WRONG", f.name, f.detail, f.hint) for f in findings]
         print_table(("", "CHECK", "FOUND", "WHAT TO DO"), rows)

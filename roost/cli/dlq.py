@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,13 +46,11 @@ def list_dead(
 
     async def use(runtime: Runtime) -> int:
         if messages:
-            letters = [asdict(letter) for letter in await runtime.client.dead_letters(limit=limit)]
+            letters = await runtime.client.dead_letters(limit=limit)
             if as_json:
                 print_json(letters)
             else:
-                rows = [
-                    (one["work_id"] or "-", one["lane"].value, one["reason"], one["text"]) for one in letters
-                ]
+                rows = [(one.work_id or "-", one.lane.value, one.reason, one.text) for one in letters]
                 print_table(("WORK ID", "LANE", "WHY", "TEXT"), rows, empty="no messages were set aside")
             return OK
         page = await runtime.client.find(parse(Filter(State.FAILED, engine).text, 0.0), limit=limit)

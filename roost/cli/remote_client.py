@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, NoReturn, get_args
 
 import httpx2
 import msgspec
+from msgspec.structs import asdict
 
 from roost import errors
 from roost.clock import SystemClock

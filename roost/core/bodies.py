@@ -7,9 +7,9 @@ the artifact store above the backend's `inline_max_bytes`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 from pydantic import ValidationError
 
@@ -111,8 +111,7 @@ async def load_forked(backend: Backend, entry: Entry) -> Dumped:
     return Dumped(jsonio.dump(body["snapshot"], what="snapshot", max_bytes=jsonio.SNAPSHOT_MAX_BYTES))
 
 
-@dataclass(slots=True)
-class Dumped:
+class Dumped(Struct):
     """A snapshot as stored.
 
     Attributes:

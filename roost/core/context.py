@@ -8,9 +8,10 @@ import logging
 import math
 import mimetypes
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from msgspec import Struct, field
 
 from roost import jsonio
 from roost.clock import Clock
@@ -56,8 +57,7 @@ class Recorder(Protocol):
         """Close a resource for everybody."""
 
 
-@dataclass(slots=True)
-class Interruption:
+class Interruption(Struct):
     """A switch that stops a running step from outside; the first reason stays.
 
     Attributes:
@@ -80,8 +80,7 @@ class Interruption:
             self.running.cancel()
 
 
-@dataclass(slots=True)
-class Artifacts:
+class Artifacts(Struct):
     """The `ArtifactWriter` of a step: what it stored goes with the commit."""
 
     store: ArtifactStore

@@ -7,8 +7,9 @@ what it takes besides, is consumed by its commit; a step that fails gives it all
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from roost import jsonio
 from roost.core import bodies
@@ -22,8 +23,7 @@ from roost.models import Artifact, ChildResult, Signal
 _PAGE = 100  # entries of one read
 
 
-@dataclass(slots=True)
-class Given:
+class Given(Struct):
     """What one attempt at a step is given.
 
     Attributes:

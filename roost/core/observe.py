@@ -11,8 +11,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from roost.errors import LeaseLost
 from roost.journal.entries import Control, Entry
@@ -55,8 +56,7 @@ def line_fields() -> dict[str, object]:
     return fields if traces is None else fields | traces.ids()
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """A lease that a worker holds, or held."""
 
     work_id: str
@@ -67,8 +67,7 @@ class Held:
     token: int
 
 
-@dataclass(frozen=True, slots=True)
-class Began:
+class Began(Struct, frozen=True):
     """How a session began.
 
     Attributes:
@@ -86,8 +85,7 @@ class Began:
     last_token: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class StepEnd:
+class StepEnd(Struct, frozen=True):
     """How an attempt at a step ended.
 
     Attributes:
@@ -112,8 +110,7 @@ class StepEnd:
     spent: Amounts = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TokensUsed:
+class TokensUsed(Struct, frozen=True):
     """Tokens of a language model, as a step reported them.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from roost.clock import Clock
 
@@ -35,8 +35,7 @@ class Pulse:
         return self._last is not None and self._clock.monotonic() - self._last > self.silence_max_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Struct, frozen=True):
     """What a worker says of itself.
 
     Attributes:

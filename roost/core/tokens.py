@@ -13,14 +13,15 @@ import hmac
 import json
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from roost.errors import InputError, SettingsError
 
 _DOMAIN = b"roost approval 1\0"  # a signature made for this is good for nothing else
 _TOKEN_MAX_CHARS = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """One ask: by which commit of which work item, under which name."""
 
     work_id: str

@@ -9,8 +9,8 @@ undone. Each check below is made against the tail that the append after it relie
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from roost.core import new_work
@@ -29,8 +29,7 @@ Wanted = tuple[TurnTaken, Body | None]
 """A place to take, and the body of the work that is to be enqueued for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Appending:
+class Appending(Struct, frozen=True):
     """How to append to another journal, and to do what follows from it; see `core/outside.py`."""
 
     append_to: Callable[..., Awaitable[Entry | None]]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from roost.errors import WorkspaceError
 from roost.models import Artifact, Snapshot
@@ -23,8 +25,7 @@ KEPT_NAME = "workspace.bundle"
 _MEDIA_TYPE = "application/x-git-bundle"
 
 
-@dataclass(frozen=True, slots=True)
-class HostWorkspaces:
+class HostWorkspaces(Struct, frozen=True):
     """The workspaces of this host, and what the settings say of them.
 
     Attributes:

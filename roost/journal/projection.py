@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from roost.journal import budget
@@ -23,8 +23,7 @@ PARKED_LOOK_SECONDS = 3600.0  # who waits for a closed resource looks so often w
 LEASE_GRACE_SECONDS = 0.5  # after a lease's end, before the sweeper looks
 
 
-@dataclass(frozen=True, slots=True)
-class LaneCount:
+class LaneCount(Struct, frozen=True):
     """How many work items of a namespace are in a state and lane.
 
     Attributes:

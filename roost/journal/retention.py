@@ -8,7 +8,7 @@ missed there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from roost.journal.entries import Control, Entry
 from roost.journal.events import Committed, Retried
@@ -41,8 +41,7 @@ def first_needed(control: Control) -> int:
     return min((control.position, *snapshot, *control.outbox, *pending, *recorded, *reported))
 
 
-@dataclass(slots=True)
-class Pruning:
+class Pruning(Struct):
     """Goes over the entries of a journal, newest first.
 
     Attributes:

@@ -11,7 +11,6 @@ Errors are `roost.errors.StorageError` and its children.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -140,8 +139,7 @@ class Journal(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class FeedPage:
+class FeedPage(Struct, frozen=True):
     """A page of the feed; `cursor` continues after it, also when it is empty."""
 
     entries: Sequence[Entry]
@@ -207,8 +205,7 @@ class WorkIndex(Protocol):
         """How many are in each state and lane, and how old; one pass, those with none left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Renewal:
+class Renewal(Struct, frozen=True):
     """What one heartbeat says of one lease; `progress` is None or (fraction, text)."""
 
     work_id: str
@@ -314,8 +311,7 @@ class Message(Struct, frozen=True, gc=False):
     delay_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """A message in a worker's hands until its visibility timeout ends.
 
     Attributes:
@@ -330,8 +326,7 @@ class Delivery:
     received_count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(Struct, frozen=True):
     """A message that the queue set aside.
 
     Attributes:
@@ -425,8 +420,7 @@ class ArtifactStore(Protocol):
         """Length in bytes, or None if there is no such blob."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(Struct, frozen=True):
     """What `put` stored: `digest` is 64 hexadecimal digits."""
 
     digest: str
@@ -487,8 +481,7 @@ class TellsFaults(Protocol):
         """From now on call `told`, which neither waits nor raises, with the code of each such fault."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One line of `roost doctor`."""
 
     name: str

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from roost.errors import InputError
 from roost.journal.entries import IndexRow
 from roost.models import State
@@ -18,8 +20,7 @@ from roost.names import Order, namespace_of
 _MARK = "!"  # in a cursor, between what rows are sorted by and which row it was
 
 
-@dataclass(frozen=True, slots=True)
-class Sort:
+class Sort(Struct, frozen=True):
     """By which field of a row an order goes. Rows that have none are not in it."""
 
     field: str
@@ -74,8 +75,7 @@ class IndexQuery:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class IndexPage:
+class IndexPage(Struct, frozen=True):
     """A page of the work index; `cursor` is None when there is no further row."""
 
     rows: Sequence[IndexRow]
@@ -85,8 +85,7 @@ class IndexPage:
 # --- cursors -----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(Struct, frozen=True):
     """Where a row stands in a sorted order: what it is sorted by, and which of those alike it is."""
 
     value: float

@@ -7,11 +7,12 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from roost.errors import StorageDenied, StorageError, StorageUnavailable
 from roost.models import Lane

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
+
+from msgspec import Struct
 
 from roost.journal.entries import Entry
 from roost.journal.events import Kind
@@ -95,8 +96,7 @@ def prepare(db: sqlite3.Connection) -> None:
         )
 
 
-@dataclass(slots=True)  # frozen would take twice as long to make, and there is one for each step
-class Plain(Generic[T]):
+class Plain(Struct, Generic[T]):  # frozen would take twice as long to make, and there is one for each step
     """An operation that is rows of the view, if it meets what it expects to meet.
 
     Attributes:

@@ -13,10 +13,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from msgspec import Struct
 
 from roost.errors import StorageUnavailable
 from roost.storage.local import schema, together
@@ -37,8 +38,7 @@ LOOK_COUNT = 128  # so many operations are worth a turn, also while the event lo
 _OWN_FAULTS = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 
 
-@dataclass(slots=True)
-class _Task:
+class _Task(Struct):
     operation: Operation[Any]
     plain: Plain[Any] | None
     loop: asyncio.AbstractEventLoop

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -303,8 +302,8 @@ class QueueMachine(Machine):
         if not self.harness.is_fifo:
             model.sort(key=lambda delivery: delivery.cause)
             real.sort(key=lambda delivery: delivery.cause)
-        assert [replace(delivery, receipt="") for delivery in real] == [
-            replace(delivery, receipt="") for delivery in model
+        assert [structs.replace(delivery, receipt="") for delivery in real] == [
+            structs.replace(delivery, receipt="") for delivery in model
         ]
         self._deliveries += zip(model, real, strict=True)
         for delivery in model:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from roost.core import operating, versions
 from roost.core.bulk import Action, Part
@@ -419,7 +420,7 @@ class OperationsContract(Contract):
             "two": (3, "unknown work id"),
         }
         for receipt in ("none", "9" * 30, "\N{ARABIC-INDIC DIGIT ONE}"):
-            other = replace(letters["one"], receipt=receipt)
+            other = structs.replace(letters["one"], receipt=receipt)
             await process.client.end_dead_letters([other], is_sent_again=False)  # there is no such message
         await process.client.end_dead_letters([letters["one"]], is_sent_again=True)
         await process.client.end_dead_letters([letters["two"]], is_sent_again=False)
