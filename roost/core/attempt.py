@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextvars import copy_context
+from itertools import islice
 from typing import Any
 
 from msgspec import Struct
@@ -30,6 +31,7 @@ from roost.models import Snapshot, WorkItem
 
 DEADLINE = "DeadlineExceeded"  # what work fails of when its deadline is over
 OWN_CANCEL = "StepCancelled"
+PARTS_MAX = 1000  # of a group of exceptions that are looked at
 
 
 class Stepped(Struct, frozen=True):
@@ -259,13 +261,24 @@ def _pause_of(error: RetryLater) -> float:
     return 0.0
 
 
+def _parts_of(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """What is in a group and in the groups within it, in order, however deep they are."""
+    left: list[BaseException] = [group]
+    while left:
+        part = left.pop()
+        if isinstance(part, BaseExceptionGroup):
+            left.extend(reversed(part.exceptions))
+        else:
+            yield part
+
+
 def _outcome_of_many(group: BaseExceptionGroup[BaseException]) -> Outcome:
     """What several parts of a step raised at once, as an `asyncio.TaskGroup` tells it.
 
     The lease counts before all else, and what can never succeed before what may; parts that all
     ask to be tried later are, when the last of them asks for it. Anything else is a failed attempt.
     """
-    found = [_outcome_of(part) for part in group.exceptions]
+    found = [_outcome_of(part) for part in islice(_parts_of(group), PARTS_MAX)]
     for kind in (Interrupted, Refused):
         if first := next((outcome for outcome in found if isinstance(outcome, kind)), None):
             return first

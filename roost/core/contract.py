@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from roost import jsonio
 from roost.errors import EngineContractError, PayloadError, RoostError
 from roost.journal.values import ErrorInfo
@@ -30,6 +32,16 @@ def check_returned(returned: Any, version: int, item: WorkItem, stored: Sequence
             f"engine {item.engine!r} returned {type(returned).__name__}, not a Snapshot",
             hint="Return the snapshot that comes after the step.",
         )
+    try:
+        return _checked(returned, version, item, stored)
+    except AttributeError as error:
+        raise EngineContractError(
+            f"engine {item.engine!r} returned {type(error.obj).__name__} without `{error.name}`",
+            hint="`model_construct` checks nothing; use `Snapshot.of` and `next`.",
+        ) from None
+
+
+def _checked(returned: Snapshot, version: int, item: WorkItem, stored: Sequence[Artifact]) -> Snapshot:
     if returned.work_id != item.work_id or returned.engine != item.engine:
         raise EngineContractError(
             f"engine {item.engine!r} returned a snapshot of {returned.work_id!r} ({returned.engine!r}), "
@@ -49,7 +61,14 @@ def check_returned(returned: Any, version: int, item: WorkItem, stored: Sequence
     return returned
 
 
-_Number = (int, float)
+_Number = (int, float)  # a union would be made anew at each look
+
+
+def _is_span(seconds: object) -> bool:
+    """Whether it is a number of seconds that work may sleep or wait."""
+    if seconds is True or not isinstance(seconds, _Number):
+        return False
+    return 0 <= seconds <= DELAY_MAX_SECONDS
 
 
 def _are_all(values: object, kind: type) -> bool:
@@ -57,10 +76,18 @@ def _are_all(values: object, kind: type) -> bool:
     return isinstance(values, list) and (not values or all(isinstance(value, kind) for value in values))
 
 
+def _are_whole(values: object, kind: type[BaseModel]) -> bool:
+    """Whether it is a list of such values that lack nothing, as one made by `model_construct` may."""
+    if not values or not _are_all(values, kind):
+        return values == []
+    fields = kind.model_fields.keys()
+    return all(fields <= value.__dict__.keys() for value in values)  # type: ignore[attr-defined]
+
+
 def _check_directives(snapshot: Snapshot) -> None:
     faults = []
     delay = snapshot.next_step_delay_seconds
-    if not isinstance(delay, _Number) or not 0 <= delay <= DELAY_MAX_SECONDS:
+    if not _is_span(delay):
         faults.append(f"next_step_delay_seconds is {delay!r}, not 0 to {DELAY_MAX_SECONDS:.0f}")
     if not isinstance(snapshot.data, dict):
         faults.append(f"data is a {type(snapshot.data).__name__}, not a dict")
@@ -68,7 +95,7 @@ def _check_directives(snapshot: Snapshot) -> None:
         if not isinstance(value, str) or not 0 < len(value) <= 200:
             faults.append(f"{name} is {value!r:.100}, not text of 1 to 200 characters")
     artifacts = snapshot.artifacts
-    if not _are_all(artifacts, Artifact):
+    if not _are_whole(artifacts, Artifact):
         faults.append("artifacts is not a list of Artifact")
     elif len(artifacts) > ARTIFACTS_MAX:
         faults.append(f"artifacts has {len(artifacts)} entries, more than {ARTIFACTS_MAX}")
@@ -87,10 +114,9 @@ def _faults_in_follow_ups(snapshot: Snapshot) -> list[str]:
     wait_for = snapshot.wait_for
     if wait_for is not None and not isinstance(wait_for, WaitFor):
         faults.append(f"wait_for is a {type(wait_for).__name__}, not a WaitFor")
-    elif wait_for is not None and not 0 <= (wait_for.timeout_seconds or 0.0) <= DELAY_MAX_SECONDS:
-        timeout = wait_for.timeout_seconds
+    elif wait_for is not None and not _is_span(timeout := wait_for.timeout_seconds or 0.0):
         faults.append(f"wait_for.timeout_seconds is {timeout!r}, not 0 to {DELAY_MAX_SECONDS:.0f}")
-    if not _are_all(snapshot.spawn, Child):
+    if not _are_whole(snapshot.spawn, Child):
         faults.append("spawn is not a list of Child")
     if snapshot.result is not None:
         try:

@@ -33,12 +33,14 @@ from roost.core.tokens import Signer
 from roost.core.workspaces import StepWorkspace
 from roost.engine import EngineSpec, RetryPolicy, current_step
 from roost.errors import EngineContractError, FailWork, IdentifierError, LeaseLost, PayloadError, RetryLater
-from roost.models import Artifact, Snapshot, WorkItem
+from roost.models import Artifact, Child, Snapshot, WaitFor, WorkItem
 from roost.storage.memory import MemoryArtifacts
 from roost.testing.clock import ManualClock
 
 ITEM = WorkItem(work_id="w", engine="demo", payload={"n": 1})
 BEFORE = Snapshot(work_id="w", engine="demo", version=3, step="go", data={"n": 1})
+
+KEYS: dict[str, Any] = {"work_id": "w", "engine": "demo", "version": 3}
 
 Step = Callable[[Snapshot, WorkItem], Any]
 
@@ -164,6 +166,20 @@ class TestReturned:
             (
                 lambda s: s.model_copy(update={"next_step_delay_seconds": None}),
                 "next_step_delay_seconds is None",
+            ),
+            (lambda s: s.next().model_copy(update={"next_step_delay_seconds": True}), "is True, not 0 to"),
+            (
+                lambda s: s.model_copy(update={"wait_for": WaitFor.model_construct(timeout_seconds="1")}),
+                "wait_for.timeout_seconds is '1'",
+            ),
+            (lambda s: Snapshot.model_construct(), "returned Snapshot without `work_id`"),
+            (
+                lambda s: Snapshot.model_construct(spawn=[Child.model_construct()], **KEYS),
+                "not a list of Child",
+            ),
+            (
+                lambda s: Snapshot.model_construct(artifacts=[Artifact.model_construct()], **KEYS),
+                "artifacts is not a list of Artifact",
             ),
             (lambda s: s.model_copy(update={"data": None}), "data is a NoneType"),
             (lambda s: s.model_copy(update={"data": [1]}), "data is a list"),
@@ -371,6 +387,22 @@ class TestRaised:
 
         outcome = await attempt.run(step)
         assert outcome == comes_to or (isinstance(comes_to, type) and isinstance(outcome, comes_to))
+
+    @pytest.mark.parametrize(("levels", "parts"), [(3000, 1), (60, 2)])
+    @pytest.mark.parametrize("asks", [True, False])
+    async def test_groups_in_groups_may_be_as_deep_and_as_many_as_they_are(
+        self, attempt: Fixture, asks: bool, levels: int, parts: int
+    ) -> None:
+        """Two of each in the next are more at the end than anybody can look at."""
+        error: Exception = RetryLater(5, "busy") if asks else ValueError("bad")
+        for _ in range(levels):
+            error = ExceptionGroup("group", [error] * parts)
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            raise error
+
+        outcome = await attempt.run(step)
+        assert isinstance(outcome, Later if asks else Raised)
 
     async def test_a_retry_of_no_number_of_seconds_is_refused_not_taken(self, attempt: Fixture) -> None:
         def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
