@@ -22,7 +22,7 @@ FILE_NAME = "roost.db"
 VERSION = 1
 BUSY_SECONDS = 30.0  # how long to wait for somebody outside Roost who holds the file
 READ_BUSY_SECONDS = 2.0  # reads run on the event loop, and WAL readers wait for almost nothing
-CACHE_KB = 1024  # of each connection; the system's own cache is behind it, and all processes share that
+CACHE_KB = 512  # of each connection; the system's own cache is behind it, and all processes share that
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
