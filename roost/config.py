@@ -14,7 +14,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args, get_origin
 
-import platformdirs
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,6 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from roost import places
 from roost.errors import SettingsError
 from roost.layers import Layer, layers_of, merge, shown, sources
 from roost.names import Lane
@@ -263,7 +263,7 @@ class Settings(BaseSettings):
     namespace: Annotated[str, Field(pattern=r"^([a-z0-9-]{1,63})?$")] = ""
     artifacts: str | None = None
     actor: Annotated[str, Field(max_length=200)] = ""
-    home: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("roost")))
+    home: Path = Field(default_factory=places.data)
     lease_seconds: Annotated[Seconds, Field(ge=0.2, le=43200)] = 30.0
     keep_versions: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     retention_seconds: Annotated[Seconds, Field(ge=0, allow_inf_nan=False)] = 30 * 86400.0

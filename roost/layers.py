@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import platformdirs
 from msgspec import Struct
 
+from roost import places
 from roost.errors import SettingsError
 
 FILE_NAME = "roost.toml"
@@ -75,8 +76,8 @@ def _files(named: Path | None, directory: Path) -> list[Layer]:
             raise SettingsError(f"there is no settings file {named}", hint="Check --config or ROOST_CONFIG.")
         return [Layer(str(named), _anchored(_read(named), named))]
     layers = []
-    user_file = Path(platformdirs.user_config_dir("roost")) / "config.toml"
-    if user_file.is_file():
+    user_file = _of_user()
+    if user_file is not None and user_file.is_file():
         layers.append(Layer(str(user_file), _anchored(_read(user_file), user_file)))
     for parent in (directory, *directory.parents):
         found = _project(parent)
@@ -85,6 +86,13 @@ def _files(named: Path | None, directory: Path) -> list[Layer]:
         if (parent / ".git").exists():
             break
     return layers
+
+
+def _of_user() -> Path | None:
+    """The user's file; None: this user has no home."""
+    with suppress(SettingsError):
+        return places.settings() / "config.toml"
+    return None
 
 
 def _project(directory: Path) -> Layer | None:

@@ -28,8 +28,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-import platformdirs
-
+from roost import places
 from roost.errors import RoostError
 
 try:
@@ -289,7 +288,7 @@ def _stdout(process: subprocess.Popen[str]) -> IO[str]:
 def _home_of_ministack() -> tuple[Path, Path]:
     """Where ministack's environment is or is to be, and its interpreter."""
     version = f"py{sys.version_info.major}.{sys.version_info.minor}"
-    place = Path(platformdirs.user_cache_dir("roost")) / "standins"
+    place = places.cache() / "standins"
     home = place / f"{MINISTACK.replace('==', '-')}-{version}"
     return home, home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 

@@ -102,11 +102,11 @@ def test_an_installation_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: 
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho ensurepip is not available >&2\nexit 1\n")
     python.chmod(0o755)
-    monkeypatch.setattr(standins.platformdirs, "user_cache_dir", lambda _: str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(standins.sys, "executable", str(python))
     with pytest.raises(StandInFailed, match=r"(?s)-m venv .* failed:.*ensurepip is not available"):
         start_ministack(tmp_path)
-    assert [path.name for path in (tmp_path / "standins").iterdir()] == ["lock"]
+    assert [path.name for path in (tmp_path / "roost/standins").iterdir()] == ["lock"]
 
 
 def test_two_processes_install_it_once(tmp_path: Path) -> None:
@@ -118,11 +118,11 @@ def test_two_processes_install_it_once(tmp_path: Path) -> None:
         "    standins.time.sleep(0.5)\n"
         "    (home / 'bin').mkdir(parents=True)\n"
         "    (home / 'bin/python').touch()\n"
-        "standins.platformdirs.user_cache_dir = lambda _: sys.argv[1]\n"
         "standins._install = install\n"
         "print(standins.install_ministack(), flush=True)\n"
     )
-    command = [sys.executable, "-c", program, str(tmp_path)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    command = [sys.executable, "-c", program]
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    both = [subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=_SECONDS)[0].split() for process in both]
     assert sorted(said, key=len) == [["True"], ["installed", "True"]]

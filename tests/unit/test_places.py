@@ -1,0 +1,73 @@
+"""Where a user's files are, on Linux and on macOS."""
+
+from __future__ import annotations
+
+import pwd
+import sys
+from pathlib import Path
+
+import pytest
+
+from roost import places
+from roost.config import load_settings
+from roost.errors import SettingsError
+
+VARIABLES = {
+    "XDG_DATA_HOME": places.data,
+    "XDG_CONFIG_HOME": places.settings,
+    "XDG_CACHE_HOME": places.cache,
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", "/home/ada")
+
+
+@pytest.mark.parametrize(
+    ("platform", "expected"),
+    [
+        ("linux", [".local/share/roost", ".config/roost", ".cache/roost"]),
+        (
+            "darwin",
+            [
+                "Library/Application Support/roost",
+                "Library/Application Support/roost",
+                "Library/Caches/roost",
+            ],
+        ),
+    ],
+)
+def test_places_are_those_of_the_system(
+    monkeypatch: pytest.MonkeyPatch, platform: str, expected: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    assert [place() for place in VARIABLES.values()] == [Path("/home/ada") / path for path in expected]
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_a_variable_names_another_place_if_it_is_absolute(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    by_default = VARIABLES[variable]()
+    for ignored in ("", "here", "~/there"):
+        monkeypatch.setenv(variable, ignored)
+        assert VARIABLES[variable]() == by_default
+    monkeypatch.setenv(variable, "/srv")
+    assert VARIABLES[variable]() == Path("/srv/roost")
+
+
+def test_a_user_without_a_home_names_a_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container that runs under any number: nobody there has that number."""
+
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    with pytest.raises(SettingsError, match="no home"):
+        load_settings(environ={}, directory=tmp_path)
+    settings = load_settings(environ={"ROOST_HOME": "/srv/store"}, directory=tmp_path)
+    assert settings.home == Path("/srv/store")
