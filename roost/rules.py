@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SET_SIGNAL = "roost.schedule.set"  # its data are the fields of the `Schedule` to go on with
 EXPRESSION_MAX_CHARS = 2000
-RULE_NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"  # leaves room for a prefix and an instant in a work id
+RULE_NAME_PATTERN = r"^[A-Za-z0-9._-]{1,64}\Z"  # leaves room for a prefix and an instant in a work id
 TICKS_MAX = 100  # missed ticks that one look goes through
 TICK_GRACE_SECONDS = 60.0  # a tick that is taken up later than this was missed
 

@@ -387,3 +387,16 @@ def test_a_seam_in_a_file_needs_testing_too(folder: Path) -> None:
 def test_a_crash_point_that_never_comes_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="no crash point"):
         crash_hook(text)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"namespace": "team\n"},
+        {"aws": {"stack": "roost\n"}},
+        {"aws": {"bucket": "bucket\n"}},
+        {"triggers": {"after\n": {"engine": "a", "enqueue": "b"}}},
+    ],
+)
+def test_a_name_does_not_end_with_a_line(folder: Path, overrides: dict[str, Any]) -> None:
+    assert "should match pattern" in _refused(folder, overrides)
