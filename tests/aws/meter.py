@@ -130,7 +130,12 @@ class Meter:
         self._items[key] = item
 
     def _updated(self, params: dict[str, Any]) -> None:
-        """An update of the forms `SET #name = :name, …` and `REMOVE #name`."""
+        """An update of the forms `SET #name = :name, …` and `REMOVE #name`; a set is all that is in it."""
+        kind = params["UpdateExpression"].partition(" ")[0]
+        if kind in ("ADD", "DELETE"):
+            values = {name[1:]: value for name, value in params["ExpressionAttributeValues"].items()}
+            self._written(params["TableName"], {**params["Key"], **values}, 1)
+            return
         item = dict(self._items[self._key(params["TableName"], params["Key"])])
         sets, _, removes = params["UpdateExpression"].partition(" REMOVE ")
         for change in sets.removeprefix("SET ").split(", "):

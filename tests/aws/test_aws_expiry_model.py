@@ -27,6 +27,7 @@ from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.index import EXPIRING, AwsIndex
 from roost.storage.aws.journal import AwsJournal
 from roost.storage.aws.names import EXPIRES_AT
+from roost.storage.aws.table import Table
 from roost.storage.ports import IndexQuery
 from roost.testing.contract.harness import AT, first, follow
 from roost.testing.standins import StandIn
@@ -155,7 +156,7 @@ async def retries(journal: AwsJournal, told: Told) -> None:
 
 async def takes_what_is_over(journal: AwsJournal) -> None:
     """DynamoDB's time to live, that deletes an item if its instant is still there."""
-    table = journal._expiry._index_table
+    table = Table(journal._aws, journal._aws.names.index)
     for _ in range(12):
         await table.write_if(
             "delete_item",
@@ -217,6 +218,8 @@ class Scene:
             pass
         found = await self.journal.read("w")
         row = await self.index.get("w")
+        for left in await everything(self.aws, self.aws.names.index, but="#expiry"):
+            assert (EXPIRING in left) is (EXPIRES_AT in left), "a row that nobody would find"
         assert not (told.new and told.retried)
         if told.new:
             assert found == told.new

@@ -376,6 +376,8 @@ def _value_bytes(value: Mapping[str, Any]) -> int:
             return len(content)
         case "BOOL":
             return 1
+        case "SS":
+            return sum(len(one.encode()) for one in content)
         case "M":  # 3 bytes, and one for each member
             return 3 + sum(1 + len(name.encode()) + _value_bytes(one) for name, one in content.items())
     raise AssertionError(kind)

@@ -16,7 +16,9 @@ So nothing depends on time to live: neither when it deletes, nor in which order,
 `expires_at` is on no item that means anything.
 
 Who dies between 3 and 4 leaves a marked row without a journal. New work of that id sees that no
-entry is left, and takes its place (`puts.py`); `reindex.py` finds the others.
+entry is left, and takes its place (`puts.py`). Sweeps find the others: whoever deletes many notes
+their ids before, all together, and strikes them out afterwards (`progress.py`). Who deletes one
+does 3 and 4 in one transaction, which costs two units more.
 
 Each delete names the entry's id, and each write of the row what it was made for: somebody who
 slept between two steps harms no newer work of the same id.
@@ -28,6 +30,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from roost.journal.entries import Entry
+from roost.models import State
 from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.index import EXPIRING, AwsIndex
@@ -82,8 +85,12 @@ class Deletion:
             return None
         return Ended(tail, newest, is_all)
 
-    async def delete(self, ended: Ended) -> bool:
-        """Delete a journal and its row, see above. Returns False if the work came back to life."""
+    async def delete(self, ended: Ended, *, is_noted: bool = True) -> bool:
+        """Delete a journal and its row, see above. Returns False if the work came back to life.
+
+        Args:
+            is_noted: its id is where a sweep finds it if this process dies in the midst.
+        """
         tail = ended.tail
         if not await self._mark(tail):
             return False
@@ -95,26 +102,57 @@ class Deletion:
             await self._delete_entries(page)
         if tail.control.account or tail.control.is_daily:
             await self._accounts.forget(tail.work_id, tail.control.account)
-        await self._delete_entries([last])
-        await self.bury(tail.work_id, last["position"], number_of(tail.control.created_at))
+        created_at = number_of(tail.control.created_at)
+        if is_noted:
+            await self._delete_entries([last])
+            await self.bury(tail.work_id, last["position"], created_at)
+        else:
+            actions = [
+                {"Delete": {"TableName": self._journal_table.name, **_deletion(last)}},
+                {
+                    "Update": {
+                        "TableName": self._index_table.name,
+                        **self._burial(tail.work_id, last["position"], created_at),
+                    }
+                },
+            ]
+            await self._index_table.transact(actions, token=self._aws.ids.unique())
         return True
+
+    async def finish(self, work_id: str) -> bool:
+        """Do what somebody may have left undone who noted to delete a journal.
+
+        Returns:
+            Whether that is over: the id is free, or its work goes on. Else there are entries left,
+            and the mark of the last leads a sweep to them; or somebody is about to begin.
+        """
+        found = await self._index_table.call("get_item", Key={"work": {"S": work_id}}, ConsistentRead=True)
+        row = found.get("Item", {})
+        if not row or EXPIRES_AT in row:
+            return True
+        if EXPIRING not in row:
+            return not State(row["state"]["S"]).is_terminal
+        entries, _ = await self._page(work_id, None)
+        return not entries and await self.bury(work_id, row["position"], row["created_at"])
 
     async def bury(self, work_id: str, position: Item, created_at: Item) -> bool:
         """Let go of a marked row, none of whose entries is left; False if it is another by now."""
+        burial = self._burial(work_id, position, created_at)
+        return await self._index_table.write_if("update_item", **burial) is None
+
+    def _burial(self, work_id: str, position: Item, created_at: Item) -> Item:
         at = int(self._aws.clock.now())
-        standing = await self._index_table.write_if(
-            "update_item",
-            Key={"work": {"S": work_id}},
-            UpdateExpression=f"SET #{EXPIRES_AT} = :at",
-            ConditionExpression=f"{_IS_ITS_ROW} AND attribute_exists(#{EXPIRING})",
-            ExpressionAttributeNames=_names("position", "created_at", EXPIRING, EXPIRES_AT),
-            ExpressionAttributeValues={
+        return {
+            "Key": {"work": {"S": work_id}},
+            "UpdateExpression": f"SET #{EXPIRES_AT} = :at",
+            "ConditionExpression": f"{_IS_ITS_ROW} AND attribute_exists(#{EXPIRING})",
+            "ExpressionAttributeNames": _names("position", "created_at", EXPIRING, EXPIRES_AT),
+            "ExpressionAttributeValues": {
                 ":position": position,
                 ":created_at": created_at,
                 ":at": number_of(at),
             },
-        )
-        return standing is None
+        }
 
     async def _mark(self, tail: Entry) -> bool:
         """Mark the row if it shows this end of this work; not that of a later one of the same id."""
@@ -158,16 +196,17 @@ class Deletion:
 
     async def _delete_entries(self, items: Iterable[Item]) -> None:
         """Delete these very entries; none that took the place of one that is gone."""
-        await gather(
-            self._journal_table.write_if(
-                "delete_item",
-                Key=key_of(item),
-                ConditionExpression="#entry = :entry",
-                ExpressionAttributeNames={"#entry": "entry"},
-                ExpressionAttributeValues={":entry": item["entry"]},
-            )
-            for item in items
-        )
+        await gather(self._journal_table.write_if("delete_item", **_deletion(item)) for item in items)
+
+
+def _deletion(item: Item) -> Item:
+    """Of this very entry."""
+    return {
+        "Key": key_of(item),
+        "ConditionExpression": "#entry = :entry",
+        "ExpressionAttributeNames": {"#entry": "entry"},
+        "ExpressionAttributeValues": {":entry": item["entry"]},
+    }
 
 
 _IS_ITS_ROW = "#position = :position AND #created_at = :created_at"

@@ -27,15 +27,15 @@ from roost.journal.entries import Entry
 from roost.journal.projection import project
 from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
-from roost.storage.aws.deletion import Deletion
+from roost.storage.aws.deletion import Deletion, Ended
 from roost.storage.aws.index import AwsIndex
 from roost.storage.aws.items import day_of, mark_key
+from roost.storage.aws.progress import Progress
 from roost.storage.aws.replies import ask
 from roost.storage.aws.table import Item, Partition, Table, gather, merge
 
 DAYS_MAX = 400  # how far back the first look of all goes; later ones begin where it found marks
 _DAYS_AT_ONCE = 32
-_STATE_KEY = {"work": {"S": "#expiry"}}  # in the index table; no work id has the mark
 _DELETES_MAX = 25  # DynamoDB API reference, "BatchWriteItem"
 _FIRST_PAUSE_SECONDS = 0.05
 _ROUNDS_MAX = 12
@@ -61,12 +61,13 @@ class Expiry:
         self._deletion = Deletion(aws, index, accounts)
         self._tail = tail
         self._journal_table = Table(aws, aws.names.journal)
-        self._index_table = Table(aws, aws.names.index)
+        self._progress = Progress(aws)
 
     async def expire(self, ended_before: float, limit: int) -> Sequence[str]:
         """See `ports.Journal.expire`."""
         last = day_of(ended_before)
-        stored = await self._stored_day()
+        stored, noted = await self._progress.read()
+        await self._finish(noted)
         day = stored or last - DAYS_MAX
         oldest: int | None = None  # of the days that have marks
         gone: list[str] = []
@@ -78,8 +79,16 @@ class Expiry:
                     oldest = one if oldest is None else oldest
                     gone += await self._expire_day(one, ended_before, limit - len(gone))
             day = days.stop
-        await self._store_day(stored, last if oldest is None else oldest)
+        reached = last if oldest is None else oldest
+        if reached > stored:
+            await self._progress.store_day(reached)
         return gone
+
+    async def _finish(self, noted: Sequence[str]) -> None:
+        """Strike out what is over of what others, who may have died, were about to delete."""
+        looks = await gather(map(self._deletion.finish, noted))
+        over = [work_id for work_id, is_over in zip(noted, looks, strict=True) if is_over]
+        await self._progress.strike_out(over)
 
     async def purge(self, work_id: str, position: int) -> bool:
         """See `ports.Journal.purge`. The row may lag behind the end that it is to show."""
@@ -88,7 +97,7 @@ class Expiry:
             return False
         await self._index.put(replace(project(tail), due_at=None))
         ended = await self._deletion.ended(work_id, inf, consistent=True)
-        return ended is not None and await self._deletion.delete(ended)
+        return ended is not None and await self._deletion.delete(ended, is_noted=False)
 
     async def trim(self, work_id: str, before: int, limit: int) -> int:
         """See `ports.Journal.trim`. Finds the keys, and deletes them in batches."""
@@ -143,9 +152,17 @@ class Expiry:
             work_ids = dict.fromkeys(item["work"]["S"] for item in found)
             looks = await gather(self._deletion.ended(work_id, ended_before) for work_id in work_ids)
             ended = [one for one in looks if one is not None][: limit - len(gone)]
-            deleted = await gather(map(self._deletion.delete, ended))
+            deleted = await self._delete(ended)
             gone += [one.tail.work_id for one, is_deleted in zip(ended, deleted, strict=True) if is_deleted]
         return gone
+
+    async def _delete(self, ended: Sequence[Ended]) -> list[bool]:
+        """Delete these; whoever dies in the midst leaves their ids to the next look."""
+        ids = [one.tail.work_id for one in ended]
+        await self._progress.note(ids)
+        deleted = await gather(map(self._deletion.delete, ended))
+        await self._progress.strike_out(ids)
+        return deleted
 
     async def _marks(self, day: int, limit: int) -> list[Item]:
         found, _ = await merge(self._partitions(day), limit, order=_mark_at)
@@ -153,16 +170,6 @@ class Expiry:
 
     def _partitions(self, day: int) -> list[Partition]:
         return [self._marks_of(mark_key(day, shard)) for shard in range(self._aws.names.shards)]
-
-    async def _stored_day(self) -> int:
-        """The day before which no process has found a mark; 0 if none has looked yet."""
-        found = await self._index_table.call("get_item", Key=_STATE_KEY)
-        return int(found["Item"]["day"]["N"]) if "Item" in found else 0
-
-    async def _store_day(self, stored: int, day: int) -> None:
-        if day > stored:
-            item = {**_STATE_KEY, "day": {"N": str(day)}}
-            await self._index_table.call("put_item", Item=item)
 
     def _marks_of(self, key: str) -> Partition:
         arguments = {

@@ -3,8 +3,9 @@
 Tables are restored one by one, and two of one stack may come back as they were a moment apart:
 work may have a journal and no row, which no sweeper would ever look at.
 
-And a worker may die right after it deleted the last entry of a journal: its row is in no list
-then, and gives way to new work of that id, but is not yet left to the time to live.
+And a journal may come back that was being deleted, without its last entries: its row is in no list,
+and gives way to new work of that id, but is not yet left to the time to live. (After a worker that
+died in the midst of a deletion the sweeps do that.)
 """
 
 from __future__ import annotations
