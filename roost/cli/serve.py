@@ -19,7 +19,7 @@ from roost.cli.user import user
 from roost.cli.worker_line import WorkerLine
 from roost.config import load_settings
 from roost.core.switches import JOURNAL_ID, Switches
-from roost.errors import StorageError, StorageUnavailable
+from roost.errors import EngineContractError, StorageError, StorageUnavailable
 from roost.journal.decide import WAITS_FOR_ENGINE
 from roost.names import OWN_ENGINES, State, without_password
 from roost.storage.query import IndexQuery
@@ -43,7 +43,7 @@ def run(line: WorkerLine) -> None:
     """What `roost worker` does.
 
     Raises:
-        RoostError: a setting is wrong, or there is nothing to serve.
+        RoostError: a setting is wrong, there is nothing to serve, or an engine ended the worker.
     """
     of_worker = ("engines", "lanes", "concurrency", "grace_seconds", "health_port", "metrics_port")
     overrides = {name: getattr(line, name) for name in ("storage", "home", "lease_seconds")}
@@ -52,7 +52,13 @@ def run(line: WorkerLine) -> None:
     logs.set_up(settings.log_level, settings.log_format)
     sys.path.insert(0, "")  # so that a file can be tried as module:attribute
     before = frozenset(threading.enumerate())
-    asyncio.run(_serve(settings, until_idle=line.until_idle))
+    try:
+        asyncio.run(_serve(settings, until_idle=line.until_idle))
+    except asyncio.CancelledError:
+        raise EngineContractError(
+            "all tasks of the worker were cancelled, and not by Roost",
+            hint="An engine, or what it calls, cancels tasks that are not its own (`asyncio.all_tasks()`).",
+        ) from None
     leave_threads(before)
 
 

@@ -63,13 +63,22 @@ class Interruption(Struct):
     Attributes:
         why: the reason, once it is thrown.
         running: the task, while it is inside the engine's code.
-        is_left: the worker ends, and cancels the whole session. A cancellation that comes
-            neither with this nor with a reason is a doing of the step's.
+        was_left: the worker cancelled the whole session.
+        worker: the task that the worker itself runs in.
     """
 
     why: str | None = None
     running: asyncio.Task[Any] | None = None
-    is_left: bool = False
+    was_left: bool = False
+    worker: asyncio.Task[Any] | None = None
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the whole session is to end, with its worker, or as all tasks of the loop do.
+
+        A cancellation that comes neither with this nor with a reason is a doing of the step's.
+        """
+        return self.was_left or (self.worker is not None and self.worker.cancelling() > 0)
 
     def stop(self, why: str) -> None:
         """Stop the running step; the next one, if none runs now."""

@@ -104,7 +104,7 @@ class Holder:
 
     def leave(self, task: asyncio.Task[None]) -> None:
         """End the session that runs in `task`, now; it writes nothing more."""
-        self.interruption.is_left = True
+        self.interruption.was_left = True
         task.cancel()
 
     def abandon(self) -> None:

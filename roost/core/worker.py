@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from typing import Any
 
 from roost.core import claims, outside
 from roost.core.attempt import own_cancel
@@ -59,6 +60,7 @@ class Worker:
         self._parts = parts
         self._engines = engines
         self._executor = executor
+        self._task: asyncio.Task[Any] | None = None  # that it runs in
         self._draining = asyncio.Event()
         self._lane_free = asyncio.Event()
         self._looks = 0
@@ -72,6 +74,7 @@ class Worker:
 
         Storage that fails is tried again with growing pauses; a worker never stops for it.
         """
+        self._task = asyncio.current_task()
         log.info("worker %s runs %s", self.worker_id, ", ".join(self._engines.names()))
         try:
             async with asyncio.TaskGroup() as group:
@@ -98,6 +101,7 @@ class Worker:
             seconds: within which it returns. Sessions are told to hand over the grace period
                 before, and what still runs then is abandoned. Nothing is lost by that.
         """
+        self._task = asyncio.current_task()
         await self._read_switches()
         steps_end = max(0.0, seconds - self._parts.settings.grace_seconds - ABANDON_SECONDS)
         try:
@@ -214,6 +218,7 @@ class Worker:
             switches=self._switches,
             executor=self._executor,
         )
+        session.interruption.worker = self._task
         self.sessions[session] = asyncio.create_task(self._run(session), name=f"session:{delivery.work_id}")
         self._tell_lanes()
 

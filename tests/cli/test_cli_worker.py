@@ -31,6 +31,22 @@ class Slow:
         return snapshot.finish()
 """
 
+CANCELS = """
+import asyncio
+from roost import Snapshot
+
+class Cancels:
+    engine_id = "cancels"
+
+    async def init_snapshot(self, item):
+        return Snapshot.of(item)
+
+    async def step(self, snapshot, item):
+        for task in asyncio.all_tasks():
+            task.cancel()
+        await asyncio.sleep(0)
+"""
+
 THREADS = """
 import threading
 from roost import Snapshot
@@ -168,6 +184,15 @@ def test_code_of_an_engine_that_fails_is_told_by_its_line(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_an_engine_that_cancels_all_tasks_ends_its_worker_and_is_told_of(roost: Roost) -> None:
+    roost.write("cancels_engine.py", CANCELS)
+    roost("enqueue", "--engine", "cancels", "--any-engine").ok()
+    ended = _end(roost.start("worker", "--engines", "cancels_engine:Cancels"))
+    assert ended.code == 1
+    assert "Error: all tasks of the worker were cancelled, and not by Roost" in ended.err
+
+
 def test_a_thread_of_an_engine_does_not_keep_a_worker(roost: Roost) -> None:
     """Python would wait for it at its exit, for ever."""
     roost.write("threads_engine.py", THREADS)

@@ -521,7 +521,7 @@ class TestInterruption:
 
         task = asyncio.create_task(attempt.run(step))
         await entered.wait()
-        attempt.interruption.is_left = True
+        attempt.interruption.was_left = True
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -586,7 +586,7 @@ class TestOwnCancellation:
 
     async def test_it_does_not_keep_a_session_that_is_left(self, attempt: Fixture) -> None:
         async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
-            attempt.interruption.is_left = True
+            attempt.interruption.was_left = True
             await cancel_self("returns")
             return snapshot
 

@@ -71,6 +71,33 @@ def test_what_a_step_left_behind_and_strikes_later_costs_one_attempt(strikes: st
     assert entries[-1].at - entries[0].at < 10.0  # no lease was waited for
 
 
+def test_tasks_that_end_with_their_loop_are_no_failed_attempts() -> None:
+    """As they do where a program ends without a word to its worker: the lease is left to its end."""
+    backend: list[MemoryBackend] = []
+
+    async def drive() -> None:
+        clock = VirtualClock(asyncio.get_running_loop())
+        backend.append(MemoryBackend(clock))
+        parts = Parts(backend[0], clock, SeededIds(random.Random(1)), CoreSettings())
+        entered = asyncio.Event()
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            entered.set()
+            await asyncio.Event().wait()
+            return snapshot
+
+        await Client(parts).enqueue("demo", work_id="w")
+        worker = Worker(parts, EngineRegistry([Scripted(step)]), "worker")
+        left.append(asyncio.create_task(worker.run()))
+        await entered.wait()
+
+    left: list[asyncio.Task[None]] = []
+    run(drive, seed=1)
+    tail = asyncio.run(backend[0].journal.tail("w"))
+    assert tail is not None
+    assert tail.event.kind == "claimed"
+
+
 @pytest.mark.parametrize("asked_seconds", [0.0, -5.0, 1e-9, 0.3])
 def test_a_step_that_asks_again_and_again_does_not_spin(asked_seconds: float) -> None:
     """It burns no attempt, so nothing else would end that; and each round is two entries more."""
