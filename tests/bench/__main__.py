@@ -11,66 +11,19 @@ import asyncio
 import itertools
 import os
 import signal
-import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from roost.config import Settings
 from roost.core.new_work import NewWork
 from roost.models import Lane, State
 from roost.storage.query import IndexQuery
-from roost.wiring import Runtime, open_runtime
+from roost.wiring import Runtime
 from tests.bench.clients import BATCH, PAYLOAD_BYTES, batch_of_work, enqueued_per_second
+from tests.bench.memory import memory
 from tests.bench.raw import commits_per_second
-
-ENGINE = "tests.bench.engines:Counter"
-
-
-@dataclass
-class Used:
-    """What worker processes used: wall seconds of work, CPU seconds beyond their start, peak MB."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float
-
-
-def worker(home: Path, *arguments: str, **environ: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "roost", "worker", "--engines", ENGINE, *arguments]
-    return subprocess.Popen(
-        command,
-        env={**os.environ, "ROOST_HOME": str(home), "ROOST_LOG_LEVEL": "error", **environ},
-        stderr=subprocess.DEVNULL,
-        stdin=subprocess.DEVNULL,
-    )
-
-
-@asynccontextmanager
-async def opened(home: Path) -> AsyncIterator[Runtime]:
-    async with open_runtime(Settings(home=home)) as runtime:
-        yield runtime
-
-
-def run_workers(home: Path, count: int, concurrency: int) -> Used:
-    """Run workers until nothing is left; their own figures from the operating system."""
-    processes = [worker(home, "--until-idle", "--concurrency", str(concurrency)) for _ in range(count)]
-    cpu, peak = 0.0, 0.0
-    for process in processes:
-        _, code, usage = os.wait4(process.pid, 0)
-        process.returncode = code
-        cpu += usage.ru_utime + usage.ru_stime
-        peak = max(peak, usage.ru_maxrss / 1024)
-    db = sqlite3.connect(home / "roost.db")
-    first, last = db.execute("SELECT min(at), max(at) FROM journal WHERE kind != 'enqueued'").fetchone()
-    db.close()
-    return Used((last or 0) - (first or 0), cpu, peak)
+from tests.bench.workers import Used, memory_of, opened, run_workers, worker
 
 
 async def steps(root: Path, *, size: int, items: int, count: int, concurrency: int, processes: int) -> Used:
@@ -139,7 +92,7 @@ async def latencies(root: Path, quick: bool) -> None:
             idle = process_cpu(process.pid)
             await asyncio.sleep(2 if quick else 10)
             share = (process_cpu(process.pid) - idle) / (2 if quick else 10)
-            memory, own = memory_mb(process.pid)
+            held = memory_of(process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(timeout=20)
@@ -152,9 +105,9 @@ async def latencies(root: Path, quick: bool) -> None:
         f"  between two steps, p50                 {between * 1000:8.3f} ms"
         f" = {between * alone:.1f} raw commits"
     )
-    print(f"  idle worker: CPU {share:.2%} of a core, {own:.1f} MB of memory its own")
-    files = f"{memory - own:.1f} MB of files (Python, libraries) that all processes share"
-    print(f"  and {files}: {memory:.1f} resident")
+    print(
+        f"  idle worker: CPU {share:.2%} of a core, {held.own:.1f} MB its own, {held.resident:.1f} resident"
+    )
 
 
 async def finished(runtime: Runtime, work_id: str) -> None:
@@ -165,13 +118,6 @@ async def finished(runtime: Runtime, work_id: str) -> None:
 def process_cpu(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def memory_mb(pid: int) -> tuple[float, float]:
-    """Resident memory, and the part of it that is this process' own; the rest are pages of files."""
-    _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
-    page_mb = os.sysconf("SC_PAGE_SIZE") / 1e6
-    return resident * page_mb, (resident - shared) * page_mb
 
 
 def quantile(values: list[float], part: float) -> float:
@@ -231,14 +177,15 @@ async def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="small numbers: shows that it runs, not how fast"
     )
-    parser.add_argument("--only", choices=["steps", "latency", "backlog"])
+    parser.add_argument("--only", choices=["steps", "memory", "latency", "backlog"])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="roost-bench-") as name:
         # As on a machine where Roost is installed: bytecode is on disk, whatever the environment says.
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         os.environ["PYTHONPYCACHEPREFIX"] = f"{name}/bytecode"
         await start_cpu(Path(name))  # writes it
-        for part, measure in (("steps", step_rates), ("latency", latencies), ("backlog", backlog)):
+        parts = {"steps": step_rates, "memory": memory, "latency": latencies, "backlog": backlog}
+        for part, measure in parts.items():
             if arguments.only in (None, part):
                 await measure(Path(name), arguments.quick)
 

@@ -36,6 +36,59 @@ def imported_by(code: str) -> set[str]:
     return set(done.stderr.split())
 
 
+OF_IDLE_WORKER = {
+    "": "roost",
+    "roost": "cli clock config core engine errors journal jsonio layers loading models names places rules"
+    " storage times wiring workspace",
+    "roost.cli": "logs output serve user worker_line",
+    "roost.core": "accounts asking attempt attempting bodies children claims context contract cpu directives"
+    " heartbeat holder inbox keys marks migration new_work observe opening outbox outside parts pulse"
+    " recording records redact replies session step_log sweeper switches tokens triggers turns versions"
+    " worker workspaces",
+    "roost.journal": "accounts budget claims control decide effects entries events family limits lines"
+    " projection retention values",
+    "roost.storage": "codec local patch ports query",
+    "roost.storage.local": "accounts appends arrivals artifacts backend claims expiry index journal lock many"
+    " queue rows schema together wake writer",
+}
+"""The modules of Roost that a worker at rest on local storage has, by package. Each is memory of every
+worker: one that only some need is imported where they need it (`python -m tests.bench --only memory`)."""
+
+LIBRARIES_OF_IDLE_WORKER = {
+    *("annotated_types", "dotenv", "msgspec", "pydantic", "pydantic_core", "pydantic_settings"),
+    *("typing_extensions", "typing_inspection", "tzdata"),
+}
+
+
+@pytest.mark.slow
+def test_an_idle_worker_imports_no_more_than_it_did(tmp_path: Path) -> None:
+    """A new module that it can't do without is added above, with what it takes in mind."""
+    program = (
+        "import sys; from roost.cli import serve, worker_line\n"
+        "serve.run(worker_line.read(['worker', *sys.argv[1:]]))\n"
+        "print(*sys.modules)"
+    )
+    arguments = ["--engines", "tests.bench.engines:Counter", "--until-idle", "--home", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    imported = done.stdout.split()
+    of_roost = {
+        f"{package}.{name}".removeprefix(".")
+        for package, modules in OF_IDLE_WORKER.items()
+        for name in modules.split()
+    }
+    assert {name for name in imported if name.partition(".")[0] == "roost"} == of_roost
+    top_levels = {name.partition(".")[0] for name in imported}
+    of_python = {name for name in top_levels if name in sys.stdlib_module_names or name.startswith("_")}
+    assert top_levels - of_python - {"roost", "tests"} <= LIBRARIES_OF_IDLE_WORKER
+
+
 @pytest.mark.slow  # a new interpreter each
 @pytest.mark.parametrize(
     "code",
