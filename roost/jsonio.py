@@ -124,7 +124,11 @@ def parse(text: str | bytes, *, what: str, max_bytes: int = PAYLOAD_MAX_BYTES) -
             f"{what} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}",
             hint="Quote keys and text with double quotes; in a shell, wrap the whole in single quotes.",
         ) from None
-    except (ValueError, RecursionError) as error:
+    except ValueError:
+        raise PayloadError(
+            f"{what} has an integer of more than {INT_DIGITS_MAX} digits", hint="Store it as text."
+        ) from None
+    except RecursionError as error:
         raise PayloadError(f"{what} can't be read: {error}") from None
     dump(value, what=what, max_bytes=max_bytes)  # surrogates escaped as \\ud800 show up here
     return value

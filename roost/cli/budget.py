@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -94,10 +95,18 @@ def amounts(given: list[str], option: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for text in given:
         name, _, number = text.partition("=")
-        try:
-            amount = float(number)
-        except ValueError:
-            raise InputError(f"{option} {text!r} names no amount", hint=f"Write {option} usd=2.5") from None
+        amount = _amount(number)
+        if amount is None:
+            raise InputError(f"{option} {text!r} names no amount", hint=f"Write {option} usd=2.5")
         if found.setdefault(name, amount) != amount:
             raise InputError(f"{option} {name} is given twice", hint="Give one.")
     return found
+
+
+def _amount(text: str) -> float | None:
+    """A finite number; None where it is none."""
+    try:
+        amount = float(text)
+    except ValueError:
+        return None
+    return amount if isfinite(amount) else None

@@ -283,7 +283,18 @@ def read_input(name: str, option: str) -> bytes:
     """What a file holds, or standard input (`-`).
 
     Raises:
-        InputError: it can't be read.
+        InputError: it can't be read, or holds more than any JSON that is taken; it is not read to its end.
     """
+    from roost.jsonio import PAYLOAD_MAX_BYTES
+
     with opened(name, option) as file:
-        return file.read().removeprefix(BOM)
+        try:
+            text = file.read(PAYLOAD_MAX_BYTES + len(BOM) + 1).removeprefix(BOM)
+        except OSError as error:
+            raise InputError(f"{option}: {name}: {error.strerror}") from None
+    if len(text) > PAYLOAD_MAX_BYTES:
+        raise InputError(
+            f"{option} has more than {PAYLOAD_MAX_BYTES} bytes",
+            hint="Put large content into an artifact or a file, and name that here.",
+        )
+    return text

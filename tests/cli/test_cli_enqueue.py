@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+from typing import Any
 
 import pytest
 
+from roost.cli.enqueue import read_input
+from roost.errors import InputError
 from tests.cli.conftest import Roost
 
 DEEP = '{"a":' * 1000 + "1" + "}" * 1000
@@ -111,6 +116,29 @@ def test_too_large_payload_is_refused(roost: Roost) -> None:
     assert roost.ids() == []
 
 
+class Endless(io.RawIOBase):
+    """What gives zeros for ever, as /dev/zero or a pipe may; but no test waits for that."""
+
+    read_bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.read_bytes += len(buffer)
+        assert self.read_bytes < 16 << 20, "it is read to its end, which never comes"
+        buffer[:] = bytes(len(buffer))
+        return len(buffer)
+
+
+@pytest.mark.parametrize("option", ["--payload", "--data"])
+def test_input_without_end_is_refused(monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    """It was read until there was no memory left."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
+    with pytest.raises(InputError, match=f"{option} has more than 1048576 bytes"):
+        read_input("-", option)
+
+
 def test_bytes_on_stdin_that_are_not_text_are_refused(roost: Roost) -> None:
     result = roost("enqueue", "--engine", "demo", "--payload", "-", stdin=b'\xff\xfe{"a":1}')
     assert result.code == 2
@@ -147,6 +175,8 @@ def test_bytes_on_stdin_that_are_not_text_are_refused(roost: Roost) -> None:
         ["--deadline", "2030-02-30"],
         ["--label", "a=1", "--label", "a=2"],
         ["--budget", "steps=1", "--budget", "steps=2"],
+        ["--budget", "steps=nan"],
+        ["--budget", "steps=inf"],
         ["--deadline", "4000d"],
         ["--resource", "a=-1"],
         ["--resource", "a=1.5"],

@@ -266,6 +266,8 @@ class TestParseRefuses:
         assert "double quotes" in caught.value.hint
         with pytest.raises(PayloadError, match="key 'a' twice"):
             parse('{"a": 1, "b": 2, "a": 3}')
+        with pytest.raises(PayloadError, match="payload has an integer of more than 4300 digits"):
+            parse('{"a": ' + "9" * 4301 + "}")
 
 
 class TestParseTakes:
