@@ -3,8 +3,8 @@
 An operation is the work item `operation:…` of the built-in engine `roost.operation`. Its steps
 come in pairs: one commits which work items are next and where the filter goes on after them,
 the next acts on just these. So a process that dies in the midst repeats at most one page, and
-knows by its own entries in their journals which of them it has seen to: none is acted on
-twice, and the counts are true. Every worker runs operations; `roost.driving` does where none is.
+knows by its own entries in their journals, and by their ids, which of them it has seen to: none
+is acted on twice, and the counts are true. Every worker runs operations; `roost.driving` does where none is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from roost.core.bulk import Action, Chosen, How, Part, Run
 from roost.core.client import Client, WorkView, views
 from roost.core.parts import Parts
+from roost.core.requests import Request
 from roost.core.where import TEXT_MAX_CHARS, Where, parse
 from roost.engine import RetryPolicy, current_step
 from roost.errors import InputError, WorkNotFound
@@ -152,7 +153,8 @@ class OperationEngine:
     async def _act(self, operation: Operation, item: WorkItem, data: Mapping[str, Any]) -> dict[str, Any]:
         context = current_step()
         actor = f"{operation.actor} by {item.work_id}"
-        client = Client(self._parts, actor=actor, namespace=namespace_of(item.work_id))
+        namespace, request = namespace_of(item.work_id), await self._request(item)
+        client = Client(self._parts, actor=actor, namespace=namespace, request=request)
         is_first_try = context.token == data["token"] and context.attempt == 1
         page: Sequence[str] = data["page"]
         before: Sequence[str] = []
@@ -169,6 +171,16 @@ class OperationEngine:
             "skipped": data["skipped"] + len(skipped),
             "skips": [*data["skips"], *skipped][:SKIPS_MAX],
         }
+
+    async def _request(self, item: WorkItem) -> Request:
+        """As which it acts: each of its entries has an id that follows from the operation.
+
+        So who lost the lease and is still at it, and who took it over, act together once.
+        """
+        begun = await self._parts.backend.journal.get(item.work_id, 0)
+        if begun is None:
+            raise WorkNotFound(item.work_id)
+        return Request(begun, digest="")
 
     async def _seen_to(self, page: Sequence[str], actor: str, operation: Operation) -> list[str]:
         """Those of a page that an earlier try of this step has acted on."""

@@ -19,6 +19,7 @@ from dataclasses import replace
 from .budgets import with_budgets
 from .histories import with_histories
 from .limits import with_limits
+from .many import with_many
 from .operators import with_operators
 from .plan import (
     CHILDREN_MAX,
@@ -47,7 +48,8 @@ def draw(seed: int) -> Plan:
     """The plan of a seed."""
     plan = with_limits(draw_alone(seed), seed)
     plan = plan if seed % 2 else _with_families(plan, random.Random(f"family {seed}"))
-    return with_histories(with_budgets(with_operators(plan, seed), seed), seed)
+    plan = with_budgets(with_operators(plan, seed), seed)
+    return with_many(with_histories(plan, seed), seed)
 
 
 def _with_families(plan: Plan, source: random.Random) -> Plan:

@@ -147,12 +147,15 @@ class _Scan:
                 self._check_done(self._entries[entry.work_id, position])
 
     def _not_ending(self, work: _Work, some: set[int] | None) -> Iterator[str]:
-        """Children that neither ended nor were asked to; only `some` of them, if not None."""
+        """Children that never ended, nor were asked to; only `some` of them, if not None.
+
+        Nobody waits for one any more that ended, and that an operator put back to life.
+        """
         for ordinal, child_id in enumerate(work.children):
             if some is not None and ordinal not in some:
                 continue
-            control = self.works[child_id].control
-            if control is None or not (control.state.is_terminal or control.cancel_requested):
+            child = self.works[child_id]
+            if not child.ends and (child.control is None or not child.control.cancel_requested):
                 yield child_id
 
     def _check_done(self, origin: Entry) -> None:

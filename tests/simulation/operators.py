@@ -17,7 +17,9 @@ from roost.core.client import Client
 from roost.errors import InputError
 from roost.journal.budget import hold_of
 from roost.journal.entries import Control
+from roost.testing.virtual_time import START_AT
 
+from . import many
 from .histories import rewind
 from .operator_invariants import FORKER
 from .plan import Plan, PlannedDeed, draw_strike
@@ -121,7 +123,7 @@ async def do(
 
 
 async def _act(world: World, client: Client, deed: PlannedDeed, fork_id: str) -> None:
-    work_id, number = deed.work_id, deed.number
+    work_id, number, now = deed.work_id, deed.number, START_AT + world.now()
     match deed.what:
         case "pause":
             await client.pause(work_id, "hold on", for_seconds=number or None)
@@ -131,6 +133,12 @@ async def _act(world: World, client: Client, deed: PlannedDeed, fork_id: str) ->
             await client.cancel(work_id, "enough", by_seconds=number)
         case "retry":
             await client.retry(work_id, "from there", version=int(number))
+        case "bulk":
+            await many.bulk(client, deed, now)
+        case "operation":
+            await many.begin(client, deed, now)
+        case "drain":
+            await client.drain_worker(world.processes[int(number) % len(world.processes)].name, "old host")
         case "rewind":
             await rewind(world, client, deed)
         case "fork":
@@ -164,7 +172,9 @@ async def let_go(world: World, client: Client) -> None:
             if hold_of(tail.control) or dict(tail.control.budget).get("steps", ENOUGH) < ENOUGH
         ]
         if not held:
-            return
+            if not any(map(many.is_operation, live)):
+                return
+            await asyncio.sleep(world.plan.lease_seconds)  # it may put more on hold
         for tail in held:
             await _lift(world, client, tail.work_id)
 

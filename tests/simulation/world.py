@@ -10,7 +10,6 @@ invariants.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 import traceback
 from collections import Counter
@@ -18,8 +17,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from roost.core import bodies
 from roost.core.client import Client
+from roost.core.operating import OperationEngine
 from roost.core.parts import CoreSettings, Parts
 from roost.core.worker import Worker
 from roost.engine import EngineRegistry, StepContext
@@ -32,7 +31,7 @@ from roost.errors import (
 )
 from roost.journal.claims import Owner
 from roost.journal.entries import Entry, IndexRow
-from roost.journal.events import Committed, Kind
+from roost.journal.events import Kind, Switched
 from roost.journal.limits import Change, Open
 from roost.journal.lines import OPERATOR_ENGINE, SWITCH_ENGINE
 from roost.models import WorkItem
@@ -40,12 +39,12 @@ from roost.names import Scope
 from roost.storage.instrument import InstrumentedBackend
 from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, run
 
-from . import budgets, histories, invariants, operator_invariants, operators
+from . import budgets, invariants, many, operator_invariants, operators, readings
 from . import family_invariants as families
 from .engines import SimEngine, TimedEngine
 from .families import draw
 from .faulty import SharedBackend
-from .invariants import Appended, Began, Dropped, Ended, Record, Sent, Violation
+from .invariants import Appended, Began, Ended, Record, Sent, Violation
 from .lines import LineRecord, Over, check_lines
 from .plan import RESOURCES, Operation, Plan, PlannedDeed, PlannedSignal, PlannedWork, Strike
 from .surroundings import surroundings
@@ -143,6 +142,7 @@ class World:
             self._strikes.setdefault((strike.when, strike.call, strike.number), []).append(strike)
         self._generations: Counter[int] = Counter()
         self._allowed: Counter[str] = Counter()  # by operators, so far
+        self._thrown: set[str] = set()  # targets of switches
         self._group: asyncio.TaskGroup
         self.shared: SharedBackend
         self.outsider: Process
@@ -222,30 +222,39 @@ class World:
 
     def _is_settled(self) -> bool:
         tails = self.tails.values()
-        return not invariants.check_ended(tails) and not invariants.check_index(tails, self._rows())
+        if invariants.check_ended(tails) or invariants.check_index(tails, self._rows()):
+            return False
+        return not self._check_workers()
+
+    def _check_workers(self) -> list[Violation]:
+        return many.check_workers(self._thrown, [process.name for process in self.processes.values()])
 
     def _rows(self) -> dict[str, IndexRow]:
         return self.shared.index._rows
 
     async def _check(self) -> None:
         report, tails = self.report, self.tails.values()
+        trails = await readings.trails(self.history, self.shared)
         report.violations = [
             *invariants.check_history(self.history, are_clocks_steady=self.plan.are_clocks_steady),
             *invariants.check_ended(tails),
-            *invariants.check_done(tails, self.step_counts),
+            *invariants.check_done([one for one in tails if not many.is_operation(one)], self.step_counts),
             *families.check_families(self.history, are_clocks_steady=self.plan.are_clocks_steady),
             *invariants.check_index(tails, self._rows()),
-            *invariants.check_snapshots(await self._trails(), operator_invariants.bases(self.history)),
+            *invariants.check_snapshots(trails, operator_invariants.bases(self.history)),
             *operator_invariants.check_operators(self.history, are_clocks_right=self.are_clocks_right),
-            *invariants.check_artifacts(self.put, await self._read_artifacts()),
+            *invariants.check_artifacts(self.put, await readings.artifacts(self.put, self.shared)),
             *invariants.check_reasons(self.history, EXPECTED_ERRORS),
             *self._check_lines(),
             *budgets.check_charges(self.history, self.shared.accounts.spent),
             *budgets.check_stops(self.charges),
-            *await self._check_kept(),
+            *(await readings.check_kept(self.history, self.shared, self.plan.keep_versions)),
+            *many.check_operations(self.history, await readings.done(tails, self.outsider.client)),
+            *self._check_workers(),
         ]
+        report.counts["dropped"] += readings.dropped_count(self.history)
         report.ended_seconds = self.now()
-        report.digest = _digest(self.history)
+        report.digest = readings.digest(self.history)
 
     @property
     def are_clocks_right(self) -> bool:
@@ -257,47 +266,6 @@ class World:
             self.lines, lease_seconds=self.plan.lease_seconds, are_clocks_right=self.are_clocks_right
         )
         return [Violation(flaw.invariant, flaw.where, flaw.what) for flaw in flaws]
-
-    async def _check_kept(self) -> list[Violation]:
-        """23, where anything is dropped."""
-        keep = self.plan.keep_versions
-        if keep is None:
-            return []
-        left = {work_id: await self.shared.journal.read(work_id, limit=10_000) for work_id in self.tails}
-        dropped = [record.positions for record in self.history if isinstance(record, Dropped)]
-        self.report.counts["dropped"] += sum(map(len, dropped))
-        return histories.check_kept(self.history, left, keep)
-
-    async def _trails(self) -> dict[tuple[str, int], list[int]]:
-        trails = {}
-        past: Any = histories.Past(self.history, self.shared)
-        for record in self.history:
-            if isinstance(record, Appended) and isinstance(record.entry.event, Committed):
-                entry, version = record.entry, record.entry.event.version
-                raw = await bodies.load(past, entry)
-                snapshot = bodies.load_snapshot(
-                    bodies.Dumped(raw), work_id=entry.work_id, engine="", version=version
-                )
-                trails[entry.work_id, version] = snapshot.data["trail"]
-        return trails
-
-    async def _read_artifacts(self) -> dict[str, bytes | Exception]:
-        """Every artifact that a snapshot names, and one of them again after its bytes have rotted."""
-        read: dict[str, bytes | Exception] = {}
-        for digest in self.put:
-            read[digest] = await self._read_artifact(digest)
-        for digest in list(self.put)[:1]:
-            self.shared.artifacts._blobs[digest] += b"rot"
-            rotten = await self._read_artifact(digest)
-            if not isinstance(rotten, Exception):
-                read[digest] = rotten
-        return read
-
-    async def _read_artifact(self, digest: str) -> bytes | Exception:
-        try:
-            return b"".join([chunk async for chunk in self.shared.artifacts.read(digest)])
-        except RoostError as error:
-            return error
 
     # --- processes -----------------------------------------------------------
 
@@ -343,6 +311,8 @@ class World:
     def _appended(self, entry: Entry) -> None:
         if entry.control.engine in (SWITCH_ENGINE, OPERATOR_ENGINE):  # no work
             self.report.counts[entry.event.kind] += 1
+            if isinstance(entry.event, Switched) and entry.event.is_paused:
+                self._thrown.add(entry.event.target)
             return
         before = self.tails.get(entry.work_id)
         if before and before.control.lease and entry.event.kind is Kind.CLAIMED:
@@ -409,18 +379,6 @@ class World:
         self.report.bugs.append(f"{context.get('message')}: {context.get('exception')!r}")
 
 
-def _digest(history: Iterable[Record]) -> str:
-    """Of everything that happened, ids and times included."""
-    lines = []
-    for record in history:
-        if isinstance(record, Appended):
-            entry = record.entry
-            lines.append(f"{entry.work_id} {entry.position} {entry.entry_id} {entry.at!r} {entry.actor}")
-        else:
-            lines.append(repr(record))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
 class Process:
     """A process with its own clock and its own way to the storage: a worker, or a program outside.
 
@@ -472,7 +430,13 @@ class Process:
 
     def engines(self) -> list[Any]:
         """What this process can run."""
-        return [SimEngine(self), TimedEngine(self)]
+        of_operations = [OperationEngine(self.parts)] if many.has_operations(self.world.plan) else []
+        return [SimEngine(self), TimedEngine(self), *of_operations]
+
+    @property
+    def client(self) -> Client:
+        """As which it acts."""
+        return self._client
 
     def options_of(self, work: PlannedWork) -> dict[str, Any]:
         """Further options that a work item is enqueued with."""
