@@ -1,13 +1,11 @@
-"""Where a user's files are: by the XDG Base Directory Specification, on macOS in the Library.
-
-platformdirs says the same, and where fonts and documents are; for that it takes 360 kB of every worker.
-"""
+"""Where a user's files are, by the conventions of the system; a user may have no home."""
 
 from __future__ import annotations
 
-import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import platformdirs
 
 from roost.errors import SettingsError
 
@@ -18,24 +16,24 @@ def data() -> Path:
     Raises:
         SettingsError: this user has no home, and no variable names a folder.
     """
-    return _folder("XDG_DATA_HOME", ".local/share", "Application Support")
+    return _folder(platformdirs.user_data_path, "XDG_DATA_HOME")
 
 
 def settings() -> Path:
     """Roost's folder of the user's own settings; raises as `data`."""
-    return _folder("XDG_CONFIG_HOME", ".config", "Application Support")
+    return _folder(platformdirs.user_config_path, "XDG_CONFIG_HOME")
 
 
 def cache() -> Path:
     """Roost's folder for what can be had again; raises as `data`."""
-    return _folder("XDG_CACHE_HOME", ".cache", "Caches")
+    return _folder(platformdirs.user_cache_path, "XDG_CACHE_HOME")
 
 
-def _folder(variable: str, in_home: str, in_library: str) -> Path:
-    named = Path(os.environ.get(variable, ""))
-    if named.is_absolute():  # others are to be ignored, by the specification
-        return named / "roost"
-    home = Path(os.path.expanduser("~"))
-    if not home.is_absolute():
+def _folder(find: Callable[[str], Path], variable: str) -> Path:
+    try:
+        folder = find("roost")
+    except RuntimeError:  # nobody's home is known; before platformdirs 4.14 `~` is left as it is
+        folder = Path("~")
+    if not folder.is_absolute():
         raise SettingsError("this user has no home", hint=f"Set HOME, ROOST_HOME or {variable}.")
-    return home / ("Library/" + in_library if sys.platform == "darwin" else in_home) / "roost"
+    return folder

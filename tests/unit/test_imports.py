@@ -55,8 +55,8 @@ OF_IDLE_WORKER = {
 worker: one that only some need is imported where they need it (`python -m tests.bench --only memory`)."""
 
 LIBRARIES_OF_IDLE_WORKER = {
-    *("annotated_types", "dotenv", "msgspec", "pydantic", "pydantic_core", "pydantic_settings"),
-    *("typing_extensions", "typing_inspection", "tzdata"),
+    *("annotated_types", "dotenv", "msgspec", "platformdirs", "pydantic", "pydantic_core"),
+    *("pydantic_settings", "typing_extensions", "typing_inspection", "tzdata"),
 }
 
 
