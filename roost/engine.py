@@ -18,9 +18,10 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from msgspec import Struct, field
 from msgspec.structs import replace
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from roost.errors import EngineContractError, PayloadError
+from roost import shapes
+from roost.errors import EngineContractError
 from roost.models import Approval, Artifact, ChildResult, Signal, Snapshot, WorkItem, check_id
 
 VERSION_MAX_CHARS = 100
@@ -129,12 +130,12 @@ class EngineSpec(Struct, frozen=True):
             engine_id=check_id(engine_id, "engine id"),
             retry=getattr(engine, "retry", None) or RetryPolicy(),
             step_timeout_seconds=getattr(engine, "step_timeout_seconds", None),
-            payload_model=getattr(engine, "payload_model", None),
+            payload_model=shapes.payload_model(engine_id, getattr(engine, "payload_model", None)),
             engine_version=getattr(engine, "engine_version", None),
             step_is_async=inspect.iscoroutinefunction(engine.step),
             init_is_async=inspect.iscoroutinefunction(engine.init_snapshot),
             migrate=getattr(engine, "migrate", None),
-            signal_shapes=_shapes(engine_id, getattr(engine, "signal_models", None)),
+            signal_shapes=shapes.signal_shapes(engine_id, getattr(engine, "signal_models", None)),
         )
         spec._check()
         return spec
@@ -145,7 +146,7 @@ class EngineSpec(Struct, frozen=True):
         if faults := self.retry.faults():
             raise EngineContractError(f"engine {self.engine_id!r}: `retry` has {'; '.join(faults)}")
         limit = self.step_timeout_seconds
-        if limit is not None and not (isinstance(limit, int | float) and limit > 0):
+        if limit is not None and (limit is True or not (isinstance(limit, int | float) and limit > 0)):
             raise EngineContractError(
                 f"engine {self.engine_id!r}: `step_timeout_seconds` is not a positive number"
             )
@@ -183,51 +184,8 @@ class EngineSpec(Struct, frozen=True):
         Raises:
             PayloadError: it does not fit; the message names each wrong field.
         """
-        if self.payload_model is None:
-            return
-        try:
-            self.payload_model.model_validate(payload)
-        except ValidationError as error:
-            faults = "; ".join(
-                f"{'.'.join(str(part) for part in fault['loc']) or 'payload'}: "
-                + fault["msg"].removeprefix("Value error, ")
-                for fault in error.errors(include_url=False, include_input=False)[:10]
-            )
-            raise PayloadError(
-                f"payload does not fit engine {self.engine_id!r}: {faults}",
-                hint=_fields_of(self.payload_model),
-            ) from None
-
-
-def _shapes(engine_id: str, models: Any) -> Mapping[str, Mapping[str, Any]]:
-    """The JSON Schemas of `signal_models`.
-
-    Raises:
-        EngineContractError: it is no mapping of names to models or schemas.
-    """
-    if models is None:
-        return {}
-    shapes: dict[str, Mapping[str, Any]] = {}
-    for name, model in models.items() if isinstance(models, Mapping) else (("", None),):
-        if isinstance(model, Mapping) and isinstance(name, str):
-            shapes[name] = model
-        elif isinstance(model, type) and issubclass(model, BaseModel) and isinstance(name, str):
-            shapes[name] = model.model_json_schema()
-        else:
-            raise EngineContractError(
-                f"engine {engine_id!r}: `signal_models` is no mapping of signal names to models",
-                hint="Give each name a pydantic model, or a JSON Schema.",
-            )
-    return shapes
-
-
-def _fields_of(model: type[BaseModel]) -> str:
-    """The fields of a payload in words."""
-    names = [
-        f"{field.alias or name}{'' if field.is_required() else ' (may be left out)'}"
-        for name, field in model.model_fields.items()
-    ]
-    return f"Its fields: {', '.join(names)}." if names else "It takes no fields."
+        if self.payload_model is not None:
+            shapes.check_payload(self.engine_id, self.payload_model, payload)
 
 
 def version_key(version: str | None) -> tuple[tuple[int, int, str], ...]:

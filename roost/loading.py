@@ -6,6 +6,7 @@ import importlib
 import inspect
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module, metadata
 from typing import Any
 
@@ -41,10 +42,7 @@ def load_engines(names: str, options: Options | None = None) -> EngineRegistry:
     for name in wanted:
         keywords = dict((options or {}).get(name, {}))
         engine = _build(name, _find(name, installed), keywords)
-        try:
-            registry.add(engine)
-        except EngineContractError as error:
-            raise EngineContractError(f"{name!r} gives no engine: {error}", hint=error.hint) from error
+        _foreign(name, partial(_add, registry, name, engine))
     if not len(registry):
         raise EngineNotFound(
             "no engine was named", hint="Use --engines all, or name one: `roost engines` lists them."
@@ -96,6 +94,13 @@ def _build(name: str, found: Any, keywords: dict[str, Any]) -> Any:
             hint=f"It is called with the keywords of [engines.{name}] in roost.toml.",
         ) from error
     return _foreign(name, lambda: found(**keywords))
+
+
+def _add(registry: EngineRegistry, name: str, engine: Any) -> None:
+    try:
+        registry.add(engine)
+    except EngineContractError as error:
+        raise EngineContractError(f"{name!r} gives no engine: {error}", hint=error.hint) from error
 
 
 def _foreign(name: str, call: Callable[[], Any]) -> Any:

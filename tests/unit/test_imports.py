@@ -39,7 +39,7 @@ def imported_by(code: str) -> set[str]:
 OF_IDLE_WORKER = {
     "": "roost",
     "roost": "cli clock config core engine errors journal jsonio layers loading models names places rules"
-    " storage times wiring workspace",
+    " shapes storage times wiring workspace",
     "roost.cli": "logs output serve user worker_line",
     "roost.core": "accounts asking attempt attempting bodies children claims context contract cpu directives"
     " heartbeat holder inbox keys marks migration new_work observe opening outbox outside parts pulse"
