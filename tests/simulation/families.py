@@ -47,12 +47,13 @@ Script = tuple[tuple[Operation, ...], ...]
 def draw(seed: int) -> Plan:
     """The plan of a seed."""
     plan = with_limits(draw_alone(seed), seed)
-    plan = plan if seed % 2 else _with_families(plan, random.Random(f"family {seed}"))
+    plan = plan if seed % 2 else with_families(plan, random.Random(f"family {seed}"))
     plan = with_budgets(with_operators(plan, seed), seed)
     return with_many(with_histories(plan, seed), seed)
 
 
-def _with_families(plan: Plan, source: random.Random) -> Plan:
+def with_families(plan: Plan, source: random.Random) -> Plan:
+    """The plan with waits, children and signals in it."""
     script_count = source.randint(1, 3)
     scripts = tuple(
         _draw_script(source, plan.lease_seconds, number, script_count) for number in range(script_count)

@@ -4,7 +4,7 @@ In every tenth seed or so operators act on all works by a filter, in bulk or by 
 workers run, and ask workers to stop.
 
 24. Operations. None acts twice on one work item, and of what one counts as done there are as many
-    entries in its name.
+    entries in its name; where clocks are not minutes apart, by which it knows how far to look back.
 25. Workers. Who was asked to stop has stopped in the end.
 """
 
@@ -19,6 +19,7 @@ from roost.core import operating
 from roost.core.bulk import Action
 from roost.core.client import Client
 from roost.core.operating import Operation
+from roost.core.requests import CLOCKS_SECONDS as CLOCKS_SECONDS
 from roost.core.where import parse
 from roost.journal.entries import Entry
 from roost.journal.lines import worker_target

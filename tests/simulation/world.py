@@ -119,6 +119,7 @@ class World:
     """One run."""
 
     process_class: type[Process]  # what its processes are; see the end of this module
+    namespace = ""  # that its work is of
 
     def __init__(self, report: Report, is_traced: bool = False) -> None:
         self.report = report
@@ -155,16 +156,7 @@ class World:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._unexpected)
         self.now = loop.time
-        self.shared = SharedBackend(
-            VirtualClock(loop),
-            self.plan,
-            self.random,
-            strikes=self._strikes_queue,
-            appended=self._appended,
-            told=self.lines.append,
-            charged=self._charged,
-            dropped=self.history.append,
-        )
+        self._open_storage(loop)
         for slot in range(self.plan.worker_count):
             self.start(slot)
         async with asyncio.TaskGroup() as self._group:
@@ -177,6 +169,25 @@ class World:
         for process in self.processes.values():
             process.kill()
         await self._check()
+
+    def _open_storage(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.shared = self._storage(loop, self._appended)
+
+    def _storage(self, loop: asyncio.AbstractEventLoop, appended: Callable[[Entry], None]) -> SharedBackend:
+        return SharedBackend(
+            VirtualClock(loop),
+            self.plan,
+            self.random,
+            strikes=self._strikes_queue,
+            appended=appended,
+            told=self.lines.append,
+            charged=self._charged,
+            dropped=self.history.append,
+        )
+
+    def storage_of(self, slot: int) -> SharedBackend:
+        """What the processes of a slot see."""
+        return self.shared
 
     def _start_outsiders(self) -> list[asyncio.Task[None]]:
         outsider = self.process_class(self, -1, 0)
@@ -249,12 +260,20 @@ class World:
             *budgets.check_charges(self.history, self.shared.accounts.spent),
             *budgets.check_stops(self.charges),
             *(await readings.check_kept(self.history, self.shared, self.plan.keep_versions)),
-            *many.check_operations(self.history, await readings.done(tails, self.outsider.client)),
+            *await self._check_operations(),
             *self._check_workers(),
         ]
         report.counts["dropped"] += readings.dropped_count(self.history)
         report.ended_seconds = self.now()
         report.digest = readings.digest(self.history)
+
+    async def _check_operations(self) -> list[Violation]:
+        """24, where clocks are as near to each other as operations take them to be."""
+        is_near = self.plan.skew_seconds < many.CLOCKS_SECONDS / 2 and not self.plan.drift
+        if not is_near or not self.plan.are_clocks_steady:
+            return []
+        done = await readings.done(self.tails.values(), self.outsider.client)
+        return many.check_operations(self.history, done)
 
     @property
     def are_clocks_right(self) -> bool:
@@ -403,7 +422,7 @@ class Process:
             world.random.uniform(-plan.skew_seconds, plan.skew_seconds),
             1.0 + world.random.uniform(-plan.drift, plan.drift),
         )
-        self.backend = InstrumentedBackend(world.shared, self._hook)
+        self.backend = InstrumentedBackend(world.storage_of(slot), self._hook)
         settings = CoreSettings(
             lease_seconds=plan.lease_seconds,
             concurrency=plan.concurrency,
@@ -415,7 +434,7 @@ class Process:
             keep_versions=plan.keep_versions,
         )
         self.parts = Parts(self.backend, self.clock, SeededIds(world.random), settings)
-        self._client = Client(self.parts)
+        self._client = Client(self.parts, namespace=world.namespace)
         self._worker: Worker
         self._task: asyncio.Task[None]
 
