@@ -52,7 +52,11 @@ class Engine(Protocol):
         """The snapshot that the first step starts from; stored with that step's commit."""
 
     async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
-        """Do one step and return the snapshot after it."""
+        """Do one step and return the snapshot after it.
+
+        What a step changes in `snapshot.data` is kept only by returning it. `item` is only to be read:
+        a change to its payload is gone with the lease, so later steps may or may not see it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
