@@ -62,9 +62,7 @@ WorkId = Annotated[str, AfterValidator(check_work_id)]
 EngineId = Annotated[str, AfterValidator(_engine_id)]
 Resource = Annotated[str, AfterValidator(_resource)]
 
-_BUILT_LATE = ConfigDict(extra="forbid", defer_build=True)
-"""What checks a model is built when it is first asked to: no program uses them all."""
-_FROZEN = ConfigDict(**_BUILT_LATE, frozen=True)
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
 class WorkItem(BaseModel):
@@ -323,7 +321,7 @@ class Snapshot(BaseModel):
         finished_at, failed_at: epoch seconds, once it is so.
     """
 
-    model_config: ClassVar[ConfigDict] = _BUILT_LATE
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     work_id: str
     engine: str

@@ -148,3 +148,16 @@ def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
 
 def test_models_give_out_what_names_holds() -> None:
     assert models.State is names.State is roost.State
+
+
+@pytest.mark.slow  # a new interpreter
+def test_what_steps_make_in_threads_is_built_with_its_module() -> None:
+    """pydantic before 2.14 may fail where two threads are the first to make a model that was deferred."""
+    code = (
+        "from pydantic import BaseModel; from roost import models\n"
+        "for name in models.__all__:\n"
+        "    one = getattr(models, name)\n"
+        "    if isinstance(one, type) and issubclass(one, BaseModel):\n"
+        "        assert type(one.__dict__['__pydantic_validator__']).__name__ == 'SchemaValidator', name"
+    )
+    assert "roost" in imported_by(code)
