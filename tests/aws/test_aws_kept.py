@@ -46,7 +46,7 @@ class Opened:
         return entries
 
 
-@pytest_asyncio.fixture(params=["ministack", "moto"])
+@pytest_asyncio.fixture(params=["ministack", pytest.param("moto", marks=pytest.mark.soak)])
 async def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Opened]:
     standin: StandIn = request.getfixturevalue(request.param)
     stack = await new_stack(standin, monkeypatch, shards=1)
