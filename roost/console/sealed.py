@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from dataclasses import replace
 
+from msgspec.structs import replace
 from pydantic import SecretStr
 
 from roost import clock

@@ -136,7 +136,7 @@ class Meter:
             values = {name[1:]: value for name, value in params["ExpressionAttributeValues"].items()}
             self._written(params["TableName"], {**params["Key"], **values}, 1)
             return
-        item = dict(self._items[self._key(params["TableName"], params["Key"])])
+        item = dict(self._items.get(self._key(params["TableName"], params["Key"]), params["Key"]))
         sets, _, removes = params["UpdateExpression"].partition(" REMOVE ")
         for change in sets.removeprefix("SET ").split(", "):
             name, _, value = change.partition(" = ")

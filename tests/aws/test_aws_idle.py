@@ -96,15 +96,12 @@ class Quiet:
         self._count("GetItem", TableName)
         return {"ConsumedCapacity": {}, **self._expired_up_to}
 
-    async def put_item(self, *, TableName: str, Item: dict[str, Any]) -> dict[str, Any]:
-        """How far the looks for what expires have come; nothing else is written."""
-        self._count("PutItem", TableName)
-        self._expired_up_to = {"Item": Item}
-        return {}
-
     async def update_item(self, *, TableName: str, Key: dict[str, Any], **arguments: Any) -> dict[str, Any]:
-        """A due row that is taken."""
+        """A due row that is taken, or how far the looks for what expires have come."""
         self._count("UpdateItem", TableName)
+        if Key["work"]["S"] == "#expiry":
+            self._expired_up_to = {"Item": {**Key, "day": arguments["ExpressionAttributeValues"][":day"]}}
+            return {}
         row = self._rows[Key["work"]["S"]]
         partition = self._due[row["due_key"]["S"]]
         partition.remove((float(row["due_at"]["N"]), row["work"]["S"]))

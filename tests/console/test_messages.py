@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import httpx2
 import pytest
+from msgspec.structs import replace
 from pydantic import SecretStr
 
 from roost.config import ApprovalSettings, ConsoleSettings, Settings
