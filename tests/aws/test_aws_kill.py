@@ -53,6 +53,9 @@ async def on_aws(ministack: StandIn, folder: Path, **environ: str) -> AsyncItera
             yield fleet, runtime
 
 
+WORKERS, ITEMS, LEAST_KILLS = 8, 40, 5
+
+
 def work(
     fleet: Fleet, *, steps: int, seconds: float, resources: tuple[str, ...] = (), **more: object
 ) -> NewWork:
@@ -70,16 +73,11 @@ async def is_done(runtime: Runtime, work_ids: list[str]) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    ("workers", "items", "least_kills"), [(3, 16, 2), pytest.param(8, 40, 5, marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
 async def test_items_survive_workers_that_are_killed_and_deliveries_that_come_twice(
     ministack: StandIn,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    workers: int,
-    items: int,
-    least_kills: int,
 ) -> None:
     """Kills of workers that have begun a step; ten interruptions of one step would end its work.
 
@@ -94,14 +92,14 @@ async def test_items_survive_workers_that_are_killed_and_deliveries_that_come_tw
                 steps=6,
                 seconds=rng.uniform(0.02, 0.1),
                 resources=(f"r{n % 3}",) if n % 4 == 0 else (),
-                gate=str(fleet.gate(f"kill-{n * least_kills // items + 1}")),
+                gate=str(fleet.gate(f"kill-{n * LEAST_KILLS // ITEMS + 1}")),
                 gated=5,
             )
-            for n in range(items)
+            for n in range(ITEMS)
         ]
         ids = list(await runtime.client.enqueue_many(works))
         await runtime.backend.queue.send([Message(work_id, 0) for work_id in ids])  # each once more
-        for _ in range(workers):
+        for _ in range(WORKERS):
             fleet.start()
         left, kills, end = set(ids), 0, time.monotonic() + 240
         while left:
@@ -109,12 +107,12 @@ async def test_items_survive_workers_that_are_killed_and_deliveries_that_come_tw
             await runtime.parts.clock.sleep(rng.uniform(0.5, 1.0))
             left -= {work_id for work_id in left if await is_done(runtime, [work_id])}
             busy = {line["pid"] for line in fleet.records()} - fleet.killed_at.keys()
-            if busy and kills < 2 * least_kills:  # who has just started is let live: some start slowly
+            if busy and kills < 2 * LEAST_KILLS:  # who has just started is let live: some start slowly
                 fleet.kill(rng.choice(sorted(busy)))
                 fleet.start()
                 kills += 1
                 fleet.gate(f"kill-{kills}").touch()
-        assert kills >= least_kills
+        assert kills >= LEAST_KILLS
         for work_id in ids:
             await check_done(runtime, work_id, 6)
         assert overlaps(fleet.records(), fleet.killed_at) == []

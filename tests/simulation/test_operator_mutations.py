@@ -128,7 +128,14 @@ STRIDE = {with_charges_twice: 5, without_failed_attempts: 5, without_the_hard_st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        pytest.param(one, marks=pytest.mark.soak) if one is without_giving_up else one  # found late
+        for one in MUTATIONS
+    ],
+    ids=lambda mutation: mutation.__name__,
+)
 def test_mutation_is_found(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some seed within a bounded number breaks the invariant that the safeguard is for."""
     mutation(monkeypatch)

@@ -286,7 +286,7 @@ def small_hand_off(fault: str, when: str, number: int) -> Plan:
 @pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("fault", ["kill", "freeze"])
-@pytest.mark.parametrize("story", [small_family, small_hand_off])
+@pytest.mark.parametrize("story", [pytest.param(small_family, marks=pytest.mark.soak), small_hand_off])
 def test_whoever_dies_or_freezes_at_any_single_call(
     story: Callable[[str, str, int], Plan], fault: str, when: str
 ) -> None:
