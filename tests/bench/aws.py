@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import socket
@@ -115,6 +116,9 @@ def _spent(url: str) -> dict[str, Any]:
     return found
 
 
+_STACKS = itertools.count()  # one a worker: a poll that a former one left behind would take its messages
+
+
 def run(url: str, mode: Mode, *, items: int, processes: int = 1) -> Rate:
     """Let worker processes do `items` work items each, on stacks of their own."""
     environ = {
@@ -130,9 +134,9 @@ def run(url: str, mode: Mode, *, items: int, processes: int = 1) -> Rate:
     command += [str(number) for number in (mode.concurrency, mode.appends_in_flight, items)]
     started = [
         subprocess.Popen(
-            [*command, f"bench{number}"], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*command, f"bench{next(_STACKS)}"], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        for number in range(processes)
+        for _ in range(processes)
     ]
     for process in started:  # all have enqueued before one begins
         assert process.stdout is not None
