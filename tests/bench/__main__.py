@@ -141,8 +141,13 @@ async def backlog(root: Path, quick: bool) -> None:
             print(f"{waiting:>10,}{rate:>14,.0f}{await claims(runtime):>14,.0f}", end="")
             print(f"{await listing(runtime, None):>12.2f}{await listing(runtime, State.FAILED):>16.2f}")
     for clients in (1, 2):
+        before = raw_rate(root, PAYLOAD_BYTES, quick)
         rate = enqueued_per_second(root / f"clients-{clients}", clients, 5 if quick else 30)
-        print(f"{rate:,.0f}/s enqueued by {clients} at a time, in batches of {BATCH:,}")
+        raw = (before + raw_rate(root, PAYLOAD_BYTES, quick)) / 2
+        print(
+            f"{rate:,.0f}/s enqueued by {clients} at a time, in batches of {BATCH:,}"
+            f" = {rate / raw:.0%} of raw's {raw:,.0f}/s"
+        )
 
 
 async def claims(runtime: Runtime) -> float:
