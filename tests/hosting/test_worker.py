@@ -163,7 +163,8 @@ async def test_what_is_held_elsewhere_is_refused_and_comes_again_when_its_lease_
 async def test_a_message_that_is_not_ours_is_refused_and_the_others_are_run() -> None:
     world = World()
     work_id = await world.client.enqueue("demo")
-    foreign = [sqs_record(body, receipt="r") for body in ("hello", "{}", '{"v":2,"work":"w","cause":0}')]
+    bodies = ("[" * 100_000, "{}", '{"v":2,"work":"w","cause":0}')
+    foreign = [sqs_record(body, receipt="r") for body in bodies]
     assert await world.deliver(*foreign) == [1, 2, 3]
     assert (await world.client.status(work_id)).control.state is State.DONE
 

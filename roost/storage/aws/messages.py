@@ -1,15 +1,21 @@
-"""What a message of a lane's queue says: ids only, as JSON with a version."""
+"""What a message of a lane's queue says: ids only, as JSON with a version.
+
+Whoever may send to a queue may send anything, so a body is read as strictly as a payload: one
+that can't be read must cost the delivery of no other.
+"""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from roost.errors import IdentifierError, InputError
+from roost.jsonio import parse_object
 from roost.models import Lane, check_work_id
 from roost.storage.ports import DeadLetter, Delivery
 
 _TEXT_MAX_CHARS = 2000
+_BODY_MAX_BYTES = 64 << 10  # ours have some hundred, those that were rejected their reason, too
+_CAUSE_MAX = 1 << 53  # a position; no journal is as long
 
 BODY_VERSION = 1
 
@@ -20,14 +26,26 @@ def delivery_of(body: str, lane: Lane, *, receipt: str, received_count: int) -> 
     Raises:
         InputError: it is not one of Roost's.
     """
+    document = _document_of(body)
     try:
-        document = json.loads(body)
-        if document["v"] != BODY_VERSION:
-            raise ValueError(f"version {document['v']!r}")
-        work_id, cause = check_work_id(str(document["work"] or "")), int(document["cause"])
-    except (ValueError, TypeError, KeyError, IdentifierError) as error:
+        work_id, cause = check_work_id(str(document["work"] or "")), document["cause"]
+    except (KeyError, IdentifierError) as error:
         raise InputError(f"{type(error).__name__}: {str(error)[:200]}") from None
+    if type(cause) is not int or not 0 <= cause < _CAUSE_MAX:
+        raise InputError("its cause is no position")
     return Delivery(work_id, cause, lane, receipt, received_count)
+
+
+def _document_of(body: str) -> dict[str, Any]:
+    """The JSON object that a body is.
+
+    Raises:
+        InputError: it is none, or of another version.
+    """
+    document = parse_object(body, what="it", max_bytes=_BODY_MAX_BYTES)
+    if document.get("v") != BODY_VERSION:
+        raise InputError(f"version {str(document.get('v'))[:20]}")
+    return document
 
 
 def dead_letter_of(message: dict[str, Any]) -> DeadLetter:
@@ -35,7 +53,7 @@ def dead_letter_of(message: dict[str, Any]) -> DeadLetter:
     text, receipt = str(message["Body"]), str(message["ReceiptHandle"])
     try:
         delivery = delivery_of(text, Lane.NORMAL, receipt=receipt, received_count=0)
-        document = json.loads(text)
+        document = _document_of(text)
         lane = Lane(document.get("lane", Lane.NORMAL))
     except (InputError, ValueError) as error:
         return DeadLetter("", 0, Lane.NORMAL, f"not one of Roost's: {error}", text[:_TEXT_MAX_CHARS], receipt)
