@@ -14,13 +14,14 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from botocore.exceptions import EndpointConnectionError
 
-from roost.errors import ArtifactNotFound, StorageCorrupt, StorageError
+from roost.errors import ArtifactNotFound, StorageCorrupt, StorageDenied, StorageError
 from roost.storage.aws import artifacts
 from roost.storage.aws.artifacts import AwsArtifacts
 from roost.storage.aws.clients import Aws
 from roost.testing.standins import StandIn
-from tests.aws.wire import Answer, Fail, LoseReply, Stack, Wire, new_stack
+from tests.aws.wire import Answer, Event, Fail, First, LoseReply, Stack, Wire, new_stack
 
 pytestmark = pytest.mark.slow
 MISSING = "0" * 64
@@ -158,6 +159,55 @@ async def test_an_upload_that_is_cancelled_leaves_nothing_behind(opened: Opened)
         await putting
     assert await opened.keys() == []
     assert await uploads(opened) == []
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(
+    ("ends", "begun"),
+    [
+        ([LoseReply()], 1),
+        ([LoseReply(), Fail("NoSuchUpload", 404)], 1),
+        ([Fail("ConditionalRequestConflict", 409), Fail("NoSuchUpload", 404)], 2),
+    ],
+    ids=["lost", "gone", "conflict"],
+)
+async def test_an_upload_that_is_gone_at_its_end_is_done_or_is_made_again(
+    opened: Opened, ends: list[Event], begun: int
+) -> None:
+    """A completed upload is gone, and so is one that met another writer of the key: only a look tells.
+
+    S3 API reference, "CompleteMultipartUpload", `If-None-Match`: "On a 409 failure you should
+    re-initiate the multipart upload with CreateMultipartUpload and re-upload each part."
+    """
+    opened.wire.script("CompleteMultipartUpload", *ends)
+    blob = await opened.store.put(megabytes(7))
+    assert digest_of(await opened.read(blob.digest)) == blob.digest
+    assert await uploads(opened) == []
+    assert opened.wire.taken()["CreateMultipartUpload"] == begun
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_an_upload_that_is_done_is_not_aborted(opened: Opened) -> None:
+    await opened.store.put(megabytes(7))
+    assert "AbortMultipartUpload" not in opened.wire.taken()
+
+
+@pytest.mark.usefixtures("small_parts")
+async def test_an_abort_that_fails_does_not_hide_why_the_upload_did(opened: Opened) -> None:
+    async def away() -> None:
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1")
+
+    opened.wire.script("UploadPart", Fail("AccessDenied", 403))
+    opened.wire.script("AbortMultipartUpload", First(away))
+    with pytest.raises(StorageDenied):
+        await opened.store.put(megabytes(7))
+
+
+async def test_an_object_that_went_away_meanwhile_is_asked_for_again(opened: Opened) -> None:
+    """It stood when it was to be written, and its life cycle ended before that was looked at."""
+    opened.wire.script("PutObject", Fail("PreconditionFailed", 412))
+    blob = await opened.store.put([b"hello"])
+    assert await opened.read(blob.digest) == b"hello"
 
 
 @pytest.mark.usefixtures("small_parts")

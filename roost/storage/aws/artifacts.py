@@ -13,14 +13,15 @@ import hashlib
 import re
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import IO, Any
 
 from botocore.exceptions import ClientError
 
-from roost.errors import ArtifactNotFound, StorageCorrupt
+from roost.errors import ArtifactNotFound, StorageCorrupt, StorageError, StorageUnavailable
 from roost.storage.aws.clients import Aws
-from roost.storage.aws.faults import code_of, is_passing, storage_errors
+from roost.storage.aws.faults import code_of, storage_errors
 from roost.storage.aws.names import blob_key
 from roost.storage.ports import Blob
 
@@ -34,6 +35,8 @@ RENEW_BEFORE_SECONDS = 30 * 86400.0
 _STANDS = frozenset({"PreconditionFailed", "412"})
 _CONFLICT = frozenset({"ConditionalRequestConflict", "409"})
 _MISSING = frozenset({"NoSuchKey", "404", "NotFound"})
+_NO_UPLOAD = frozenset({"NoSuchUpload", "404"})
+_WRITES_MAX = 3  # of one object that goes away between a write that it refused and a look at it
 _EXPIRY_DATE = re.compile(r'expiry-date="([^"]+)"')
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -58,12 +61,7 @@ class AwsArtifacts:
                 digest.update(chunk)
                 spool.write(chunk)
             size = spool.tell()
-            spool.seek(0)
-            key = blob_key(digest.hexdigest())
-            if size <= MULTIPART_BYTES:
-                await self._put_whole(key, spool.read(), digest.digest())
-            else:
-                await self._put_parts(key, spool, size)
+            await self._store(blob_key(digest.hexdigest()), spool, size, digest.digest())
         return Blob(digest.hexdigest(), size)
 
     async def read(self, digest: str) -> AsyncIterator[bytes]:
@@ -181,24 +179,36 @@ class AwsArtifacts:
                 raise
         return answer
 
-    async def _put_whole(self, key: str, content: bytes, checksum: bytes) -> None:
-        s3 = await self._s3()
-        await self._write(
-            f"PutObject of {key}",
-            s3.put_object,
-            Bucket=self._bucket,
-            Key=key,
-            Body=content,
-            IfNoneMatch="*",
-            ChecksumSHA256=base64.b64encode(checksum).decode(),
-        )
+    async def _store(self, key: str, spool: IO[bytes], size: int, checksum: bytes) -> None:
+        """Have the object stand: written now, or by somebody before.
 
-    async def _write(self, what: str, call: Any, **arguments: Any) -> None:
-        """A conditional write; that the object stands already is what was wanted."""
+        Raises:
+            StorageError: it failed.
+        """
+        for _ in range(_WRITES_MAX):
+            spool.seek(0)
+            if size <= MULTIPART_BYTES:
+                is_written = await self._put_whole(key, spool.read(), checksum)
+            else:
+                is_written = await self._put_parts(key, spool, size)
+            if is_written or await self._stands(key):
+                return
+        raise StorageUnavailable(f"{key} was there whenever it was to be written, and gone at the next look")
+
+    async def _put_whole(self, key: str, content: bytes, checksum: bytes) -> bool:
+        """Write an object with one call; False: there is one."""
+        s3 = await self._s3()
+        what = f"PutObject of {key}"
 
         async def write() -> bool:
             try:
-                await call(**arguments)
+                await s3.put_object(
+                    Bucket=self._bucket,
+                    Key=key,
+                    Body=content,
+                    IfNoneMatch="*",
+                    ChecksumSHA256=base64.b64encode(checksum).decode(),
+                )
             except ClientError as error:
                 if code_of(error) in _CONFLICT:  # another write of the same bytes is under way
                     raise ClientError({"Error": {"Code": "ConditionalRequestConflict"}}, what) from error
@@ -208,35 +218,50 @@ class AwsArtifacts:
             return True
 
         with storage_errors(what):
-            if not await self._aws.patience.call(what, write):
-                await self._renew_if_ending(arguments["Key"])
+            return await self._aws.patience.call(what, write)
 
-    async def _renew_if_ending(self, key: str) -> None:
-        """Give an object that stands a new life, if the bucket's life cycle would soon end it.
+    async def _stands(self, key: str) -> bool:
+        """Whether there is an object, which has a new life then if the bucket's life cycle would soon end it.
 
         Else what is put today might be gone tomorrow. S3 says when it would be: in the reply
         to HeadObject ("x-amz-expiration").
         """
         s3 = await self._s3()
-        head = await self._aws.patience.call(
-            f"HeadObject of {key}", lambda: s3.head_object(Bucket=self._bucket, Key=key)
-        )
+        what = f"HeadObject of {key}"
+        with storage_errors(what):
+            try:
+                head = await self._aws.patience.call(
+                    what, lambda: s3.head_object(Bucket=self._bucket, Key=key)
+                )
+                if self._ends_soon(head):
+                    await self._renew(key)
+            except ClientError as error:
+                if code_of(error) not in _MISSING:
+                    raise
+                return False
+        return True
+
+    def _ends_soon(self, head: dict[str, Any]) -> bool:
         found = _EXPIRY_DATE.search(head.get("Expiration", ""))
         if found is None:
-            return
+            return False
         left = parsedate_to_datetime(found[1]).timestamp() - self._aws.clock.now()
-        if left < RENEW_BEFORE_SECONDS:
-            await self._aws.patience.call(
-                f"CopyObject of {key}",
-                lambda: s3.copy_object(
-                    Bucket=self._bucket,
-                    Key=key,
-                    CopySource={"Bucket": self._bucket, "Key": key},
-                    MetadataDirective="REPLACE",  # S3 copies an object onto itself only if something changes
-                ),
-            )
+        return left < RENEW_BEFORE_SECONDS
 
-    async def _put_parts(self, key: str, spool: IO[bytes], size: int) -> None:
+    async def _renew(self, key: str) -> None:
+        s3 = await self._s3()
+        await self._aws.patience.call(
+            f"CopyObject of {key}",
+            lambda: s3.copy_object(
+                Bucket=self._bucket,
+                Key=key,
+                CopySource={"Bucket": self._bucket, "Key": key},
+                MetadataDirective="REPLACE",  # S3 copies an object onto itself only if something changes
+            ),
+        )
+
+    async def _put_parts(self, key: str, spool: IO[bytes], size: int) -> bool:
+        """Write an object in parts; False: there is one, or only a look can tell."""
         s3 = await self._s3()
         what = f"the multipart upload of {key}"
         upload = {"Bucket": self._bucket, "Key": key}
@@ -245,17 +270,35 @@ class AwsArtifacts:
                 what, lambda: s3.create_multipart_upload(**upload, ChecksumAlgorithm="SHA256")
             )
         upload["UploadId"] = begun["UploadId"]
+        is_done = False
         try:
             parts = await self._upload_parts(upload, spool, max(PART_BYTES, -(-size // PARTS_MAX)))
-            await self._write(
-                what,
-                s3.complete_multipart_upload,
-                **upload,
-                MultipartUpload={"Parts": parts},
-                IfNoneMatch="*",
-            )
+            is_done = await self._complete(what, upload, parts)
         finally:
-            await self._abort(upload)
+            if not is_done:
+                await self._abort(upload)
+        return is_done
+
+    async def _complete(self, what: str, upload: dict[str, str], parts: list[dict[str, Any]]) -> bool:
+        """End an upload; False: there is an object, or the upload is gone, maybe since it was completed.
+
+        One that met another write of the key is gone, too (S3 API reference, "CompleteMultipartUpload":
+        "On a 409 failure you should re-initiate the multipart upload").
+        """
+        s3 = await self._s3()
+        with storage_errors(what):
+            try:
+                await self._aws.patience.call(
+                    what,
+                    lambda: s3.complete_multipart_upload(
+                        **upload, MultipartUpload={"Parts": parts}, IfNoneMatch="*"
+                    ),
+                )
+            except ClientError as error:
+                if code_of(error) not in _STANDS | _NO_UPLOAD:
+                    raise
+                return False
+        return True
 
     async def _upload_parts(
         self, upload: dict[str, str], spool: IO[bytes], part_bytes: int
@@ -278,19 +321,20 @@ class AwsArtifacts:
         done: list[dict[str, Any]] = []
         number = 1
         while contents := [content for _ in range(PARALLEL_PARTS) if (content := spool.read(part_bytes))]:
-            done += await asyncio.gather(*(one(number + n, content) for n, content in enumerate(contents)))
+            uploads = [one(number + n, content) for n, content in enumerate(contents)]
+            # All of them to their ends: a part that comes after the upload is aborted stays there.
+            for outcome in await asyncio.gather(*uploads, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                done.append(outcome)
             number += len(contents)
         return done
 
     async def _abort(self, upload: dict[str, str]) -> None:
-        """Leave no parts behind; after a completed upload there is nothing to abort."""
+        """Leave no parts behind. If that fails, the bucket's life cycle takes them after a day."""
         s3 = await self._s3()
-        try:
+        with suppress(StorageError), storage_errors(f"AbortMultipartUpload of {upload['Key']}"):
             await s3.abort_multipart_upload(**upload)
-        except ClientError as error:
-            if code_of(error) not in ("NoSuchUpload", "404") and not is_passing(error):
-                with storage_errors(f"AbortMultipartUpload of {upload['Key']}"):
-                    raise
 
 
 async def _each(chunks: AsyncIterator[bytes] | Iterable[bytes]) -> AsyncIterator[bytes]:
