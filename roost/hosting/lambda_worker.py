@@ -25,9 +25,8 @@ from roost.core.worker import ABANDON_SECONDS, Worker
 from roost.errors import InputError
 from roost.hosting.container import Container, LambdaContext, remaining_seconds
 from roost.hosting.handed import HandedBackend
-from roost.models import Lane
 from roost.storage.aws import backend as _preloaded  # noqa: F401  while a cold start has a whole CPU
-from roost.storage.aws.messages import delivery_of
+from roost.storage.aws.messages import delivery_of, lane_of
 from roost.storage.ports import Delivery
 from roost.wiring import Runtime
 
@@ -140,20 +139,7 @@ def _delivery(record: dict[str, Any]) -> Delivery:
     """
     return delivery_of(
         record["body"],
-        _lane_of(record["eventSourceARN"]),
+        lane_of(record["eventSourceARN"]),
         receipt=record["receiptHandle"],
         received_count=int(record.get("attributes", {}).get("ApproximateReceiveCount", "1")),
     )
-
-
-def _lane_of(arn: str) -> Lane:
-    """The lane whose queue has this ARN: `…:STACK-LANE`.
-
-    Raises:
-        InputError: no lane's queue is called so.
-    """
-    name = arn.rpartition(":")[2].rpartition("-")[2]
-    try:
-        return Lane(name)
-    except ValueError:
-        raise InputError(f"{arn[:200]} is no lane's queue") from None

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, CredentialRetrievalError
 
-from roost.storage.aws.faults import is_passing
+from roost.clock import SystemClock, SystemIds
+from roost.errors import StorageError, StorageUnavailable
+from roost.storage.aws.faults import Patience, is_passing, storage_errors
 from roost.testing.standins import StandIn
 from tests.aws.faults import KINDS, start_faults
 from tests.aws.test_aws_kill import is_done, on_aws, work
@@ -30,6 +32,61 @@ def test_throttling_passes_however_it_is_spelled(code: str) -> None:
     assert is_passing(ClientError({"Error": {"Code": code}}, "DeleteMessageBatch"))
     gone = "AWS.SimpleQueueService.NonExistentQueue"
     assert not is_passing(ClientError({"Error": {"Code": gone}}, "DeleteMessageBatch"))
+
+
+class Hasty(SystemClock):
+    """A clock on which nobody sleeps."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("InvalidSignatureException", "Signature expired: 20261126T120000Z is now earlier than …"),
+        ("SignatureDoesNotMatch", "Signature not yet current: 20261126T120000Z is still later than …"),
+        ("RequestTimeTooSkewed", "The difference between the request time and … is too large."),
+        ("RequestExpired", "Request has expired."),
+    ],
+)
+async def test_a_signature_that_is_too_old_is_made_anew_and_no_fault_of_the_credentials(
+    code: str, message: str
+) -> None:
+    """A process that stood still between signing and sending would have been told so."""
+    error = ClientError({"Error": {"Code": code, "Message": message}}, "PutItem")
+    outcomes: list[ClientError | None] = [error, None]
+
+    async def call() -> str:
+        if (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+        return "done"
+
+    patience = Patience(Hasty(), SystemIds())
+    assert await patience.call("PutItem", call) == "done"
+    outcomes = [error] * 8
+    with pytest.raises(StorageUnavailable) as caught:
+        await patience.call("PutItem", call)
+    assert "clock" in caught.value.hint
+
+
+def test_a_wrong_key_is_no_skew() -> None:
+    error = {"Code": "SignatureDoesNotMatch", "Message": "The request signature we calculated does not match"}
+    with pytest.raises(StorageError) as caught, storage_errors("PutItem"):
+        raise ClientError({"Error": error}, "PutItem")
+    assert "credentials" in caught.value.hint
+
+
+async def test_credentials_that_are_not_given_out_for_a_moment_are_asked_for_again() -> None:
+    """The metadata service of a machine or task answers late now and then."""
+    outcomes = [CredentialRetrievalError(provider="container-role", error_msg="timed out"), None]
+
+    async def call() -> str:
+        if (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+        return "done"
+
+    assert await Patience(Hasty(), SystemIds()).call("PutItem", call) == "done"
 
 
 async def roost(fleet: Fleet, *arguments: str) -> Any:

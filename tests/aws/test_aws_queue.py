@@ -154,6 +154,21 @@ async def test_an_entry_that_failed_alone_is_sent_again(opened: Opened) -> None:
     assert [delivery.work_id for delivery in await opened.receive_all(1)] == ["b"]
 
 
+async def test_a_throttled_entry_passes_though_it_counts_as_its_senders_fault(opened: Opened) -> None:
+    """Taken for malformed, it ended the commit that sent it, and a lease that was to be extended."""
+    failed = [
+        Answer({"Successful": [], "Failed": [{"Id": "0", "Code": code, "SenderFault": True}]})
+        for code in ("RequestThrottled", "KmsThrottled", "KMS.ThrottlingException")
+    ]
+    for operation in ("SendMessageBatch", "ChangeMessageVisibilityBatch", "DeleteMessageBatch"):
+        opened.wire.script(operation, *failed)
+    await opened.queue.send([Message("w", 0)])
+    [delivery] = await opened.receive_all(1)
+    assert await opened.queue.extend([delivery], 30) == [True]
+    await opened.queue.acknowledge([delivery])
+    assert opened.wire.taken()["DeleteMessageBatch"] == len(failed) + 1
+
+
 async def test_a_throttled_call_is_made_again_and_counted(opened: Opened) -> None:
     opened.wire.script("SendMessageBatch", Fail("RequestThrottled"), Fail("RequestThrottled"))
     await opened.queue.send([Message("w", 0)])
@@ -298,6 +313,32 @@ async def test_more_than_was_asked_for_is_given_back(opened: Opened) -> None:
     assert len(first) == 1
     rest = await opened.receive_all(3)
     assert len({delivery.work_id for delivery in [*first, *rest]}) == 4
+
+
+async def test_what_can_t_be_given_back_takes_nothing_with_it(opened: Opened) -> None:
+    """What was asked for would have been out of sight for a lease, with nobody at work on it."""
+    polling = asyncio.create_task(opened.receive(10, wait_seconds=5))
+    await asyncio.sleep(0.2)
+    polling.cancel()
+    await asyncio.gather(polling, return_exceptions=True)
+    opened.wire.script("ChangeMessageVisibilityBatch", Fail("AccessDenied", 403))
+    waiting = asyncio.create_task(opened.receive(1, wait_seconds=5))
+    await opened.queue.send([Message("a", 0), Message("b", 0)])
+    assert len(await waiting) == 1
+
+
+async def test_dead_letters_are_looked_for_on_all_servers(opened: Opened) -> None:
+    await opened.queue.dead_letters(10)
+    assert opened.wire.calls[-1][1]["WaitTimeSeconds"] > 0
+
+
+async def test_dead_letters_that_come_again_meanwhile_end_the_look(opened: Opened) -> None:
+    """Of thousands the first are visible again before the last are received."""
+    body = json.dumps({"v": 1, "work": "w", "cause": 0})
+    again = Answer({"Messages": [{"MessageId": "m", "ReceiptHandle": "r", "Body": body}]})
+    opened.wire.script("ReceiveMessage", *[again] * 9)
+    assert [letter.work_id for letter in await opened.queue.dead_letters(100)] == ["w"]
+    assert opened.wire.taken()["ReceiveMessage"] == 2
 
 
 # --- what is not ours --------------------------------------------------------

@@ -21,6 +21,7 @@ from roost.hosting.lambda_worker import ABANDON_SECONDS, GRACE_SHARE, REPLY_SECO
 from roost.journal.events import Kind
 from roost.journal.projection import LOST_DELIVERY_SECONDS
 from roost.models import Lane, Snapshot, State, WorkItem
+from roost.storage.aws.messages import lane_of
 from roost.storage.instrument import InstrumentedBackend
 from roost.storage.memory import MemoryBackend
 from roost.storage.ports import Delivery, Message
@@ -355,13 +356,13 @@ async def test_a_handed_queue_receives_nothing_itself() -> None:
 
 @pytest.mark.parametrize("lane", list(Lane))
 def test_the_lane_is_that_of_the_queue(lane: Lane) -> None:
-    assert lambda_worker._lane_of(queue_arn(lane, stack="my-stack")) is lane
+    assert lane_of(queue_arn(lane, stack="my-stack")) is lane
 
 
 @pytest.mark.parametrize("arn", ["arn:aws:sqs:us-east-1:1:roost-dead", "", "normal:other"])
 def test_a_queue_that_is_no_lane_is_refused(arn: str) -> None:
     with pytest.raises(InputError, match="no lane"):
-        lambda_worker._lane_of(arn)
+        lane_of(arn)
 
 
 def test_two_invocations_never_share_a_name() -> None:

@@ -34,3 +34,21 @@ def test_a_body_that_is_not_ours_is_one_clear_error_and_never_a_crash(body: str)
 def test_a_body_of_ours_is_a_delivery() -> None:
     found = delivery_of('{"v":1,"work":"team/w","cause":7}', Lane.LOW, receipt="r", received_count=2)
     assert (found.work_id, found.cause, found.lane, found.received_count) == ("team/w", 7, Lane.LOW, 2)
+
+
+@pytest.mark.parametrize(
+    ("more", "source", "lane"),
+    [
+        ("", "arn:aws:sqs:eu-west-1:1:my-stack-low", Lane.LOW),
+        (',"lane":"high"', "arn:aws:sqs:eu-west-1:1:my-stack-low", Lane.HIGH),
+        ("", "arn:aws:sqs:eu-west-1:1:anything", Lane.NORMAL),
+        ("", None, Lane.NORMAL),
+    ],
+)
+def test_a_dead_letter_goes_back_to_the_lane_that_it_came_from(
+    more: str, source: str | None, lane: Lane
+) -> None:
+    """SQS says from which queue it moved one (API reference, "Message", `DeadLetterQueueSourceArn`)."""
+    attributes = {} if source is None else {"Attributes": {"DeadLetterQueueSourceArn": source}}
+    body = f'{{"v":1,"work":"w","cause":7{more}}}'
+    assert dead_letter_of({"Body": body, "ReceiptHandle": "r", **attributes}).lane is lane

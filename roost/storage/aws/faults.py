@@ -12,8 +12,10 @@ import aiohttp
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    CredentialRetrievalError,
     HTTPClientError,
     IncompleteReadError,
+    MetadataRetrievalError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -46,12 +48,14 @@ _THROTTLES = frozenset(
         "TooManyRequestsException",
         "LimitExceededException",
         "OverLimit",
+        "KmsThrottled",
     }
 )
 _CONFLICTS = frozenset(
     {"TransactionConflictException", "TransactionInProgressException", "ConditionalRequestConflict"}
 )
-_SQS_PREFIX = "AWS.SimpleQueueService."  # of some codes of SQS, as its older protocol spelled them
+# Of some codes of SQS, as its older protocol spelled them; and of what it and S3 heard from KMS.
+_PREFIXES = ("AWS.SimpleQueueService.", "KMS.")
 _PASSING = frozenset(
     {
         "InternalServerError",
@@ -66,7 +70,12 @@ _PASSING = frozenset(
         "504",
     }
 )
-DENIED = frozenset({"AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation"})
+DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "403", "UnauthorizedOperation", "KMS.AccessDeniedException"}
+)
+# IAM User Guide, "Troubleshoot AWS Signature Version 4": the same code as for a wrong key, but in its text
+_SKEWS = frozenset({"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"})
+_SKEW_TEXTS = ("Signature expired", "Signature not yet current")
 _BAD_CREDENTIALS = frozenset(
     {
         "ExpiredToken",
@@ -88,6 +97,7 @@ _MISSING = frozenset(
 )
 
 
+_NO_KEYS_NOW = (CredentialRetrievalError, MetadataRetrievalError)  # who gives them out did not answer
 _LOST_REPLIES = (
     HTTPClientError,
     IncompleteReadError,
@@ -102,6 +112,17 @@ _LOST_REPLIES = (
 def code_of(error: ClientError) -> str:
     """The error's code, such as `ConditionalCheckFailedException`."""
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def passes(code: str) -> bool:
+    """Whether what has this code may succeed in a moment, whoever is said to be at fault."""
+    return _bare(code) in _THROTTLES | _CONFLICTS | _PASSING
+
+
+def _bare(code: str) -> str:
+    for prefix in _PREFIXES:
+        code = code.removeprefix(prefix)
+    return code
 
 
 def reasons_of(error: ClientError) -> list[dict[str, Any]]:
@@ -132,6 +153,10 @@ def storage_errors(what: str) -> Iterator[None]:
         ) from error
     except _LOST_REPLIES as error:
         raise StorageUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+    except _NO_KEYS_NOW as error:
+        raise StorageUnavailable(
+            f"{what}: {error}", hint="Where credentials come from did not give them."
+        ) from error
     except BotoCoreError as error:
         raise StorageError(f"{what}: {error}") from error
 
@@ -139,6 +164,8 @@ def storage_errors(what: str) -> Iterator[None]:
 def _explain(error: ClientError, what: str) -> StorageError:
     code = code_of(error)
     text = f"{what}: {code}: {error.response.get('Error', {}).get('Message', '')}"
+    if is_skewed(error):
+        return StorageUnavailable(text, hint="Set this machine's clock, for example with chrony.")
     if is_passing(error):
         return StorageUnavailable(text)
     if code in DENIED:
@@ -167,8 +194,17 @@ def is_passing(error: ClientError) -> bool:
             "ProvisionedThroughputExceeded",
         }
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    code = code.removeprefix(_SQS_PREFIX)
-    return code in _THROTTLES | _CONFLICTS | _PASSING or status >= _FIRST_SERVER_STATUS
+    return passes(code) or status >= _FIRST_SERVER_STATUS or is_skewed(error)
+
+
+def is_skewed(error: ClientError) -> bool:
+    """Whether a request came too long after it was signed, or before.
+
+    The clock is wrong; or the process stood still between the two, as a function that was frozen
+    does (aws/aws-sdk-js-v3, issue 7605), and then the next try, which is signed anew, succeeds.
+    """
+    text = str(error.response.get("Error", {}).get("Message", ""))
+    return code_of(error) in _SKEWS or (code_of(error) in _BAD_CREDENTIALS and text.startswith(_SKEW_TEXTS))
 
 
 class Met:
@@ -201,7 +237,7 @@ class Met:
         if caught_exception is not None:
             self(type(caught_exception).__name__)
         elif response is not None and response[0].status_code >= _FIRST_ERROR_STATUS:
-            code = str(response[1].get("Error", {}).get("Code", "")).removeprefix(_SQS_PREFIX)
+            code = _bare(str(response[1].get("Error", {}).get("Code", "")))
             if code in _THROTTLES or response[0].status_code >= _FIRST_SERVER_STATUS:
                 self(code)
 
@@ -246,10 +282,11 @@ class Patience:
                 self.met(code_of(error))
                 if left == 0:
                     raise _explain(error, what) from error
-            except _LOST_REPLIES as error:
+            except (*_LOST_REPLIES, *_NO_KEYS_NOW) as error:
                 self.met(type(error).__name__)
                 if left == 0:
-                    raise StorageUnavailable(f"{what}: {type(error).__name__}: {error}") from error
+                    with storage_errors(what):
+                        raise
             except BotoCoreError:
                 with storage_errors(what):
                     raise

@@ -131,7 +131,8 @@ class Lanes:
         if not found and failed is not None:
             raise failed
         if len(found) > limit:
-            await self._give_back(found[limit:])
+            with suppress(StorageError):  # the visibility timeout must do; the others are not lost by it
+                await self._give_back(found[limit:])
         return found[:limit]
 
     async def _poll(

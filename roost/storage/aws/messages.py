@@ -48,14 +48,37 @@ def _document_of(body: str) -> dict[str, Any]:
     return document
 
 
+def lane_of(arn: str) -> Lane:
+    """The lane whose queue has this ARN: `…:STACK-LANE`.
+
+    Raises:
+        InputError: no lane's queue is called so.
+    """
+    try:
+        return Lane(arn.rpartition(":")[2].rpartition("-")[2])
+    except ValueError:
+        raise InputError(f"{arn[:200]} is no lane's queue") from None
+
+
 def dead_letter_of(message: dict[str, Any]) -> DeadLetter:
-    """What a message of the dead-letter queue says; it may be anybody's."""
+    """What a message of the dead-letter queue says; it may be anybody's.
+
+    Its lane is in the body where a worker sent it there; of what SQS moved, it says from where.
+    """
     text, receipt = str(message["Body"]), str(message["ReceiptHandle"])
     try:
         delivery = delivery_of(text, Lane.NORMAL, receipt=receipt, received_count=0)
         document = _document_of(text)
-        lane = Lane(document.get("lane", Lane.NORMAL))
+        lane = Lane(document["lane"]) if "lane" in document else _source_of(message)
     except (InputError, ValueError) as error:
         return DeadLetter("", 0, Lane.NORMAL, f"not one of Roost's: {error}", text[:_TEXT_MAX_CHARS], receipt)
     reason = str(document.get("reason", "received too often"))
     return DeadLetter(delivery.work_id, delivery.cause, lane, reason, text[:_TEXT_MAX_CHARS], receipt)
+
+
+def _source_of(message: dict[str, Any]) -> Lane:
+    """The lane from which SQS moved a message; the normal one where it was another queue, or none."""
+    try:
+        return lane_of(str(message.get("Attributes", {}).get("DeadLetterQueueSourceArn")))
+    except InputError:
+        return Lane.NORMAL

@@ -20,7 +20,7 @@ from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.models import Lane, namespace_of
 from roost.storage.aws.batching import Batcher
 from roost.storage.aws.clients import SQS_ANSWER_SECONDS, Aws
-from roost.storage.aws.faults import storage_errors
+from roost.storage.aws.faults import passes, storage_errors
 from roost.storage.aws.lanes import Lanes
 from roost.storage.aws.messages import BODY_VERSION, dead_letter_of
 from roost.storage.aws.replies import ask
@@ -126,20 +126,27 @@ class AwsQueue:
         await self.acknowledge([delivery])
 
     async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
-        """See `ports.WorkQueue.dead_letters`. Received, so hidden for `_LOOK_SECONDS`."""
+        """See `ports.WorkQueue.dead_letters`. Received, so hidden for `_LOOK_SECONDS`.
+
+        By long polls: a short one asks some of the servers only, and finds nothing where a few
+        messages lie on others (SQS Developer Guide, "Amazon SQS short and long polling").
+        """
         sqs = await self._aws.clients.get("sqs")
         url = await self._url(self._aws.names.dead_letters)
         found: dict[str, DeadLetter] = {}
-        while len(found) < limit:
-            count = min(DELIVERY_BATCH_MAX, limit - len(found))
+        while (left := limit - len(found)) > 0:
             call = partial(
-                sqs.receive_message, QueueUrl=url, MaxNumberOfMessages=count, VisibilityTimeout=_LOOK_SECONDS
+                sqs.receive_message,
+                QueueUrl=url,
+                MaxNumberOfMessages=min(DELIVERY_BATCH_MAX, left),
+                VisibilityTimeout=_LOOK_SECONDS,
+                WaitTimeSeconds=1,
+                MessageSystemAttributeNames=["DeadLetterQueueSourceArn"],
             )
             answer = await self._call("ReceiveMessage of dead letters", call)
-            messages = answer.get("Messages", [])
-            if not messages:
+            found |= {message["MessageId"]: dead_letter_of(message) for message in answer.get("Messages", [])}
+            if len(found) <= limit - left:  # none, or those that were hidden are coming again
                 break
-            found |= {message["MessageId"]: dead_letter_of(message) for message in messages}
         return list(found.values())
 
     async def end_dead_letter(self, letter: DeadLetter, *, is_sent_again: bool) -> None:
@@ -219,7 +226,9 @@ class AwsQueue:
             for success in answer.get("Successful", []):
                 done[int(success["Id"])] = True
             for failure in answer.get("Failed", []):
-                if failure.get("SenderFault") or failure.get("Code") in _GONE:
+                code = str(failure.get("Code", ""))
+                # Throttling of one entry, by SQS or by KMS, counts as its sender's fault, and passes.
+                if code in _GONE or (failure.get("SenderFault") and not passes(code)):
                     done[int(failure["Id"])] = False
             left = {number: entry for number, entry in left.items() if number not in done}
             if not left:
