@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from roost import times
 from roost.clock import Clock
 from roost.core.redact import clean
 from roost.journal.entries import Entry
@@ -85,6 +86,15 @@ def _text(msg: object, args: tuple[object, ...]) -> str:
     try:
         return str(msg) % _mapped(args) if args else str(msg)
     except Exception:  # noqa: BLE001  an engine's __str__ may do anything; `logging` swallows it as well
+        return as_it_is(msg, args)
+
+
+def as_it_is(msg: object, args: object = None) -> str:
+    """A message whose arguments don't fit it, with them beside it; never raises."""
+    try:
+        text = str(msg)
+        return f"{text} {args!r}" if args else text
+    except Exception:  # noqa: BLE001  as above
         return msg if isinstance(msg, str) else type(msg).__name__
 
 
@@ -110,7 +120,13 @@ def log_step(entry: Entry, seconds: float) -> None:
             "error_type": event.error.type,
             "error_fingerprint": fingerprint(control.engine, control.step, control.reason),
         }
-        log.warning("%s: step failed: %s", entry.work_id, event.error.type, extra=fields)
+        follows = "the work has failed"
+        if isinstance(event, AttemptFailed):
+            fields["attempt"] = control.failures  # which the entry has counted already
+            if event.retry_at is not None:
+                follows = f"it is tried again {times.relative(event.retry_at, entry.at)}"
+        reason = " ".join(control.reason.split())
+        log.warning("%s: step failed: %s; %s", entry.work_id, reason, follows, extra=fields)
     elif isinstance(event, Committed) and log.isEnabledFor(logging.DEBUG):
         fields = {
             "event": "step.committed",

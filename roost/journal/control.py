@@ -79,7 +79,7 @@ def apply(control: Control | None, event: Event, *, position: int, at: float) ->
 
 
 def _text(kind: str, message: str) -> str:
-    return f"{kind}: {message}"[:REASON_MAX_CHARS]
+    return f"{kind}: {message}"[:REASON_MAX_CHARS] if message else kind
 
 
 def _enqueued(control: None, event: Enqueued, position: int, at: float) -> Control:

@@ -173,7 +173,8 @@ def _explain(facts: Facts) -> Explanation:
 
 def _ended(facts: Facts) -> Explanation:
     control = facts.control
-    why = f": {control.reason}" if control.reason and control.state is not State.DONE else ""
+    reason = control.reason.removesuffix(".")
+    why = f": {reason}" if reason and control.state is not State.DONE else ""
     note = f"; {control.note.removesuffix('.')}" if control.note else ""
     how = "It failed" if control.state is State.FAILED else f"It was {control.state}"
     text = f"{how} {_ago(control.since, facts)} ago, at version {control.version}{why}{note}."

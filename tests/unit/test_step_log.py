@@ -97,14 +97,17 @@ class Rude:
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
+    def __repr__(self) -> str:
+        return "Rude()"
+
 
 @pytest.mark.parametrize(
     ("message", "args", "text"),
     [
         ("%d of %d", (1, 2), "1 of 2"),
-        ("%d of %d", (1,), "%d of %d"),
+        ("%d of %d", (1,), "%d of %d (1,)"),
         ("100 %", (), "100 %"),
-        ("by %s", (Rude(),), "by %s"),
+        ("by %s", (Rude(),), "by %s (Rude(),)"),
         (Rude(), (), "Rude"),
         ("a\x1b[2Jb\ud800", (), "a\N{REPLACEMENT CHARACTER}[2Jb\N{REPLACEMENT CHARACTER}"),
     ],
