@@ -72,7 +72,7 @@ class WorkItem(BaseModel):
         work_id: its id; one of a namespace is `NAMESPACE/ID`.
         engine: the id of the engine that runs it.
         payload: a JSON object; the engine gives it meaning.
-        priority: above 0 the `high` lane, 0 `normal`, below 0 `low`.
+        priority: above 0 the `high` lane, 0 `normal`, below 0 `low`; at most 1,000 from 0.
         resources: held, all or none, while it runs; exclusively, unless `capacities` or an
             operator says otherwise.
         capacities: how many work items may hold a resource at a time, by its name.

@@ -22,6 +22,7 @@ OPERATORS = "roost-operators"  # namespace of the journals of what operators did
 NAME_MAX_BYTES = 1024  # resources, idempotency keys, artifact names
 RESOURCES_MAX = 32  # resources of one work item
 REASON_MAX_CHARS = 500
+PRIORITY_MAX = 1000  # and as far below 0; it is the sign that counts
 _PASSWORD = re.compile(r"(://[^/@\s:]*:)[^/@\s]*@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from roost.errors import IdentifierError
 from roost.models import check_id, check_name
-from roost.names import State
+from roost.names import PRIORITY_MAX, State
 
 if TYPE_CHECKING:
     from jmespath.parser import ParsedResult
@@ -97,6 +97,7 @@ Expression = Annotated[str, AfterValidator(_check_expression)]
 EndStates = Annotated[tuple[State, ...], BeforeValidator(_as_states), AfterValidator(_check_terminal)]
 EngineName = Annotated[str, AfterValidator(_check_engine)]
 ResourceName = Annotated[str, AfterValidator(_check_resource)]
+Priority = Annotated[int, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)]
 TimeZone = Annotated[str, AfterValidator(_check_timezone)]
 CronLine = Annotated[str, AfterValidator(_check_cron)]
 
@@ -122,7 +123,7 @@ class Trigger(BaseModel, extra="forbid", frozen=True, defer_build=True):
     when: Expression | None = None
     enqueue: EngineName
     payload: dict[str, Expression] = Field(default_factory=dict)
-    priority: int = 0
+    priority: Priority = 0
     resources: tuple[ResourceName, ...] = ()
 
     def payload_of(self, ended: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -173,7 +174,7 @@ class Schedule(BaseModel, extra="forbid", frozen=True, defer_build=True):
     timezone: TimeZone = "UTC"
     engine: EngineName
     payload: dict[str, Any] = Field(default_factory=dict)
-    priority: int = 0
+    priority: Priority = 0
     resources: tuple[ResourceName, ...] = ()
     missed: Missed = Missed.ONCE
 

@@ -13,7 +13,7 @@ from roost.cli.acting import Deed, Filter, act
 from roost.cli.budget import amounts
 from roost.cli.output import OK, plain, print_json, print_table, say
 from roost.errors import InputError
-from roost.names import Lane
+from roost.names import PRIORITY_MAX, Lane
 
 if TYPE_CHECKING:
     from roost.core.client import Client
@@ -339,7 +339,9 @@ def fork(
         str | None,
         typer.Option("--engine", metavar="NAME", help="Another engine.", autocompletion=completion.engines),
     ] = None,
-    priority: Annotated[int | None, typer.Option("--priority", help="Another priority.")] = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", min=-PRIORITY_MAX, max=PRIORITY_MAX, help="Another priority.")
+    ] = None,
     limits: Annotated[
         list[str] | None, typer.Option("--budget", metavar="NAME=N", help="Another budget; repeatable.")
     ] = None,

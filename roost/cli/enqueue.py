@@ -24,7 +24,7 @@ from roost.cli.lines import (
 )
 from roost.cli.output import print_json
 from roost.errors import InputError, RoostError
-from roost.names import IfBusy, Scope
+from roost.names import PRIORITY_MAX, IfBusy, Scope
 
 if TYPE_CHECKING:
     from roost.wiring import Runtime
@@ -58,7 +58,15 @@ def enqueue(
     delay: Annotated[
         str | None, typer.Option("--delay", metavar="TIME", help="Not before: 30s, 5m, 2d.")
     ] = None,
-    priority: Annotated[int, typer.Option("--priority", help="Above 0: high lane; below 0: low lane.")] = 0,
+    priority: Annotated[
+        int,
+        typer.Option(
+            "--priority",
+            min=-PRIORITY_MAX,
+            max=PRIORITY_MAX,
+            help="Above 0: high lane; below 0: low lane.",
+        ),
+    ] = 0,
     deadline: Annotated[
         str | None,
         typer.Option("--deadline", metavar="TIME", help="Fails if not done: 2h, or an ISO instant."),

@@ -20,10 +20,10 @@ from roost.errors import InputError, PayloadError
 from roost.journal.control import apply
 from roost.journal.entries import Body, Control, Entry
 from roost.journal.events import Enqueued
-from roost.journal.limits import CAPACITY_MAX
+from roost.journal.limits import CAPACITY_MAX, FOREVER_AT
 from roost.journal.values import Amounts, Parent
 from roost.models import RESOURCES_MAX, Lane, Scope, check_id, check_name, check_work_id
-from roost.names import IfBusy
+from roost.names import PRIORITY_MAX, IfBusy
 
 T = TypeVar("T")
 LABELS_MAX = 10  # they travel in each entry
@@ -43,7 +43,7 @@ class NewWork(Struct, frozen=True):
         resource_scope: whether they are given up when the work sleeps, waits or is blocked,
             or only when it ends.
         delay_seconds: the first step does not start before it is over.
-        priority: above 0 the `high` lane, 0 `normal`, below 0 `low`.
+        priority: above 0 the `high` lane, 0 `normal`, below 0 `low`; at most 1,000 from 0.
         labels: names and values of the caller's own, for finding it; at most `LABELS_MAX`.
         budget: what it may use up, by name; at the limit it parks until more is allowed.
         family_budget: what it and all that comes of it may use up together; at the limit all of
@@ -170,7 +170,15 @@ def check_new_work(work: NewWork, now: float) -> bytes:
     if work.resources or work.capacities:
         _check_resources(work)
     if not 0 <= work.delay_seconds <= DELAY_MAX_SECONDS:
-        raise InputError(f"a delay of {work.delay_seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
+        raise InputError(
+            f"a delay of {work.delay_seconds:g} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s",
+            hint="That is ten years, the longest that work sleeps at a time.",
+        )
+    if not (isinstance(work.priority, int) and -PRIORITY_MAX <= work.priority <= PRIORITY_MAX):
+        raise InputError(
+            f"the priority is no whole number from {-PRIORITY_MAX} to {PRIORITY_MAX}",
+            hint="Above 0 is the high lane, below 0 the low one; how far makes no difference.",
+        )
     if work.deadline_at is not None:
         _check_deadline(work.deadline_at, now)
     if work.labels:
@@ -258,3 +266,8 @@ def amounts(budget: Mapping[str, float]) -> Amounts:
 def _check_deadline(deadline_at: float, now: float) -> None:
     if not (math.isfinite(deadline_at) and deadline_at > now):
         raise InputError("the deadline is not in the future", hint="Give an instant that is still to come.")
+    if deadline_at > FOREVER_AT:
+        raise InputError(
+            f"the deadline, {deadline_at:g}, is after the year 9999",
+            hint="It is in epoch seconds, not milliseconds. Leave it out for work without one.",
+        )

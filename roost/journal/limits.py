@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from roost.errors import InputError
 
 CAPACITY_MAX = 1000  # owners of one resource; a backend may keep them all in one item
-FOREVER_AT = 253402300799.0  # the end of the year 9999: closed until somebody opens it
+FOREVER_AT = 253402300799.0  # the end of the year 9999, and of the calendar: closed until somebody opens it
 PERIOD_MAX = 366 * 86400.0  # seconds; beyond it a rate is a mistake
 RATE_MAX = 1_000_000  # starts in a period
 

@@ -155,6 +155,11 @@ class TestEnqueue:
             ("deadline_at", 1.0, InputError),
             ("deadline_at", math.nan, InputError),
             ("deadline_at", math.inf, InputError),
+            ("deadline_at", 1.8e12, InputError),  # milliseconds; no calendar shows it
+            ("priority", 1001, InputError),
+            ("priority", -(10**30), InputError),
+            pytest.param("priority", 10**5000, InputError, id="no text has it"),
+            ("priority", 0.5, InputError),
         ],
         ids=lambda value: str(value)[:20].encode("ascii", "replace").decode(),
     )

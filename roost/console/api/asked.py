@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from roost.core.contract import DELAY_MAX_SECONDS
 from roost.models import Lane, Scope
-from roost.names import REASON_MAX_CHARS, RESOURCES_MAX, IfBusy, Order
+from roost.names import PRIORITY_MAX, REASON_MAX_CHARS, RESOURCES_MAX, IfBusy, Order
 
 LIMIT_MAX = 200
 WORK_ID = r"^([a-z0-9-]{1,63}/)?[A-Za-z0-9._:-]{1,128}$"
@@ -83,7 +83,7 @@ class NewWork(In):
     payload: Annotated[dict[str, Any], Field(description="At most 1 MiB of JSON.")] = {}
     resources: Annotated[tuple[str, ...], Field(max_length=RESOURCES_MAX)] = ()
     delay_seconds: Annotated[float, Field(ge=0, le=DELAY_MAX_SECONDS, allow_inf_nan=False)] = 0.0
-    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    priority: Annotated[int, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = 0
     labels: Annotated[dict[str, str], Field(max_length=10)] = {}
     budget: Annotated[
         dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(max_length=20)
@@ -151,7 +151,7 @@ class ForkIn(Act):
     version: Annotated[int, Field(ge=1, lt=10**9)]
     changes: Annotated[dict[str, Any], Field(max_length=50)] = {}
     engine: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")] = None
-    priority: Annotated[int | None, Field(ge=-1000, le=1000)] = None
+    priority: Annotated[int | None, Field(ge=-PRIORITY_MAX, le=PRIORITY_MAX)] = None
     budget: Annotated[
         dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None, Field(max_length=20)
     ] = None
