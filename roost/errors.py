@@ -167,6 +167,10 @@ class StorageCorrupt(StorageError):
     """Stored bytes are not the bytes that were written."""
 
 
+UNREADABLE = (StorageCorrupt, SchemaTooNew)
+"""What is wrong with one work item: to try again is no help, and no other work is any the worse for it."""
+
+
 class ArtifactNotFound(RoostError):
     """No blob with that digest is stored."""
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from roost.core import outside
 from roost.core.parts import Parts
-from roost.errors import ConflictError, SchemaTooNew, StorageCorrupt, StorageError
+from roost.errors import UNREADABLE, ConflictError, StorageError
 from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, Want
 from roost.journal.decide import lease_until
@@ -133,7 +133,7 @@ async def wake(parts: Parts, calls: Sequence[Call]) -> None:
         call = left.popleft()
         try:
             tail = await parts.backend.journal.tail(call.work_id)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             _tell_unreadable(call.work_id, error)  # those behind it overtake it
             continue
         owner = _who_does_not_come(call.work_id, tail)
@@ -160,10 +160,6 @@ def _who_does_not_come(work_id: str, tail: Entry | None) -> Owner | None:
     return None
 
 
-_UNREADABLE = (StorageCorrupt, SchemaTooNew)
-"""What is wrong with one work item, and no reason to fail another that meets it in a line."""
-
-
 def _tell_unreadable(work_id: str, error: StorageError) -> None:
     extra = {"event": "claims.unreadable", "work_id": work_id}
     log.warning("%s wants or holds a resource, and can't be read: %s", work_id, error, extra=extra)
@@ -173,7 +169,7 @@ async def _free_if_dead(parts: Parts, other: Owner) -> bool:
     """Take the claim of `other` away if it is dead. Returns whether it was."""
     try:
         tail = await parts.backend.journal.tail(other.work_id)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         _tell_unreadable(other.work_id, error)
         return False  # nobody knows
     if tail is None or tail.control.state.is_terminal or tail.position < other.token:
@@ -205,7 +201,7 @@ async def _leave_if_away(parts: Parts, work_id: str) -> bool:
     """Take a waiter that will not come out of its lines. Returns whether it was one."""
     try:
         owner = _who_does_not_come(work_id, await parts.backend.journal.tail(work_id))
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         _tell_unreadable(work_id, error)
         return False
     if owner is None:

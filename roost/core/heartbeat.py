@@ -13,7 +13,7 @@ from roost.core.observe import NO_HEARTBEAT
 from roost.core.parts import Parts
 from roost.core.pulse import Pulse
 from roost.core.session import Session
-from roost.errors import SchemaTooNew, StorageCorrupt, StorageError
+from roost.errors import UNREADABLE, StorageError
 from roost.journal.projection import LEASE_GRACE_SECONDS, project
 from roost.storage.ports import DELIVERY_BATCH_MAX, Renewal
 
@@ -187,7 +187,7 @@ class Heartbeat:
         """Ask the journal, since a row may lag; and tell the session what is new."""
         try:
             tail = await self._parts.backend.journal.tail(session.work_id)
-        except (StorageCorrupt, SchemaTooNew) as error:  # of this work; the others' leases are renewed
+        except UNREADABLE as error:  # of this work; the others' leases are renewed
             session.interruption.stop(f"its journal can't be read: {error}")
             return False
         if tail is None or tail.control.lease is None or tail.control.lease.token != token:

@@ -13,7 +13,7 @@ from roost.core.context import Interruption
 from roost.core.observe import STORAGE_FAILED
 from roost.core.parts import Parts
 from roost.core.step_log import StepLines
-from roost.errors import LeaseLost, StorageCorrupt, StorageError
+from roost.errors import UNREADABLE, LeaseLost, StorageCorrupt, StorageError
 from roost.journal import decide
 from roost.journal.entries import Body, Control, Entry
 from roost.journal.events import Committed, Event
@@ -149,13 +149,13 @@ class Holder:
         """Try again while the lease may still be ours; then it is lost."""
         try:
             return await call()
-        except StorageCorrupt:
+        except UNREADABLE:
             raise
         except StorageError as error:
             log.warning("storage failed, trying again: %s", error)
         try:
             return await self._parts.patiently(call, until=self.held_until)
-        except StorageCorrupt:
+        except UNREADABLE:
             raise
         except StorageError as error:
             raise LeaseLost(self.work_id, self.token or -1, f"{STORAGE_FAILED}: {error}") from error

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from roost.clock import Clock, Ids
+from roost.core.newer import Newer
 from roost.core.observe import Observer
 from roost.core.tokens import Signer
 from roost.core.workspaces import HostWorkspaces
-from roost.errors import StorageCorrupt, StorageError
+from roost.errors import UNREADABLE, StorageError
 from roost.journal.values import Amounts
 from roost.models import Lane
 from roost.rules import Trigger
@@ -69,6 +70,7 @@ class Parts:
     Attributes:
         workspaces: of this host; None: steps can't have one.
         observer: is told what happens; None: nobody watches.
+        newer: what this process has told of work that is for newer ones.
         cpu: CPU seconds of the thread that asks, for what steps use; None: it is not counted.
     """
 
@@ -78,6 +80,7 @@ class Parts:
     settings: CoreSettings = field(default_factory=CoreSettings)
     workspaces: HostWorkspaces | None = None
     observer: Observer | None = None
+    newer: Newer = field(default_factory=Newer)
     cpu: Callable[[], float] | None = None
 
     async def patiently(self, call: Callable[[], Awaitable[T]], *, until: float) -> T:
@@ -89,13 +92,13 @@ class Parts:
             until: monotonic instant; the last try starts before it.
 
         Raises:
-            StorageError: the backend still failed then, or what is stored is corrupt.
+            StorageError: the backend still failed then, or what is stored is corrupt, or of a newer Roost.
         """
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
                 return await call()
-            except StorageCorrupt:
+            except UNREADABLE:
                 raise
             except StorageError as error:
                 if self.clock.monotonic() + pause >= until:

@@ -15,7 +15,7 @@ from functools import partial
 
 from msgspec import structs
 
-from roost.core import bodies, claims, directives, marks, outside, step_log, versions
+from roost.core import bodies, claims, directives, marks, newer, outside, step_log, versions
 from roost.core.accounts import Purse
 from roost.core.attempt import (
     DEADLINE,
@@ -39,6 +39,7 @@ from roost.errors import (
     EngineContractError,
     InputError,
     LeaseLost,
+    SchemaTooNew,
     StorageCorrupt,
 )
 from roost.journal import claims as rules
@@ -110,7 +111,11 @@ class Session(Attempting):
             StorageError: the backend failed for longer than the lease; nothing is lost,
                 the delivery comes again.
         """
-        spec = await self._open()
+        try:
+            spec = await self._open()
+        except SchemaTooNew as error:
+            await self._leave_to_newer(error)
+            return
         if spec is None:
             return
         log_fields.set(self.log_fields)
@@ -165,6 +170,27 @@ class Session(Attempting):
             "lane": control.lane.value,
         }
 
+    # --- what a newer Roost wrote --------------------------------------------
+
+    async def _leave_to_newer(self, error: SchemaTooNew) -> None:
+        """Nobody here can read its journal: newer workers have the delivery for themselves for a while."""
+        self._parts.newer.tell(self.work_id, error)
+        delay = newer.left_seconds(self.delivery.received_count)
+        await self._parts.backend.queue.put_back(self.delivery, delay)
+
+    async def _defer_to_newer(self, error: SchemaTooNew) -> None:
+        """It is held, but can't go on here: give it up for a while, at the cost of no attempt.
+
+        If what can't be read is the end of its own journal, where this would be written, then the
+        lease is left to its end.
+        """
+        self._parts.newer.tell(self.work_id, error)
+        wake_at = self._parts.clock.now() + newer.LEFT_LONGEST_SECONDS
+        try:
+            await self._append(Deferred(wake_at, newer.REASON, self._spending(), self.lines.kept()))
+        except SchemaTooNew:
+            raise LeaseLost(self.work_id, self.token or -1, newer.REASON) from error
+
     # --- the loop ------------------------------------------------------------
 
     async def _work_or_fail(self, spec: EngineSpec) -> None:
@@ -172,6 +198,8 @@ class Session(Attempting):
             await self._work(spec)
         except StorageCorrupt as error:  # trying again can't help; say what is wrong and stop
             await self._append(Failed(describe(error)))
+        except SchemaTooNew as error:
+            await self._defer_to_newer(error)
 
     async def _work(self, spec: EngineSpec) -> None:
         await self._do_effects()

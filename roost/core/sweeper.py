@@ -12,9 +12,10 @@ from collections import Counter
 from msgspec.structs import replace
 
 from roost.core import claims, outside
+from roost.core.newer import LEFT_LONGEST_SECONDS
 from roost.core.parts import Parts
 from roost.core.switches import Switches
-from roost.errors import RoostError, SchemaTooNew, StorageCorrupt, StorageError
+from roost.errors import UNREADABLE, RoostError, SchemaTooNew, StorageError
 from roost.journal import decide
 from roost.journal.claims import Owner
 from roost.journal.entries import Entry, IndexRow
@@ -118,13 +119,21 @@ class Sweeper:
         try:
             return await self._look(row, now, has_backlog)
         except RoostError as error:
-            if isinstance(error, StorageError) and not isinstance(error, StorageCorrupt | SchemaTooNew):
+            if isinstance(error, StorageError) and not isinstance(error, UNREADABLE):
                 raise  # it is the same for all rows
+            if isinstance(error, SchemaTooNew):
+                self._parts.newer.tell(row.work_id, error)
+                await self._look_after(row, now, LEFT_LONGEST_SECONDS)  # a newer sweeper may come first then
+                return "unreadable"
             extra = {"event": "sweep.unreadable", "work_id": row.work_id}
             log.warning("%s can't be looked at: %s", row.work_id, error, extra=extra)
-            taken = replace(row, due_at=now + LOST_DELIVERY_SECONDS)
-            await self._parts.backend.index.take_due(taken, now + MESSAGE_DELAY_MAX_SECONDS)
+            await self._look_after(row, now, MESSAGE_DELAY_MAX_SECONDS)
             return "unreadable"
+
+    async def _look_after(self, row: IndexRow, now: float, seconds: float) -> None:
+        """Have a row that was taken be due again in a while."""
+        taken = replace(row, due_at=now + LOST_DELIVERY_SECONDS)
+        await self._parts.backend.index.take_due(taken, now + seconds)
 
     async def _look(self, row: IndexRow, now: float, has_backlog: bool) -> str:
         """Take one due row and do what it asks for; says what that was."""

@@ -2,29 +2,42 @@
 
 A stored entry is a handful of plain columns; a backend keeps them as it likes. The
 format has a version: a reader refuses what it does not know instead of guessing.
+
+Older workers run beside newer ones. So what `FORMAT` stands for grows in one way only: by fields
+that may be left out, and whose loss is no harm. A reader that does not know one skips it, and the
+entry that it writes next is without it. All else is the
+next number: a new kind, state or encoding, or a field that must not be lost. Who appends has read
+the entry before, so the numbers of a journal never fall: where its tail can be read, all of it can.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, get_args
+import logging
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, TypeVar, get_args
 
 import msgspec
 
-from roost.errors import SchemaTooNew, StorageCorrupt
+from roost.errors import UNREADABLE, SchemaTooNew, StorageCorrupt, StorageError
 from roost.journal.entries import Body, Control, Encoding, Entry
 from roost.journal.events import Event, Kind
 from roost.storage import patch
+
+T = TypeVar("T")
+
+log = logging.getLogger("roost.storage")
 
 FORMAT = 1
 COMPRESS_MIN_BYTES = 1024  # below it zstd saves little and costs a call
 DELTA_DEPTH_MAX = 15  # a read decodes at most this many bodies before the one it wants
 DELTA_WORTH = 0.2  # a delta that is not below this part of the JSON starts a new key frame
 
-_EVENTS: dict[Kind, msgspec.json.Decoder[Event]] = {
-    event.kind: msgspec.json.Decoder(event) for event in get_args(Event)
+_EVENTS: dict[str, msgspec.json.Decoder[Event]] = {
+    event.kind.value: msgspec.json.Decoder(event) for event in get_args(Event)
 }
 _KINDS = {kind: kind.value for kind in Kind}  # `value` of an enum's member is a call
 ENCODINGS = {encoding: encoding.value for encoding in Encoding}
+_ENCODINGS = {text: encoding for encoding, text in ENCODINGS.items()}
 _CONTROL = msgspec.json.Decoder(Control)
 to_json = msgspec.json.Encoder().encode  # of an event or a control state, without default values
 
@@ -83,17 +96,15 @@ def decode_entry(stored: StoredEntry) -> Entry:
         StorageCorrupt: the columns make no entry.
     """
     where = f"entry {stored.position} of {stored.work_id}"
-    if stored.format > FORMAT:
-        raise SchemaTooNew(
-            f"{where} has format {stored.format}; this Roost knows up to {FORMAT}", hint="Upgrade Roost."
-        )
+    check_format(stored.format, where)
+    if (decoder := _EVENTS.get(stored.kind)) is None:
+        raise _too_new(f"{where} is of kind {stored.kind!r}, which this Roost does not know")
     try:
-        kind = Kind(stored.kind)
-        event = _EVENTS[kind].decode(stored.event)
+        event = decoder.decode(stored.event)
         control = _CONTROL.decode(stored.control)
-        body = _body(stored)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise StorageCorrupt(f"{where} can't be read: {error}") from error
+        raise unreadable(where, error) from error
+    body = _body(stored, where)
     return Entry(
         work_id=stored.work_id,
         position=stored.position,
@@ -106,11 +117,53 @@ def decode_entry(stored: StoredEntry) -> Entry:
     )
 
 
-def _body(stored: StoredEntry) -> Body | None:
+def check_format(number: int, where: str) -> None:
+    """Refuse what a newer Roost wrote, before anything of it is read.
+
+    Raises:
+        SchemaTooNew: it has a later format; the message names both.
+    """
+    if number > FORMAT:
+        raise _too_new(f"{where} has format {number}; this Roost knows up to {FORMAT}")
+
+
+def unreadable(where: str, error: Exception) -> StorageError:
+    """What an error of msgspec or of an enum says of stored values.
+
+    A word where an enum has none is of a newer Roost, as far as anybody can tell: damage seldom makes words.
+    """
+    if str(error).startswith("Invalid enum value") or "is not a valid" in str(error):
+        return _too_new(f"{where} has what this Roost does not know: {error}")
+    return StorageCorrupt(f"{where} can't be read: {error}")
+
+
+def _too_new(text: str) -> SchemaTooNew:
+    return SchemaTooNew(text, hint="Upgrade Roost.")
+
+
+def those_readable(decode: Callable[[T], Entry], stored: Iterable[T]) -> list[Entry]:
+    """Of entries of many journals those that can be read; of each other one the log says why not."""
+    found = []
+    for one in stored:
+        try:
+            found.append(decode(one))
+        except UNREADABLE as error:
+            tell_left_out(error)
+    return found
+
+
+def tell_left_out(error: StorageError) -> None:
+    """Say why a page of all that happened lacks something."""
+    log.warning("left out of the feed: %s", error, extra={"event": "feed.unreadable"})
+
+
+def _body(stored: StoredEntry, where: str) -> Body | None:
     if stored.body_encoding is None:
         return None
+    if (encoding := _ENCODINGS.get(stored.body_encoding)) is None:
+        raise _too_new(f"{where} has a body in {stored.body_encoding!r}, which this Roost does not know")
     return Body(
-        encoding=Encoding(stored.body_encoding),
+        encoding=encoding,
         data=stored.body or b"",
         base=stored.body_base,
         digest=stored.body_digest,

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from msgspec.structs import replace
 
-from roost.errors import InputError, StorageCorrupt, StorageError
+from roost.errors import InputError, SchemaTooNew, StorageCorrupt, StorageError
 from roost.journal.entries import IndexRow
 from roost.journal.events import Claimed, Signaled
 from roost.journal.projection import LaneCount, project
@@ -107,7 +107,6 @@ def test_an_item_may_have_attributes_that_are_no_field() -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        {"state": {"S": "asleep"}},
         {"position": {"S": "seven"}},
         {"progress": {"S": "{"}},
         {"progress": {"S": "[1]"}},
@@ -117,6 +116,19 @@ def test_an_item_may_have_attributes_that_are_no_field() -> None:
 def test_an_item_that_is_no_row_is_corrupt(damage: dict[str, Any]) -> None:
     with pytest.raises(StorageCorrupt, match="'w'"):
         row_of({**row_item(row("w"), SHARDS), **damage})
+
+
+async def test_rows_of_a_newer_roost_hide_no_others_that_are_due(stack: Stack) -> None:
+    aws, _ = await stack.open()
+    index = AwsIndex(aws)
+    await fill(index, [row(f"w{number}", due_at=AT + number) for number in range(8)])
+    dynamodb = await aws.clients.get("dynamodb")
+    for number in range(6):
+        item = row_item(row(f"w{number}", due_at=AT + number), aws.names.shards) | {"state": {"S": "asleep"}}
+        await dynamodb.put_item(TableName=aws.names.index, Item=item)
+    assert [one.work_id for one in await index.due(AT + 9, limit=2)] == ["w6", "w7"]
+    with pytest.raises(SchemaTooNew, match="index row 'w0'"):
+        await index.get("w0")
 
 
 def test_an_item_without_a_field_is_corrupt() -> None:

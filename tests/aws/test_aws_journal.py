@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -158,16 +159,24 @@ def test_marks_of_a_day_are_spread_over_all_shards_and_never_of_a_namespace() ->
 
 
 def test_an_item_of_a_newer_format_is_refused() -> None:
-    item = item_of(first("w"), SHARDS) | {"format": {"N": "99"}}
-    with pytest.raises(SchemaTooNew, match="format 99"):
-        entry_of(item)
+    """Whatever else is in it, and however it is packed."""
+    keys = {name: item_of(first("w"), SHARDS)[name] for name in ("work", "position")}
+    for item in (keys, item_of(first("w"), SHARDS)):
+        with pytest.raises(SchemaTooNew, match="entry 0 of w has format 99"):
+            entry_of(item | {"format": {"N": "99"}, "control": {"B": b"?"}, "kind": {"S": "mused"}})
+
+
+@pytest.mark.parametrize("later", [{"kind": {"S": "mused"}}, {"control": {"B": b"\x63packed"}}], ids=str)
+def test_an_item_with_what_is_not_known_is_of_a_newer_roost(later: dict[str, dict[str, Any]]) -> None:
+    with pytest.raises(SchemaTooNew, match="entry 0 of w"):
+        entry_of(item_of(first("w"), SHARDS) | later)
 
 
 @pytest.mark.parametrize(
     "broken",
-    [{"at": {"S": "x"}}, {"position": {"N": "one"}}, {"kind": {"S": "eaten"}}, {"event": {"S": "{"}}],
+    [{"at": {"S": "x"}}, {"position": {"N": "one"}}, {"control": {"B": b""}}, {"event": {"S": "{"}}],
 )
-def test_an_item_that_is_no_entry_is_corrupt(broken: dict[str, dict[str, str]]) -> None:
+def test_an_item_that_is_no_entry_is_corrupt(broken: dict[str, dict[str, Any]]) -> None:
     with pytest.raises(StorageCorrupt, match="of w"):
         entry_of(item_of(first("w"), SHARDS) | broken)
     with pytest.raises(StorageCorrupt):
@@ -438,7 +447,7 @@ def test_the_control_state_is_packed_and_every_dictionary_of_it_still_reads() ->
     assert unshrink(of_the_first, b"w") == b'{"state":"queued","engine":"demo","position":0}'
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-4], lambda data: b"\x63" + data[1:], lambda _: b""])
+@pytest.mark.parametrize("damage", [lambda data: data[:-4], lambda _: b""])
 def test_a_damaged_control_state_is_told(damage: Callable[[bytes], bytes]) -> None:
     with pytest.raises(StorageCorrupt, match="control state"):
         unshrink(damage(shrink(b'{"state":"queued","engine":"demo"}', b"w")), b"w")

@@ -98,7 +98,8 @@ async def test_work_that_can_not_be_read_does_not_hide_the_others(
     [sent] = await parts.backend.queue.receive(2, visibility_seconds=30, wait_seconds=0, lanes=list(Lane))
     assert sent.work_id == "b"
     clock.advance(60.0)
-    assert await sweeper.sweep() == 1  # it is looked at again, but not at each sweep
+    is_left = isinstance(error, SchemaTooNew)  # to newer sweepers, who may be late for it
+    assert await sweeper.sweep() == 1 + is_left  # it is looked at again, but not at each sweep
 
 
 async def test_a_page_of_rows_that_can_not_be_helped_does_not_hide_the_next(

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from roost.errors import UNREADABLE
 from roost.journal.entries import Entry
 from roost.names import NAMESPACE_MARK, OPERATORS, State, operators_prefix
 from roost.storage.aws.clients import Aws
@@ -22,6 +23,7 @@ from roost.storage.aws.items import day_of, entry_of, mark_key
 from roost.storage.aws.names import due_key, namespace_of
 from roost.storage.aws.stream import Position, Stream
 from roost.storage.aws.table import ROUNDS_MAX, Item, Partition, Table, gather, merge
+from roost.storage.codec import tell_left_out, those_readable
 from roost.storage.ports import FeedPage
 from roost.storage.query import IndexQuery
 
@@ -115,7 +117,7 @@ class Feed:
         images, after = await self._stream.read(position, limit)
         shown = dict(position.shown)
         entries = []
-        for entry in map(entry_of, images):
+        for entry in those_readable(entry_of, images):
             if entry.position <= shown.get(entry.work_id, -1):
                 continue
             shown.pop(entry.work_id, None)  # those of one work item come in order
@@ -156,10 +158,12 @@ class Feed:
 
     async def _older(self, work_id: str, line: _Line, count: int) -> Sequence[Entry]:
         """Entries before those that are known, newest first."""
-        if not line.entries:
-            return await self._read(work_id, limit=count, newest_first=True)
-        _, _, position, _ = line.entries[-1]
-        return await self._read(work_id, after=position, limit=count, newest_first=True)
+        after = line.entries[-1][2] if line.entries else -1
+        try:
+            return await self._read(work_id, after=after, limit=count, newest_first=True)
+        except UNREADABLE as error:
+            tell_left_out(error)
+            return []
 
     # --- which work items ----------------------------------------------------
 

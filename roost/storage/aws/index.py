@@ -26,7 +26,7 @@ from itertools import islice
 
 import msgspec
 
-from roost.errors import InputError, StorageCorrupt
+from roost.errors import InputError, SchemaTooNew
 from roost.journal.entries import IndexRow
 from roost.journal.projection import LaneCount
 from roost.models import Lane, State, namespace_of
@@ -34,6 +34,7 @@ from roost.names import Order
 from roost.storage.aws.clients import Aws
 from roost.storage.aws.names import EXPIRES_AT, due_key, shard_of, state_key
 from roost.storage.aws.table import Item, Partition, Table, gather, merge, number_of
+from roost.storage.codec import unreadable
 from roost.storage.ports import Renewal
 from roost.storage.query import IndexPage, IndexQuery
 
@@ -133,6 +134,15 @@ class AwsIndex:
 
     async def due(self, now: float, *, limit: int = 100, after: IndexRow | None = None) -> Sequence[IndexRow]:
         """See `ports.WorkIndex.due`. One query a shard; rows that are due at one instant come by shard."""
+        last = None if after is None or after.due_at is None else (after.due_at, after.work_id)
+        while items := await self._due_items(now, limit, last):
+            rows = [row for item in items if (row := _known_row(item)) is not None]
+            if rows:
+                return rows
+            last = (float(items[-1]["due_at"]["N"]), items[-1]["work"]["S"])
+        return []
+
+    async def _due_items(self, now: float, limit: int, after: tuple[float, str] | None) -> Sequence[Item]:
         shards = {due_key(shard): shard for shard in range(self._shards)}
         partitions = [self._due_partition(shard, now, after) for shard in shards.values()]
         items, _ = await merge(
@@ -140,20 +150,21 @@ class AwsIndex:
             limit,
             order=lambda item: (float(item["due_at"]["N"]), shards[item["due_key"]["S"]]),
         )
-        return [row_of(item) for item in items]
+        return items
 
-    def _due_partition(self, shard: int, now: float, after: IndexRow | None) -> Partition | None:
-        """The due rows of one shard that come after `after`; None if none can."""
+    def _due_partition(self, shard: int, now: float, after: tuple[float, str] | None) -> Partition | None:
+        """The due rows of one shard that come after the row due at an instant, of an id; None if none can."""
         start, seen = 0.0, None
-        if after is not None and after.due_at is not None:
-            start, own = after.due_at, shard_of(after.work_id, self._shards)
+        if after is not None:
+            start, work_id = after
+            own = shard_of(work_id, self._shards)
             if shard < own:  # those of the same instant came before `after`
                 start = math.nextafter(start, math.inf)
             elif shard == own:
                 keys: dict[str, str | float] = {
                     "due_key": due_key(shard),
-                    "due_at": after.due_at,
-                    "work": after.work_id,
+                    "due_at": start,
+                    "work": work_id,
                 }
                 seen = {name: _attribute(value) for name, value in keys.items()}
         if start > now:
@@ -291,6 +302,7 @@ def row_of(item: Item) -> IndexRow:
     """The index row of an item of the table, or of one of its indexes.
 
     Raises:
+        SchemaTooNew: a newer Roost wrote it.
         StorageCorrupt: it is no such item.
     """
     fields = {name: next(iter(value.values())) for name, value in item.items()}
@@ -302,7 +314,15 @@ def row_of(item: Item) -> IndexRow:
             fields["labels"] = tuple(json.loads(fields["labels"]).items())
         return msgspec.convert(fields, IndexRow, strict=False)  # numbers come as texts
     except (KeyError, ValueError) as error:  # msgspec's errors are ValueErrors
-        raise StorageCorrupt(f"index row {fields.get('work')!r} can't be read: {error}") from error
+        raise unreadable(f"index row {fields.get('work')!r}", error) from error
+
+
+def _known_row(item: Item) -> IndexRow | None:
+    """The index row of an item; None if a newer Roost wrote it, whose sweepers look at it."""
+    try:
+        return row_of(item)
+    except SchemaTooNew:
+        return None
 
 
 def _list_arguments(query: IndexQuery, before: str | None) -> Item:

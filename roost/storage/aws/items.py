@@ -16,12 +16,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from roost.errors import StorageCorrupt
+from roost.errors import UNREADABLE, StorageCorrupt
 from roost.journal.entries import Encoding, Entry
 from roost.storage.aws.names import shard_of
 from roost.storage.aws.shrink import shrink, unshrink
 from roost.storage.aws.table import Item, number_of
-from roost.storage.codec import StoredEntry, decode_entry, encode_entry
+from roost.storage.codec import StoredEntry, check_format, decode_entry, encode_entry
 
 KEPT = "kept"
 BODY_ATTRIBUTES = ("body", "encoding", "base", "blob", "depth")
@@ -93,7 +93,9 @@ def entry_of(item: Item) -> Entry:
         SchemaTooNew: a newer Roost wrote it.
         StorageCorrupt: it makes no entry.
     """
+    where = "entry {} of {}".format(*(_any(item, name) for name in ("position", "work")))
     try:
+        check_format(_number(item, "format", _FIRST_FORMAT) or _FIRST_FORMAT, where)
         event, actor = item["event"]["S"].encode(), item["actor"]["S"]
         encoding = _get(item, "encoding", "S")
         if encoding is None and "body" in item:
@@ -107,7 +109,7 @@ def entry_of(item: Item) -> Entry:
             at=float(item["at"]["N"]),
             actor=actor,
             event=event,
-            control=unshrink(item["control"]["B"], _near(actor, event)),
+            control=_unpacked(item["control"]["B"], _near(actor, event), where),
             body=_get(item, "body", "B"),
             body_encoding=encoding,
             body_base=_number(item, "base", None),
@@ -116,9 +118,16 @@ def entry_of(item: Item) -> Entry:
             format=_number(item, "format", _FIRST_FORMAT) or _FIRST_FORMAT,
         )
     except (KeyError, ValueError) as error:
-        where = "{} of {}".format(*(_any(item, name) for name in ("position", "work")))
-        raise StorageCorrupt(f"entry {where} can't be read: {error!r}") from error
+        raise StorageCorrupt(f"{where} can't be read: {error!r}") from error
     return decode_entry(stored)
+
+
+def _unpacked(data: bytes, near: bytes, where: str) -> bytes:
+    """A control state, as `unshrink` gives it; what that raises says of which entry."""
+    try:
+        return unshrink(data, near)
+    except UNREADABLE as error:
+        raise type(error)(f"{where}: {error}", hint=error.hint) from error
 
 
 def _near(actor: str, event: bytes) -> bytes:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import zlib
 
-from roost.errors import StorageCorrupt
+from roost.errors import SchemaTooNew, StorageCorrupt
 
 _WINDOW_BITS = -13  # raw deflate; 8 kB, beyond which few control states go
 _MEMORY_LEVEL = 6
@@ -58,11 +58,14 @@ def unshrink(data: bytes, near: bytes) -> bytes:
     """What `shrink` was given.
 
     Raises:
+        SchemaTooNew: a newer Roost has packed it.
         StorageCorrupt: it gave nothing like this.
     """
-    dictionary = _DICTIONARIES.get(data[0]) if data else None
+    if not data:
+        raise StorageCorrupt("a control state is packed as nothing")
+    dictionary = _DICTIONARIES.get(data[0])
     if dictionary is None:
-        raise StorageCorrupt("a control state is packed in an unknown way")
+        raise SchemaTooNew(f"a control state is packed by dictionary {data[0]}", hint="Upgrade Roost.")
     unpacker = zlib.decompressobj(_WINDOW_BITS, zdict=dictionary + near)
     try:
         control = unpacker.decompress(data[1:], _CONTROL_MAX_BYTES)

@@ -13,8 +13,10 @@ from roost.models import Lane, State
 from roost.names import Order
 from roost.storage.local.many import update_each
 from roost.storage.local.rows import (
+    LANE_TEXTS,
     PUT_ROW,
     ROW_COLUMNS,
+    STATE_TEXTS,
     dump_labels,
     dump_progress,
     row_of,
@@ -26,6 +28,9 @@ from roost.storage.ports import Renewal
 from roost.storage.query import SORTS, IndexPage, IndexQuery, Spot, number_of, spot_of
 
 _SELECT = f"SELECT {ROW_COLUMNS} FROM works"  # noqa: S608  constant text
+_STATES, _LANES = frozenset(STATE_TEXTS.values()), frozenset(LANE_TEXTS.values())
+# Not those of a newer Roost, whose sweepers look at them. The plus keeps the index of states out of it.
+_IS_KNOWN = f"+state IN {tuple(STATE_TEXTS.values())} AND +lane IN {tuple(LANE_TEXTS.values())}"
 _RENEW = """
     UPDATE works SET lease_until = max(column1, lease_until), due_at = max(column2, ifnull(due_at, 0)),
         progress = ifnull(column3, progress)
@@ -58,7 +63,7 @@ class LocalIndex:
         passed = (after.due_at, after.work_id) if after is not None else (-1.0, "")
         return self._rows(
             f"{_SELECT} WHERE due_at IS NOT NULL AND due_at <= ? AND (due_at, work_id) > (?, ?) "
-            "ORDER BY due_at, work_id LIMIT ?",
+            f"AND {_IS_KNOWN} ORDER BY due_at, work_id LIMIT ?",
             (now, *passed, limit),
         )
 
@@ -89,14 +94,18 @@ class LocalIndex:
         sql = f"SELECT state, count(*) FROM works WHERE {clause} GROUP BY state"  # noqa: S608  constant text
         with storage_errors(self._path):
             found = self._reader.execute(sql, values).fetchall()
-        return {State(state): count for state, count in found}
+        return {State(state): count for state, count in found if state in _STATES}
 
     async def lane_counts(self, namespace: str = "") -> Sequence[LaneCount]:
         clause, values = _within(namespace)
         sql = f"SELECT state, lane, count(*), min(created_at) FROM works WHERE {clause} GROUP BY state, lane"  # noqa: S608  constant text
         with storage_errors(self._path):
             found = self._reader.execute(sql, values).fetchall()
-        return [LaneCount(State(state), Lane(lane), count, oldest) for state, lane, count, oldest in found]
+        return [
+            LaneCount(State(state), Lane(lane), count, oldest)
+            for state, lane, count, oldest in found
+            if state in _STATES and lane in _LANES
+        ]
 
     def _rows(self, sql: str, values: tuple[Any, ...]) -> Sequence[IndexRow]:
         with storage_errors(self._path):

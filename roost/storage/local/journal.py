@@ -8,7 +8,7 @@ from pathlib import Path
 
 from roost.journal.entries import Entry
 from roost.names import NAMESPACE_MARK, operators_prefix
-from roost.storage.codec import encode_entry
+from roost.storage.codec import encode_entry, those_readable
 from roost.storage.local import together
 from roost.storage.local.appends import SELECT_ENTRY, append_one
 from roost.storage.local.arrivals import appending_many
@@ -76,7 +76,8 @@ class LocalJournal:
                 f"SELECT seq, {ENTRY_COLUMNS} FROM journal WHERE seq > ? ORDER BY seq LIMIT ?",  # noqa: S608  constant text
                 (after, limit),
             ).fetchall()
-        return FeedPage([entry_of(values[1:]) for values in found], str(found[-1][0] if found else after))
+        entries = those_readable(lambda values: entry_of(values[1:]), found)
+        return FeedPage(entries, str(found[-1][0] if found else after))
 
     def _newest(self, limit: int, namespace: str | None) -> FeedPage:
         """The newest page; of one namespace in windows that grow, up to `LOOK_BACK_MAX` entries."""
@@ -93,7 +94,7 @@ class LocalJournal:
                 if len(found) == limit or window >= min(top, LOOK_BACK_MAX):
                     break
                 window = min(window * _WINDOW_GROWS, LOOK_BACK_MAX)
-        return FeedPage([entry_of(row) for row in reversed(found)], str(top))
+        return FeedPage(those_readable(entry_of, reversed(found)), str(top))
 
     async def purge(self, work_id: str, position: int) -> bool:
         return await self._writer.submit(lambda db: purge_one(db, work_id, position))

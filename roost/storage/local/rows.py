@@ -10,7 +10,7 @@ from typing import Any
 
 from roost.journal.entries import Entry, IndexRow
 from roost.models import Lane, State
-from roost.storage.codec import StoredEntry, decode_entry
+from roost.storage.codec import StoredEntry, decode_entry, unreadable
 from roost.storage.local.many import TOGETHER_MAX, marks, padded
 
 ENTRY_COLUMNS = ", ".join(StoredEntry._fields)
@@ -109,9 +109,16 @@ def row_values(row: IndexRow) -> tuple[Any, ...]:
 
 
 def row_of(values: tuple[Any, ...]) -> IndexRow:
-    """The index row of a row of `ROW_COLUMNS`."""
+    """The index row of a row of `ROW_COLUMNS`.
+
+    Raises:
+        SchemaTooNew: a newer Roost wrote it.
+    """
     columns = list(values)
-    columns[2], columns[3] = State(columns[2]), Lane(columns[3])
+    try:
+        columns[2], columns[3] = State(columns[2]), Lane(columns[3])
+    except ValueError as error:
+        raise unreadable(f"the index row of {columns[0]}", error) from error
     progress, labels = columns[_PROGRESS], columns[_LABELS]
     if progress is not None:
         fraction, text = json.loads(progress)
