@@ -50,6 +50,8 @@ def _tail(files: Files, work_id: str) -> Entry | None:
 def _append(files: Files, entry: Entry, with_row: bool) -> Entry:
     tail = _tail(files, entry.work_id)
     last = -1 if tail is None else tail.position
+    if tail is not None and entry.position and entry.control.created_at != tail.control.created_at:
+        return tail  # of new work with that id
     if tail is not None and entry.position <= last:
         # Ours, at an earlier try, or a competitor's: its id says which. What was trimmed is the tail's.
         return _read(files, entry.work_id, entry.position) or tail
@@ -58,7 +60,7 @@ def _append(files: Files, entry: Entry, with_row: bool) -> Entry:
     files.put(_entry(entry.work_id, entry.position), encode_entry(entry))
     files.put(f"feed/{_number(files):012d}.{digest_of(entry.work_id)}.{entry.position:012d}", True)
     if with_row or entry.position == 0:
-        _put_row(files, project(entry))
+        _show(files, project(entry))
     return entry
 
 
@@ -81,9 +83,16 @@ def _number(files: Files) -> int:
     return number
 
 
+def _show(files: Files, row: IndexRow) -> None:
+    """Write the row of an entry that was appended."""
+    standing = files.get(_row(row.work_id), Numbered)
+    if standing is None or standing.row.created_at != row.created_at or standing.row.position <= row.position:
+        files.put(_row(row.work_id), Numbered(standing.number if standing else _number(files), row))
+
+
 def _put_row(files: Files, row: IndexRow) -> bool:
     standing = files.get(_row(row.work_id), Numbered)
-    if standing is not None and standing.row.position > row.position:
+    if not whole.may_put(standing.row if standing else None, row):
         return False
     files.put(_row(row.work_id), Numbered(standing.number if standing else _number(files), row))
     return True

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from roost import jsonio
-from roost.core import bodies, new_work
+from roost.core import bodies, ends, new_work
 from roost.core.new_work import NewWork, check_new_work
 from roost.core.parts import Parts
 from roost.engine import EngineRegistry
@@ -58,14 +60,19 @@ def _ids(entry: Entry, children: Sequence[Child]) -> list[tuple[str, int | None]
 async def _first_entry(
     parts: Parts, parent: Entry, child: Child, work_id: str, ordinal: int | None, actor: str
 ) -> Entry:
-    link = None if ordinal is None else Parent(parent.work_id, ordinal, child.key)
+    origin_at = parent.control.created_at
+    link = None if ordinal is None else Parent(parent.work_id, ordinal, child.key, origin_at)
     work = new_work_of(child)
     # It was checked before the commit; by now its deadline may be over, which its own journal says.
     raw = jsonio.dump(child.payload, what="payload", max_bytes=jsonio.PAYLOAD_MAX_BYTES)
     body = await bodies.store(parts.backend, raw)
-    return new_work.first_entry(
+    first = new_work.first_entry(
         parts, work, body, work_id=work_id, actor=actor, parent=link, spawner=parent.control
     )
+    if link is not None:
+        return first
+    assert isinstance(first.event, Enqueued)
+    return replace(first, event=replace(first.event, origin_at=origin_at))
 
 
 def new_work_of(child: Child) -> NewWork:
@@ -85,15 +92,45 @@ def new_work_of(child: Child) -> NewWork:
 
 
 async def _store(parts: Parts, firsts: Sequence[Entry]) -> list[Entry]:
-    """Store children; returns what stands in the way."""
-    standing = await new_work.store(parts, firsts)
-    pairs = zip(firsts, standing, strict=True)
-    return [stands for first, stands in pairs if not _is_the_same_child(first, stands)]
+    """Store children; returns what stands in the way.
+
+    A child of deleted work that had the parent's id makes room, if it has ended.
+    """
+    taken: list[Entry] = []
+    again: list[Entry] = []
+    for first, stands in zip(firsts, await new_work.store(parts, firsts), strict=True):
+        if not _is_the_same_child(first, stands):
+            makes_room = _is_of_former_parent(first, stands) and await ends.make_room(parts, first.work_id)
+            (again if makes_room else taken).append(first if makes_room else stands)
+    if again:
+        standing = await new_work.store(parts, again)
+        pairs = zip(again, standing, strict=True)
+        taken += [stands for first, stands in pairs if not _is_the_same_child(first, stands)]
+    return taken
 
 
 def _is_the_same_child(first: Entry, stands: Entry) -> bool:
     assert isinstance(first.event, Enqueued)
-    return isinstance(stands.event, Enqueued) and stands.event.parent == first.event.parent
+    event = stands.event
+    if not isinstance(event, Enqueued) or _place(event) != _place(first.event):
+        return False
+    return _origin_at(event) in (None, _origin_at(first.event))  # None: of an older Roost
+
+
+def _is_of_former_parent(first: Entry, stands: Entry) -> bool:
+    """Whether that differs which says when the parent was enqueued, and nothing else."""
+    assert isinstance(first.event, Enqueued)
+    event = stands.event
+    return isinstance(event, Enqueued) and _place(event) == _place(first.event)
+
+
+def _place(event: Enqueued) -> tuple[str, int, str] | None:
+    parent = event.parent
+    return None if parent is None else (parent.work_id, parent.ordinal, parent.key)
+
+
+def _origin_at(event: Enqueued) -> float | None:
+    return event.origin_at if event.parent is None else event.parent.origin_at
 
 
 async def report(parts: Parts, entry: Entry) -> Body:

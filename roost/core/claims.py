@@ -15,7 +15,7 @@ from roost.journal.budget import hold_of
 from roost.journal.claims import Acquired, Ask, Call, Owner, Refused, Want
 from roost.journal.decide import lease_until
 from roost.journal.entries import Control, Entry
-from roost.journal.events import Evicted
+from roost.journal.events import Evicted, Kind
 from roost.journal.limits import Change
 from roost.journal.projection import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS
 from roost.models import WorkItem
@@ -176,7 +176,7 @@ async def _free_if_dead(parts: Parts, other: Owner) -> bool:
         # ended; or expired, and its id came into use anew: no journal forgets a position
         await _leave(parts, Owner(other.work_id, max(other.token, tail.position if tail else 0)))
         return True
-    if other.scope is Scope.WORK:
+    if other.scope is Scope.WORK and await _has_claimed(parts, other):
         return False
     if _holds(tail.control, other):
         row = await parts.backend.index.get(other.work_id)
@@ -191,6 +191,12 @@ async def _free_if_dead(parts: Parts, other: Owner) -> bool:
             parts.observer.taken_over("evict")
     await release(parts, other)
     return True
+
+
+async def _has_claimed(parts: Parts, owner: Owner) -> bool:
+    """Whether the token of an owner is a claim in its journal as it is now; else it is of deleted work."""
+    entry = await parts.backend.journal.get(owner.work_id, owner.token)
+    return entry is not None and entry.event.kind is Kind.CLAIMED
 
 
 def _holds(control: Control, owner: Owner) -> bool:

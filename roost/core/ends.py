@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from roost.core.parts import Parts
 from roost.journal.entries import Entry
 from roost.journal.events import Ending
 from roost.models import State
+
+log = logging.getLogger("roost.ends")
 
 MOVER = "move"  # who writes the ends of what was moved
 MOVED = "moved to"  # how their reasons begin
@@ -34,6 +38,24 @@ async def has_told(parts: Parts, tail: Entry) -> bool:
         return False
     row = await parts.backend.index.get(tail.work_id)
     return row is not None and row.position == tail.position and row.due_at is None
+
+
+async def make_room(parts: Parts, work_id: str) -> bool:
+    """Delete work that is in the way of new work with its id, if it has ended and told whom it had to.
+
+    Returns:
+        Whether the id is free.
+    """
+    tail = await parts.backend.journal.tail(work_id)
+    if tail is None:
+        return True
+    control = tail.control
+    if not control.state.is_terminal or (control.outbox and not await has_told(parts, tail)):
+        return False
+    is_gone = await parts.backend.journal.purge(work_id, tail.position)
+    if is_gone:
+        log.info("%s made room for new work of its id", work_id, extra={"event": "work.replaced"})
+    return is_gone
 
 
 async def is_left_behind(parts: Parts, tail: Entry) -> bool:

@@ -190,7 +190,8 @@ class Heartbeat:
         except UNREADABLE as error:  # of this work; the others' leases are renewed
             session.interruption.stop(f"its journal can't be read: {error}")
             return False
-        if tail is None or tail.control.lease is None or tail.control.lease.token != token:
+        lease = tail.control.lease if tail is not None and session.is_of_this_work(tail) else None
+        if tail is None or lease is None or lease.token != token:
             return False
         session.heard(tail)
         if not self._parts.backend.projects_on_append:

@@ -89,8 +89,15 @@ class Holder:
 
     def heard(self, tail: Entry) -> None:
         """What a heartbeat read of the journal: somebody outside appended while a step runs."""
-        if self.token is not None and tail.position > self._last.position:
+        if self.token is not None and tail.position > self._last.position and self.is_of_this_work(tail):
             self._last = tail
+
+    def is_of_this_work(self, entry: Entry) -> bool:
+        """Whether an entry under this work id is of the work that was claimed.
+
+        It may have been deleted since, and the id, with positions from 0 on, be that of new work.
+        """
+        return entry.control.created_at == self._control.created_at
 
     def stop_if_cancelled(self) -> None:
         """Interrupt the step if somebody wanted the work to have ended by now."""
@@ -129,7 +136,7 @@ class Holder:
                 if entry.position > self._last.position:  # else a later append of this step was told sooner
                     self._last = entry
                 return entry
-            if not decide.can_take_in(standing, self.token):
+            if not decide.can_take_in(standing, self.token, self._control.created_at):
                 raise LeaseLost(
                     self.work_id,
                     self.token,

@@ -185,6 +185,7 @@ class Move:
             return
         index, journal, row = self.target.backend.index, self.target.backend.journal, project(tail)
         is_live = not tail.control.state.is_terminal
+        await index.put(replace(row, due_at=None, position=0))
         await index.put(replace(row, due_at=None, position=row.position + is_live))
         async for entry in self._entries(work_id, tail.position):
             for digest in await self._digests(entry):

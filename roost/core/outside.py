@@ -36,6 +36,7 @@ from roost.journal.effects import (
 from roost.journal.entries import Body, Entry
 from roost.journal.events import CancelRequested, ChildEnded, Ending, Event, Kind, Noted, Settled
 from roost.journal.projection import project, project_over
+from roost.journal.values import Parent
 from roost.models import State
 
 log = logging.getLogger("roost.outside")
@@ -255,7 +256,8 @@ async def _spawn(parts: Parts, entry: Entry) -> None:
     for ordinal, work_id in family.children(entry.control.family, entry.work_id):
         if work_id in taken:
             log.error("%s can't be spawned by %s: other work has its id", work_id, entry.work_id)
-            await _report(parts, entry.work_id, ChildEnded(work_id, ordinal, State.FAILED), body)
+            parent = Parent(entry.work_id, ordinal, origin_at=entry.control.created_at)
+            await _report(parts, parent, ChildEnded(work_id, ordinal, State.FAILED), body)
 
 
 async def _notify_parent(parts: Parts, entry: Entry) -> None:
@@ -264,15 +266,17 @@ async def _notify_parent(parts: Parts, entry: Entry) -> None:
     assert parent is not None
     body = await children.report(parts, entry)
     event = ChildEnded(entry.work_id, parent.ordinal, entry.control.state)
-    await _report(parts, parent.work_id, event, body)
+    await _report(parts, parent, event, body)
 
 
-async def _report(parts: Parts, parent_id: str, event: ChildEnded, body: Body) -> None:
+async def _report(parts: Parts, parent: Parent, event: ChildEnded, body: Body) -> None:
     def unless_known(tail: Entry) -> ChildEnded | None:
+        if parent.origin_at not in (None, tail.control.created_at):
+            return None  # its parent was deleted, and other work has that id now
         is_known = tail.control.family is not None and family.has_ended(tail.control.family, event.ordinal)
         return None if is_known else event
 
-    await append_to(parts, parent_id, unless_known, actor=f"child:{event.child_id}", body=body)
+    await append_to(parts, parent.work_id, unless_known, actor=f"child:{event.child_id}", body=body)
 
 
 async def cancel_children(
@@ -287,7 +291,7 @@ async def cancel_children(
             append_to(
                 parts,
                 work_id,
-                lambda tail: _unless_ended(tail, entry.work_id, event),
+                lambda tail: _unless_ended(tail, entry, event),
                 actor=f"parent:{entry.work_id}",
             )
             for work_id in work_ids[start : start + _TOGETHER]
@@ -297,9 +301,11 @@ async def cancel_children(
                 raise asked
 
 
-def _unless_ended(tail: Entry, parent_id: str, event: CancelRequested) -> CancelRequested | None:
+def _unless_ended(tail: Entry, parent: Entry, event: CancelRequested) -> CancelRequested | None:
     control = tail.control
-    is_ours = control.parent is not None and control.parent.work_id == parent_id
+    link = control.parent
+    is_ours = link is not None and link.work_id == parent.work_id
+    is_ours = is_ours and link is not None and link.origin_at in (None, parent.control.created_at)
     if not is_ours or control.state.is_terminal or control.cancel_requested:
         return None
     return event

@@ -145,7 +145,7 @@ class Session(Attempting):
             return
         tail = await self._patiently(lambda: self._parts.backend.journal.tail(self.work_id))
         lease = tail.control.lease if tail is not None else None
-        if lease is None or lease.token != self.token:
+        if lease is None or lease.token != self.token or not self.is_of_this_work(tail):
             return
         self.heard(tail)  # an append may have gone through of which it did not learn
         if (spec := self._spec_for(self._control)) is None:

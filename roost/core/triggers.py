@@ -12,8 +12,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from roost import jsonio
-from roost.core import bodies, new_work
+from roost.core import bodies, ends, new_work
 from roost.core.parts import Parts
 from roost.errors import PayloadError
 from roost.journal.entries import Control, Entry
@@ -71,9 +73,31 @@ async def fire(parts: Parts, entry: Entry) -> str:
         if made is not None:
             new.append(made)
     for wanted, stands in zip(new, await new_work.store(parts, new), strict=True):
-        if not isinstance(stands.event, Enqueued) or stands.event.cause != wanted.event.cause:  # type: ignore[union-attr]  # made above
+        if not _is_the_same(wanted, stands) and not await _stored_instead(parts, wanted, stands):
             faults.append(f"a trigger can't enqueue {wanted.work_id}: other work has its id")
     return _failed(entry, faults) if faults else ""
+
+
+def _is_the_same(wanted: Entry, stands: Entry) -> bool:
+    return _is_of_former(wanted, stands) and _cause(stands).origin_at in (None, _cause(wanted).origin_at)
+
+
+def _is_of_former(wanted: Entry, stands: Entry) -> bool:
+    """Whether the same trigger made both, at the end of work with the same id."""
+    return replace(_cause(stands), origin_at=None) == replace(_cause(wanted), origin_at=None)
+
+
+def _cause(entry: Entry) -> Cause:
+    cause = entry.event.cause if isinstance(entry.event, Enqueued) else None
+    return Cause("", 0, "") if cause is None else cause
+
+
+async def _stored_instead(parts: Parts, wanted: Entry, stands: Entry) -> bool:
+    """Store work instead of what a trigger made of deleted work with the id of this, if that has ended."""
+    if not _is_of_former(wanted, stands) or not await ends.make_room(parts, wanted.work_id):
+        return False
+    [again] = await new_work.store(parts, [wanted])
+    return _is_the_same(wanted, again)
 
 
 def _failed(entry: Entry, faults: Sequence[str]) -> str:
@@ -102,7 +126,7 @@ async def _made(parts: Parts, entry: Entry, rule: Fire, ended: dict[str, Any], d
         lane=lane,
         priority=rule.priority,
         resources=tuple(dict.fromkeys(rule.resources)),
-        cause=Cause(entry.work_id, entry.position, rule.name, depth),
+        cause=Cause(entry.work_id, entry.position, rule.name, depth, entry.control.created_at),
         account=entry.control.account,
         family_budget=entry.control.family_budget,
         trace=parts.observer.enqueuing(work_id, rule.enqueue, lane, now) if parts.observer else "",

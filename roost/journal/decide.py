@@ -295,12 +295,14 @@ def _look_seconds(control: Control, now: float) -> float:
     return min(max(now - since, LOST_DELIVERY_SECONDS), most)
 
 
-def can_take_in(standing: Entry, token: int) -> bool:
-    """Whether the holder of `token` may append after an entry that took its position.
+def can_take_in(standing: Entry, token: int, created_at: float) -> bool:
+    """Whether the holder of `token`, of work created then, may append after an entry that took its position.
 
     True for what outsiders append while the lease goes on, and for a result that this
     holder recorded itself without learning of it (its step was interrupted meanwhile);
-    False once a newer claim, a release or an end stands there: the lease is gone.
+    False once a newer claim, a release or an end stands there: the lease is gone. So it is once
+    the work was deleted, and its id came into use anew.
     """
-    lease = standing.control.lease
-    return standing.event.kind in _TAKEN_IN and lease is not None and lease.token == token
+    control = standing.control
+    is_held = control.lease is not None and control.lease.token == token and control.created_at == created_at
+    return is_held and standing.event.kind in _TAKEN_IN

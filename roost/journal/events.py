@@ -52,6 +52,7 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     `account` is the work item that was enqueued with a budget for its family, which is
     `family_budget`; both go on to all that comes of it (`journal/accounts.py`).
     `trace` is where it was enqueued, as W3C's `traceparent`, if somebody traces.
+    A detached child has `origin_at`, as `Parent` says.
     """
 
     kind: ClassVar[Kind] = Kind.ENQUEUED
@@ -76,6 +77,7 @@ class Enqueued(Struct, frozen=True, omit_defaults=True, gc=False):
     engine_version: str | None = None
     cause: Cause | None = None
     turn: Turn | None = None
+    origin_at: float | None = None
 
 
 class Claimed(Struct, frozen=True, omit_defaults=True):

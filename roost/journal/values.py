@@ -56,11 +56,15 @@ class Wait(Struct, frozen=True, omit_defaults=True):
 
 
 class Parent(Struct, frozen=True, omit_defaults=True):
-    """Who spawned a work item, and which of its children this is, counted from 0."""
+    """Who spawned a work item, and which of its children this is, counted from 0.
+
+    `origin_at` is when the parent was enqueued: new work may have its id, once it was deleted.
+    """
 
     work_id: str
     ordinal: int
     key: str = ""
+    origin_at: float | None = None
 
 
 class Fork(Struct, frozen=True, omit_defaults=True):
@@ -72,12 +76,16 @@ class Fork(Struct, frozen=True, omit_defaults=True):
 
 
 class Cause(Struct, frozen=True, omit_defaults=True):
-    """The end of other work, and the trigger that made this of it; `depth` counts the triggers in a row."""
+    """The end of other work, and the trigger that made this of it; `depth` counts the triggers in a row.
+
+    `origin_at` is when that work was enqueued, as in `Parent`.
+    """
 
     work_id: str
     position: int
     trigger: str
     depth: int = 1
+    origin_at: float | None = None
 
 
 class Fire(Struct, frozen=True, omit_defaults=True):

@@ -456,6 +456,7 @@ LOG_EVENTS = {
     "work.expired": "work was deleted whose retention time is over",
     "work.purged": "an operator deleted work, with its journal",
     "work.newer": "a work item is left to workers of a newer Roost; said once for each",
+    "work.replaced": "what deleted work had spawned or triggered was deleted, for that of new work",
     "worker.asked_to_stop": "an operator asked this worker to stop: `roost drain`",
     "worker.count_failed": "with --until-idle: what is left could not be counted",
     "worker.drain": "the worker was told to stop",

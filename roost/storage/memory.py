@@ -32,9 +32,10 @@ from roost.storage.whole import Inbox, Ledger, Numbered
 class MemoryJournal:
     """Journals as lists; the feed is the order of all appends."""
 
-    def __init__(self, index: MemoryIndex, accounts: MemoryAccounts) -> None:
+    def __init__(self, index: MemoryIndex, accounts: MemoryAccounts, claims: MemoryClaims) -> None:
         self._index = index
         self._accounts = accounts
+        self._claims = claims
         self._entries: dict[str, list[Entry]] = {}
         self._feed: list[Entry] = []
         self._kept: set[tuple[str, int]] = set()
@@ -42,6 +43,8 @@ class MemoryJournal:
     async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
         entries = self._entries.setdefault(entry.work_id, [])
         last = entries[-1].position if entries else -1
+        if entries and entry.position > 0 and not _is_of_same_work(entry, entries[-1]):
+            return entries[-1]
         if entry.position <= last:
             return _at(entries, entry.position) or entries[-1]
         if entry.position > last + 1 and not is_endless(entry.control):
@@ -49,7 +52,7 @@ class MemoryJournal:
         entries.append(entry)
         self._feed.append(entry)
         if with_row or entry.position == 0:
-            await self._index.put(project(entry))
+            self._index.show(project(entry))
         return entry
 
     async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -101,6 +104,7 @@ class MemoryJournal:
         self._kept = {one for one in self._kept if one[0] != work_id}
         self._index.forget(work_id)
         self._accounts.forget(work_id)
+        self._claims.forget(work_id)
 
     async def prune(self, work_id: str, positions: Sequence[int]) -> None:
         entries = self._entries.get(work_id, [])
@@ -137,6 +141,10 @@ class MemoryJournal:
         return ended
 
 
+def _is_of_same_work(entry: Entry, tail: Entry) -> bool:
+    return entry.control.created_at == tail.control.created_at
+
+
 def _count_up_to(entries: Sequence[Entry], position: int) -> int:
     """How many entries are at a position or before it: all are there, or those after 0 begin later."""
     if position < 0 or not entries:
@@ -164,12 +172,20 @@ class MemoryIndex:
         self._numbers = count()
 
     async def put(self, row: IndexRow) -> bool:
-        standing = self._rows.get(row.work_id)
-        if standing is not None and standing.position > row.position:
+        if not whole.may_put(self._rows.get(row.work_id), row):
             return False
+        self._set(row)
+        return True
+
+    def show(self, row: IndexRow) -> None:
+        """Write the row of an entry that was appended, unless a newer one of the same work stands."""
+        standing = self._rows.get(row.work_id)
+        if standing is None or standing.created_at != row.created_at or standing.position <= row.position:
+            self._set(row)
+
+    def _set(self, row: IndexRow) -> None:
         self._rows[row.work_id] = row
         self._order.setdefault(row.work_id, next(self._numbers))
-        return True
 
     def forget(self, work_id: str) -> None:
         """Remove a row, with its journal."""
@@ -236,8 +252,18 @@ class MemoryClaims:
 
     def _give_up(self, owner: Owner, now: float, *, leaves: bool) -> Sequence[Call]:
         _, called = give_up(self._standing.values(), owner, now=now, leaves=leaves)
-        self._standing = {key: one for key, one in self._standing.items() if not one.is_empty}
+        self._drop_empty()
         return called
+
+    def _drop_empty(self) -> None:
+        self._standing = {key: one for key, one in self._standing.items() if not one.is_empty}
+
+    def forget(self, work_id: str) -> None:
+        """Drop what deleted work holds and waits for; who comes next finds it free."""
+        for one in self._standing.values():
+            one.holdings = [holding for holding in one.holdings if holding.owner.work_id != work_id]
+            one.waiters = [waiter for waiter in one.waiters if waiter.work_id != work_id]
+        self._drop_empty()
 
     async def is_called(self, work_id: str, *, now: float) -> bool:
         return any(one.is_called(work_id, now) for one in self._standing.values())
@@ -385,10 +411,9 @@ class MemoryBackend:
         self.url = "memory:"
         self.inline_max_bytes = inline_max_bytes
         self.index = MemoryIndex()
-        accounts = MemoryAccounts()
-        self.journal = MemoryJournal(self.index, accounts)
-        self.claims = MemoryClaims()
-        self.accounts = accounts
+        self.claims = claims = MemoryClaims()
+        self.accounts = accounts = MemoryAccounts()
+        self.journal = MemoryJournal(self.index, accounts, claims)
         self.queue = MemoryQueue(clock or SystemClock())
         self.artifacts = MemoryArtifacts()
 

@@ -43,7 +43,8 @@ class Journal(Protocol):
             The entry that stands at the position afterwards. If its `entry_id` is that of
             `entry`, the append succeeded (now, or at an earlier try whose reply was lost);
             if not, the competitor's entry stands and nothing was written. Where that was
-            trimmed, the entry at the tail stands for it.
+            trimmed, the entry at the tail stands for it; and where the journal is of newer work
+            of the same id, since that which `entry` goes on from was deleted.
         """
 
     async def append_many(self, entries: Sequence[Entry]) -> Sequence[Entry]:
@@ -92,7 +93,8 @@ class Journal(Protocol):
         """Delete one journal with its index row, if it has ended and its tail is at `position`.
 
         As `expire` does, for one; and as there a backend may keep a few of the newest. The
-        caller sees to it that nothing is owed.
+        caller sees to it that nothing is owed. What it still holds of resources, since somebody
+        died before he gave that up, may go with it; else it is taken away by who asks for them.
 
         Returns:
             Whether it is gone.
@@ -159,10 +161,12 @@ class WorkIndex(Protocol):
     orders: frozenset[Order]
 
     async def put(self, row: IndexRow) -> bool:
-        """Write a row, unless a newer one stands.
+        """Write a row, unless a newer one stands, or its work was deleted.
 
         A row is newer if its `position` is higher. Idempotent. At the same position the
-        given row replaces the one that stands.
+        given row replaces the one that stands. A row above position 0 is written over that of
+        the same work alone, which was there since position 0: not where there is none any more,
+        nor over that of new work with its id, which has another `created_at`.
 
         Returns:
             Whether the row given stands now.

@@ -49,6 +49,13 @@ def renewed(row: IndexRow | None, renewal: Renewal) -> IndexRow | None:
     )
 
 
+def may_put(standing: IndexRow | None, row: IndexRow) -> bool:
+    """Whether `WorkIndex.put` writes a row."""
+    if standing is None:
+        return row.position == 0
+    return standing.created_at == row.created_at and standing.position <= row.position
+
+
 def may_take_due(standing: IndexRow | None, row: IndexRow) -> bool:
     """Whether `WorkIndex.take_due` with `row` finds the row as it was."""
     return standing is not None and (standing.due_at, standing.position) == (row.due_at, row.position)

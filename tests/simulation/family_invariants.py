@@ -224,7 +224,8 @@ class _Scan:
         work.consumed.update(event.consumed)
         for number in range(event.spawned):
             child_id = f"{entry.work_id}.{event.version}-{number}"
-            self.asked_for[child_id] = Parent(entry.work_id, len(work.children))
+            origin_at = entry.control.created_at
+            self.asked_for[child_id] = Parent(entry.work_id, len(work.children), origin_at=origin_at)
             if number in stepped.bound:
                 work.bound.add(len(work.children))
             work.children.append(child_id)

@@ -32,11 +32,12 @@ class RecordingJournal(MemoryJournal):
         self,
         index: MemoryIndex,
         accounts: MemoryAccounts,
+        claims: MemoryClaims,
         projects: bool,
         appended: Callable[[Entry], None],
         dropped: Callable[[Dropped], None],
     ) -> None:
-        super().__init__(index, accounts)
+        super().__init__(index, accounts, claims)
         self._dropped = dropped
         self._rows = index
         self._projects = projects
@@ -221,6 +222,8 @@ class SharedBackend(MemoryBackend):
         super().__init__(clock, inline_max_bytes=plan.inline_max_bytes)
         self.projects_on_append = plan.projects_on_append
         self.accounts = RecordingAccounts(charged)
-        self.journal = RecordingJournal(self.index, self.accounts, plan.projects_on_append, appended, dropped)
         self.claims: RecordingClaims = RecordingClaims(told)
+        self.journal = RecordingJournal(
+            self.index, self.accounts, self.claims, plan.projects_on_append, appended, dropped
+        )
         self.queue: FaultyQueue = FaultyQueue(self.queue, plan, source, strikes)  # type: ignore[assignment]

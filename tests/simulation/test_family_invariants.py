@@ -53,7 +53,9 @@ class Book:
         return self
 
     def spawn(self, work_id: str, ordinal: int) -> Book:
-        return self.add("a", Enqueued(engine="sim", parent=Parent("work", ordinal)), work_id)
+        origin_at = self._tails["work"].control.created_at if "work" in self._tails else None
+        parent = Parent("work", ordinal, origin_at=origin_at)
+        return self.add("a", Enqueued(engine="sim", parent=parent), work_id)
 
     def finish(self, work_id: str) -> Book:
         self.add("b", Claimed("b", 999.0), work_id)

@@ -34,7 +34,7 @@ Mutation = Callable[[pytest.MonkeyPatch], None]
 
 def without_fencing(patch: pytest.MonkeyPatch) -> None:
     """A holder appends after whatever took its position, be it a newer claim."""
-    patch.setattr(decide, "can_take_in", lambda standing, token: True)
+    patch.setattr(decide, "can_take_in", lambda standing, token, created_at: True)
 
 
 def without_append_condition(patch: pytest.MonkeyPatch) -> None:

@@ -288,13 +288,13 @@ class TestCanTakeIn:
 
     @pytest.mark.parametrize("event", [Signaled("s", "go"), CancelRequested("enough"), Recorded("k")])
     def test_the_holder_takes_in_what_outsiders_append(self, event: Event) -> None:
-        assert can_take_in(self.standing(event, RUNNING), token=4)
+        assert can_take_in(self.standing(event, RUNNING), token=4, created_at=AT)
 
     def test_another_token_means_that_the_lease_is_gone(self) -> None:
-        assert not can_take_in(self.standing(Signaled("s", "go"), RUNNING), token=3)
-        assert not can_take_in(self.standing(Signaled("s", "go"), QUEUED), token=4)
+        assert not can_take_in(self.standing(Signaled("s", "go"), RUNNING), token=3, created_at=AT)
+        assert not can_take_in(self.standing(Signaled("s", "go"), QUEUED), token=4, created_at=AT)
 
     @pytest.mark.parametrize("event", [Claimed("w2", AT + 60), Evicted(4, "w"), Cancelled("enough")])
     def test_a_claim_an_eviction_or_an_end_is_never_taken_in(self, event: Event) -> None:
-        assert not can_take_in(self.standing(event, RUNNING), token=4)
-        assert not can_take_in(self.standing(event, QUEUED), token=4)
+        assert not can_take_in(self.standing(event, RUNNING), token=4, created_at=AT)
+        assert not can_take_in(self.standing(event, QUEUED), token=4, created_at=AT)

@@ -48,7 +48,7 @@ class Counted(MemoryIndex):
 
     async def fill(self, rows: Sequence[IndexRow]) -> Counted:
         for one in rows:
-            await self.put(one)
+            self.show(one)
         return self
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:

@@ -42,7 +42,8 @@ OF_IDLE_WORKER = {
     " shapes storage times wiring workspace",
     "roost.cli": "logs output serve user worker_line",
     "roost.core": "accounts asking attempt attempting bodies children claims context contract cpu directives"
-    " heartbeat holder inbox keys marks migration new_work newer observe opening outbox outside parts pulse"
+    " ends heartbeat holder inbox keys marks migration new_work newer observe opening outbox outside parts"
+    " pulse"
     " recording records redact replies session step_log sweeper switches tokens triggers turns versions"
     " worker workspaces",
     "roost.journal": "accounts budget claims control decide effects entries events family limits lines"

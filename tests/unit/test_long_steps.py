@@ -424,7 +424,7 @@ class SlowToTell(MemoryJournal):
 @pytest.mark.asyncio
 async def test_a_reply_that_comes_late_does_not_hide_what_was_recorded_after_it() -> None:
     backend = MemoryBackend(SystemClock())
-    backend.journal = SlowToTell(backend.index, backend.accounts)
+    backend.journal = SlowToTell(backend.index, backend.accounts, backend.claims)
     effects: list[str] = []
 
     async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:

@@ -36,6 +36,8 @@ _UPDATE_RUNNING = """
     WHERE id = ? AND position = ?"""
 _UPDATE_HELD = _UPDATE_RUNNING.replace(", progress = NULL", "")  # somebody outside; the step goes on
 _WORK = "SELECT id FROM works WHERE work_id = ?"
+_WORK_AND_AGE = "SELECT id, created_at FROM works WHERE work_id = ?"
+_TAIL = f"{SELECT_ENTRY} ORDER BY position DESC LIMIT 1"
 BURST_KINDS = frozenset({Kind.COMMITTED, Kind.RECORDED})
 
 
@@ -48,14 +50,17 @@ def append_one(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> Ent
     """Insert an entry if its position is free, and project it; else what stands."""
     if entry.position == 0:
         return _append_first(db, entry, values)
-    work = db.execute(_WORK, (entry.work_id,)).fetchone()
-    if work is None:
+    found = db.execute(_WORK_AND_AGE, (entry.work_id,)).fetchone()
+    if found is None:
         raise _gap(entry)
-    if db.execute(_INSERT_ENTRY, (*work, *values)).rowcount == 0:
+    work, created_at = found
+    if created_at != entry.control.created_at:  # newer work of the same id
+        return entry_of(db.execute(_TAIL, (entry.work_id,)).fetchone())
+    if db.execute(_INSERT_ENTRY, (work, *values)).rowcount == 0:
         return _standing(db, entry)
-    if _project(db, entry, work[0]):
+    if _project(db, entry, work):
         return entry
-    return _catch_up(db, entry, work[0])
+    return _catch_up(db, entry, work)
 
 
 def _append_first(db: sqlite3.Connection, entry: Entry, values: StoredEntry) -> Entry:
@@ -78,7 +83,7 @@ def _catch_up(db: sqlite3.Connection, entry: Entry, work: int) -> Entry:
     """
     before = "SELECT 1 FROM journal WHERE work = ? AND position = ?"
     if is_endless(entry.control):
-        last = db.execute(f"{SELECT_ENTRY} ORDER BY position DESC LIMIT 1", (entry.work_id,)).fetchone()
+        last = db.execute(_TAIL, (entry.work_id,)).fetchone()
         if (tail := entry_of(last)).position > entry.position:
             db.execute("DELETE FROM journal WHERE work = ? AND position = ?", (work, entry.position))
             return tail

@@ -31,6 +31,9 @@ _KEEP = """
     WHERE work = (SELECT id FROM works WHERE work_id = ?) AND position = ? AND body_encoding IS NOT NULL
     ON CONFLICT DO NOTHING"""
 
+_OF_WORK = ("kept", "claims", "waiters")
+"""What goes with a journal. Who stands in line behind it finds out when it looks again."""
+
 _TRIM = """
     DELETE FROM journal WHERE seq IN (
         SELECT seq FROM journal WHERE work = (SELECT id FROM works WHERE work_id = ?) AND position > 0
@@ -63,7 +66,8 @@ def trim(db: sqlite3.Connection, work_id: str, before: int, limit: int) -> int:
 
 def _forget(db: sqlite3.Connection, work_id: str) -> None:
     accounts.forget(db, work_id)
-    db.execute("DELETE FROM kept WHERE work_id = ?", (work_id,))
+    for table in _OF_WORK:
+        db.execute(f"DELETE FROM {table} WHERE work_id = ?", (work_id,))  # noqa: S608  constant text
 
 
 def delete_ended(db: sqlite3.Connection, works: Sequence[int], ended_before: float) -> Sequence[str]:

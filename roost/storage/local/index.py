@@ -14,7 +14,7 @@ from roost.names import Order
 from roost.storage.local.many import update_each
 from roost.storage.local.rows import (
     LANE_TEXTS,
-    PUT_ROW,
+    PUT_ROW_AGAIN,
     ROW_COLUMNS,
     STATE_TEXTS,
     dump_labels,
@@ -49,7 +49,7 @@ class LocalIndex:
 
     async def put(self, row: IndexRow) -> bool:
         values = row_values(row)
-        return await self._writer.submit(lambda db: db.execute(PUT_ROW, values).rowcount == 1)
+        return await self._writer.submit(lambda db: db.execute(PUT_ROW_AGAIN, values).rowcount == 1)
 
     async def get(self, work_id: str) -> IndexRow | None:
         rows = self._rows(f"{_SELECT} WHERE work_id = ?", (work_id,))

@@ -34,11 +34,20 @@ STATE_TEXTS = {state: state.value for state in State}  # `value` of an enum's me
 LANE_TEXTS = {lane: lane.value for lane in Lane}
 _COLUMNS = ROW_COLUMNS.split(", ")
 _PROGRESS, _LABELS = _COLUMNS.index("progress"), _COLUMNS.index("labels")
-PUT_ROW = (  # unless a newer one stands
-    f"INSERT INTO works ({ROW_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (work_id) "  # noqa: S608  constant text
-    f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])} "
+_UPSERT = (
+    f"ON CONFLICT (work_id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS[1:])} "
     "WHERE excluded.position >= works.position"
 )
+PUT_ROW = (  # unless a newer one of the same work stands
+    f"INSERT INTO works ({ROW_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608  constant text
+    f"{_UPSERT} OR excluded.created_at <> works.created_at"
+)
+_NUMBERED = ", ".join(f"?{number + 1}" for number in range(len(_COLUMNS)))
+PUT_ROW_AGAIN = f"""
+    INSERT INTO works ({ROW_COLUMNS}) SELECT {_NUMBERED}
+    WHERE ?{_COLUMNS.index("position") + 1} = 0 OR EXISTS (SELECT 1 FROM works WHERE work_id = ?1)
+    {_UPSERT} AND excluded.created_at = works.created_at"""  # noqa: S608  constant text
+"""As `PUT_ROW`, but not where the work was deleted, nor over new work of its id."""
 
 
 def entry_of(values: tuple[Any, ...]) -> Entry:

@@ -55,7 +55,7 @@ _INDEX = (
     "failures", "interruptions", "reason",
 )  # fmt: skip
 _index_values = itemgetter(*[ROW_COLUMNS.split(", ").index(name) for name in _INDEX])
-_COLUMNS = ["what", *_ENTRY, *(f"row_{name}" for name in _INDEX)]
+_COLUMNS = ["what", *_ENTRY, *(f"row_{name}" for name in _INDEX), "created_at"]
 _NOTHING: Row = (0,) * len(_COLUMNS)
 
 _INDEX_NULLS = nulls_of(_INDEX)
@@ -68,7 +68,8 @@ def _new(name: str, column: str | None = None) -> str:
 
 _INSERT = f"""
     INSERT INTO journal (work, {ENTRY_COLUMNS}) SELECT id, {", ".join(map(_new, _ENTRY))}
-    FROM works WHERE work_id = NEW.work_id AND position = NEW.position - 1 ON CONFLICT DO NOTHING;"""  # noqa: S608  constant text
+    FROM works WHERE work_id = NEW.work_id AND position = NEW.position - 1 AND created_at = NEW.created_at
+    ON CONFLICT DO NOTHING;"""  # noqa: S608  constant text
 _UPDATE = """
     UPDATE works SET position = NEW.position, version = NEW.version, updated_at = NEW.at, progress = NULL, {}
     WHERE work_id = NEW.work_id AND changes() = 1;"""
@@ -115,10 +116,10 @@ class Plain(Struct, Generic[T]):  # frozen would take twice as long to make, and
 def append(entry: Entry, values: StoredEntry) -> Plain[Entry] | None:
     """The append of an entry; None if more must be looked at than the last position of its journal."""
     if is_in_burst(entry):
-        row: Row = (_STEP, *bound_entry(values), *_step_values(entry))
+        row: Row = (_STEP, *bound_entry(values), *_step_values(entry), entry.control.created_at)
     elif entry.position and (entry.control.lease is None or entry.event.kind is Kind.CLAIMED):
         moved = bound_row(_index_values(row_values(project(entry))), _INDEX_NULLS)
-        row = (_MOVE, *bound_entry(values), *moved)
+        row = (_MOVE, *bound_entry(values), *moved, entry.control.created_at)
     else:
         return None
     return Plain([row], 2, entry, lambda db: append_one(db, entry, values))
