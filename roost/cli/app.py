@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from copy import copy
 
 import typer
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from roost.cli import (
     artifacts,
@@ -123,3 +127,22 @@ def _root(
             hint=f"These do: {', '.join(sorted(_OVER_URL))}.",
         )
     options.REMOTE.url = url if command in _OVER_URL else None
+
+
+def app_of(arguments: Sequence[str]) -> typer.Typer:
+    """The app of a command line: where that begins with a command, it has this one alone.
+
+    Typer makes all of an app's commands before it reads the line: a sixth of the CPU time that
+    `roost list` took.
+    """
+    commands = [one for one in app.registered_commands if _name_of(one) in arguments[:1]]
+    groups = [one for one in app.registered_groups if one.name in arguments[:1]]
+    if not commands and not groups:
+        return app
+    alone = copy(app)
+    alone.registered_commands, alone.registered_groups = commands, groups
+    return alone
+
+
+def _name_of(command: CommandInfo) -> str:
+    return command.name or get_command_name(command.callback.__name__)  # type: ignore[union-attr]  # each has one

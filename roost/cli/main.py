@@ -77,9 +77,9 @@ def _leave_stdout() -> None:
 def _run() -> None:
     line = worker_line.read(sys.argv[1:])
     if line is None:
-        from roost.cli.app import app
+        from roost.cli.app import app_of
 
-        app()
+        app_of(sys.argv[1:])()
     else:
         from roost.cli import serve
 

@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from roost.cli.app import app, app_of
 from tests.cli.conftest import Roost, read_until
 
 COMMANDS = ("worker", "enqueue", "status", "list", "events", "history", "wait", "engines", "doctor", "demo")
@@ -25,6 +28,35 @@ def test_help_of_every_command_has_an_example(roost: Roost, command: str) -> Non
 def test_help_of_artifacts_has_examples(roost: Roost, command: str) -> None:
     shown = roost("artifacts", command, "--help").ok().out
     assert f"roost artifacts {command}" in shown.split("Examples", 1)[1]
+
+
+def test_a_command_made_alone_is_the_one_among_all() -> None:
+    among_all: Any = get_command(app)
+    for name in among_all.commands:
+        alone: Any = get_command(app_of([name]))
+        assert list(alone.commands) == [name]
+        assert shape_of(alone.commands[name]) == shape_of(among_all.commands[name])
+        assert (alone.help, alone.epilog, names_of(alone)) == (
+            among_all.help,
+            among_all.epilog,
+            names_of(among_all),
+        )
+
+
+def names_of(command: Any) -> list[tuple[Any, ...]]:
+    """Its options and arguments."""
+    return [(one.name, one.opts, one.secondary_opts, one.required) for one in command.params]
+
+
+def shape_of(command: Any) -> tuple[Any, ...]:
+    """What there is of a command, and of those below it."""
+    below = getattr(command, "commands", {}).values()
+    return command.name, command.help, names_of(command), [shape_of(one) for one in below]
+
+
+@pytest.mark.parametrize("line", [[], ["--url", "list"], ["--help"], ["nonsense", "list"], ["lis"]])
+def test_a_line_that_begins_with_no_command_has_them_all(line: list[str]) -> None:
+    assert app_of(line) is app
 
 
 def test_help_documents_the_exit_codes(roost: Roost) -> None:

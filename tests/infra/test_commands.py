@@ -17,7 +17,7 @@ import pytest
 import typer
 from botocore import xform_name
 
-from roost.cli.app import app
+from roost.cli.app import app_of
 from tests.infra.hcl import read
 from tests.infra.terraform import INFRA
 
@@ -48,7 +48,7 @@ def shown(case: tuple[Path, list[str]]) -> str:
 
 @pytest.mark.parametrize("case", ROOST, ids=shown)
 def test_a_command_of_roost_has_these_options(case: tuple[Path, list[str]]) -> None:
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app_of(case[1]))
     for word in case[1]:
         if word.startswith("--"):
             known = {name for param in command.params for name in [*param.opts, *param.secondary_opts]}
