@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from itertools import count
@@ -21,7 +22,9 @@ from roost.storage.aws.index import EXPIRING
 from roost.storage.aws.names import EXPIRES_AT, Names, definition
 from roost.storage.ports import Backend
 from roost.testing.contract import BackendHarness
-from roost.testing.standins import StandIn
+from roost.testing.standins import REGION, StandIn
+
+from .bare import BareClients
 
 SHARDS = 2
 _CONNECTIONS = 32
@@ -112,12 +115,9 @@ def nothing_alive_expires(params: dict[str, Any], **_: Any) -> None:
 async def make_stack(stack: str) -> AwsSettings:
     """A new, empty stack on the stand-in that the SDK points at."""
     settings = AwsSettings(stack=stack, bucket=f"{stack}-blobs", shards=SHARDS)
-    clients = Clients(_CONNECTIONS)
-    try:
-        assert settings.bucket is not None
-        await create_stack(clients, Names(settings.stack, settings.bucket, settings.shards))
-    finally:
-        await clients.close()
+    assert settings.bucket is not None
+    with BareClients(os.environ["AWS_ENDPOINT_URL"], REGION) as clients:
+        await create_stack(clients, Names(settings.stack, settings.bucket, settings.shards))  # type: ignore[arg-type]  # in its place
     return settings
 
 
