@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import IO, Any
 
 HOST = "127.0.0.1"
@@ -33,6 +34,7 @@ Environ = dict[str, Any]
 Answer = tuple[str, list[tuple[str, str]], bytes]
 Application = Callable[[Environ, Callable[..., None]], Iterable[bytes]]
 
+_HOSTS_MAX = 1024  # a bucket can be part of one
 _NO_BODY = ("204", "304")  # RFC 9110, sections 15.3.5 and 15.4.5
 
 
@@ -170,6 +172,8 @@ def _run_moto(port: int) -> None:
         return made
 
     moto = DomainDispatcherApplication(create)
+    of_host = lru_cache(_HOSTS_MAX)(moto.get_backend_for_host)  # for each request it lists moto's folder
+    moto.get_backend_for_host = of_host  # type: ignore[method-assign]  # with the same answers
     application = OneAtATime(moto)
 
     class Handler(WSGIRequestHandler):
