@@ -67,6 +67,22 @@ def _some(parts: Parts, owners: Sequence[Owner]) -> Sequence[Owner]:
     return [*owners[start:], *owners[:start]][:_LOOKS_MAX]
 
 
+async def end_silent(parts: Parts, tail: Entry, *, actor: str) -> bool:
+    """End the lease of a holder that went silent, and give up what it held under it.
+
+    Returns:
+        False: its journal went on; it is alive, or somebody else ends it.
+    """
+    assert tail.control.lease is not None
+    event = Evicted(tail.control.lease.token, tail.control.lease.worker_id)
+    if await outside.append(parts, tail, event, actor=actor) is None:
+        return False
+    if parts.observer is not None:
+        parts.observer.taken_over("evict")
+    await release(parts, Owner(tail.work_id, event.token))
+    return True
+
+
 async def release(parts: Parts, owner: Owner) -> None:
     """Give up what `owner` holds, and wake who comes next."""
     await wake(parts, await parts.backend.claims.release(owner, now=parts.clock.now()))
@@ -183,12 +199,7 @@ async def _free_if_dead(parts: Parts, other: Owner) -> bool:
         until = lease_until(tail.control, row)
         if until is not None and until + LOST_DELIVERY_SECONDS / 10 > parts.clock.now():
             return False
-        assert tail.control.lease is not None
-        event = Evicted(other.token, tail.control.lease.worker_id)
-        if await outside.append(parts, tail, event, actor="claims") is None:
-            return False  # its journal went on: it is alive, or somebody else evicts it
-        if parts.observer is not None:
-            parts.observer.taken_over("evict")
+        return await end_silent(parts, tail, actor="claims")
     await release(parts, other)
     return True
 

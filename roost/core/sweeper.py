@@ -17,9 +17,8 @@ from roost.core.parts import Parts
 from roost.core.switches import Switches
 from roost.errors import UNREADABLE, RoostError, SchemaTooNew, StorageError
 from roost.journal import decide
-from roost.journal.claims import Owner
 from roost.journal.entries import Entry, IndexRow
-from roost.journal.events import Cancelled, Event, Evicted, Failed
+from roost.journal.events import Cancelled, Event, Failed
 from roost.journal.projection import LOST_DELIVERY_SECONDS, MESSAGE_DELAY_MAX_SECONDS, project_over
 from roost.storage.ports import Message
 
@@ -161,7 +160,7 @@ class Sweeper:
             case decide.Cancel(reason=reason):
                 await self._end(tail, Cancelled(reason))
             case decide.Evict():
-                await self._evict(tail)
+                await claims.end_silent(self._parts, tail, actor=self._actor)
         return SWEPT[type(decision)]
 
     def _not_before(self, tail: Entry, now: float) -> float | None:
@@ -183,16 +182,6 @@ class Sweeper:
             await self._parts.backend.index.put(replace(project_over(tail, taken), due_at=due_at))
         else:
             await self._parts.backend.index.take_due(taken, due_at)
-
-    async def _evict(self, tail: Entry) -> None:
-        """Take the lease of work on hold from a holder that went silent, and what it held under it."""
-        assert tail.control.lease is not None
-        event = Evicted(tail.control.lease.token, tail.control.lease.worker_id)
-        entry = await outside.append(self._parts, tail, event, actor=self._actor)
-        if entry is not None:
-            await claims.release(self._parts, Owner(tail.work_id, event.token))
-            if self._parts.observer is not None:
-                self._parts.observer.taken_over("evict")
 
     async def _end(self, tail: Entry, event: Event) -> None:
         """End work that nobody holds; a lost race leaves it to the next look."""
