@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 
 from roost.core import bodies, directives, migration
 from roost.core.attempt import Limits, Outcome, Refused, Stepped, run_init, run_step
+from roost.core.company import Company
 from roost.core.context import Artifacts, Context
 from roost.core.contract import describe_contract
 from roost.core.cpu import Meter
@@ -46,8 +47,9 @@ class Attempting(Recording):
         is_draining: Callable[[], bool],
         executor: Executor | None = None,
         switches: Switches | None = None,
+        company: Company | None = None,
     ) -> None:
-        super().__init__(parts, engines, worker_id, delivery, switches)
+        super().__init__(parts, engines, worker_id, delivery, switches, company)
         self.step_ends_at: float | None = None
         self.meter = None if parts.cpu is None else Meter(parts.cpu)
         self._is_draining = is_draining

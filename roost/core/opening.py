@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from roost.core import claims, outbox, outside
+from roost.core.company import Company, Place
 from roost.core.holder import Holder
 from roost.core.parts import Parts
 from roost.core.switches import Switches
@@ -21,6 +22,18 @@ log = logging.getLogger("roost.session")
 
 PAUSED_LANE_SECONDS = 60.0  # for which a delivery that comes from a paused lane is put back
 CLAIM_TRIES = 5  # lost races for one delivery before it is put back
+_SOON_SECONDS = (0.05, 0.5)  # for which it is put back then
+
+Decision = (
+    decide.Claim
+    | decide.PutBack
+    | decide.NoEngine
+    | decide.Discard
+    | decide.Evict
+    | decide.Fail
+    | decide.Cancel
+)
+"""What to do with a delivery."""
 
 
 class Opening(Holder):
@@ -29,6 +42,7 @@ class Opening(Holder):
     Args:
         engines: those that this worker can run.
         switches: what its worker knows of what is paused; None: nothing.
+        company: those that run in its worker; None: nobody does.
     """
 
     def __init__(
@@ -38,34 +52,85 @@ class Opening(Holder):
         worker_id: str,
         delivery: Delivery,
         switches: Switches | None = None,
+        company: Company | None = None,
     ) -> None:
         super().__init__(parts, worker_id, delivery)
+        self._company = company or Company(parts.settings.concurrency)
         self._engines = engines
         self._switches = switches or Switches(parts)
         self._first: Entry | None = None  # the entry at position 0, if the claim met it
+        self._has_said = False  # that it waits for room
         self._claimed: tuple[Control, Entry] | None = None  # for who watches: the tail, and the claim
 
     async def _open(self) -> EngineSpec | None:
         """Claim the work item, or do what else the delivery asks for (None)."""
-        backend, now = self._parts.backend, self._parts.clock.now
-        self.extended(self._parts.clock.monotonic())
-        for _ in range(CLAIM_TRIES):
-            tail = await backend.journal.tail(self.work_id)
+        queue = self._parts.backend.queue
+        tries_left = CLAIM_TRIES
+        while tries_left:
+            self.extended(self._parts.clock.monotonic())
+            tail = await self._parts.backend.journal.tail(self.work_id)
             if tail is None:
-                await backend.queue.reject(self.delivery, "unknown work id")
+                await queue.reject(self.delivery, "unknown work id")
                 return None
             spec = self._spec_for(tail.control)
-            lease = tail.control.lease
-            row = await backend.index.get(self.work_id) if lease and lease.until <= now() else None
-            decision = decide.on_delivery(
-                tail.control, row, cause=self.delivery.cause, now=now(), retry=spec.retry if spec else None
-            )
-            if isinstance(decision, decide.Claim | decide.NoEngine):
-                decision = await self._unless_paused(tail.control, decision)
+            decision = await self._decide(tail, spec)
+            if decision is None:
+                continue
             if await self._follow(decision, tail, spec):
                 return spec if isinstance(decision, decide.Claim) else None
-        await backend.queue.put_back(self.delivery, self._parts.ids.uniform(0.05, 0.5))
+            tries_left -= 1
+        await queue.put_back(self.delivery, self._parts.ids.uniform(*_SOON_SECONDS))
         return None
+
+    async def _decide(self, tail: Entry, spec: EngineSpec | None) -> Decision | None:
+        """What to do with the delivery; None: time has passed, so look at the tail again."""
+        now = self._parts.clock.now
+        lease = tail.control.lease
+        is_over = lease is not None and lease.until <= now()
+        row = await self._parts.backend.index.get(self.work_id) if is_over else None
+        decision: Decision = decide.on_delivery(
+            tail.control, row, cause=self.delivery.cause, now=now(), retry=spec.retry if spec else None
+        )
+        if isinstance(decision, decide.Claim | decide.NoEngine):
+            decision = await self._unless_paused(tail.control, decision)
+        if isinstance(decision, decide.Claim) and spec is not None:
+            return await self._if_there_is_room(decision, tail, spec)
+        return decision
+
+    async def _if_there_is_room(
+        self, decision: decide.Claim, tail: Entry, spec: EngineSpec
+    ) -> decide.Claim | decide.Evict | decide.PutBack | None:
+        """The decision, unless it would run here in more company than it, or others, may have.
+
+        Returns:
+            None: it has waited, and is to be decided anew. Who waits holds no lease, so it is not
+            counted should its worker end meanwhile.
+        """
+        most = decide.most_together(decision.interruptions, self._company.lanes, spec.retry.max_interruptions)
+        place = self._company.ask(self, most)
+        if place is Place.INSIDE:
+            return decision
+        if tail.control.lease is not None:
+            return decide.Evict()
+        if most is not None:
+            await outbox.show_reason(self._parts, tail, decide.room_reason(decision.interruptions, most))
+        if place is Place.NEXT and await self._waits_for_room():
+            return None
+        return decide.PutBack(self._parts.ids.uniform(*_SOON_SECONDS), "its worker has no room for it")
+
+    async def _waits_for_room(self) -> bool:
+        """Wait for less company, the delivery in hand; False if that is gone, or its worker stops."""
+        if not self._has_said:
+            extra = {"event": "room.needed", "work_id": self.work_id}
+            log.info(
+                "%s waits until few enough run beside it; nothing new is taken", self.work_id, extra=extra
+            )
+            self._has_said = True
+        seconds = self._parts.settings.lease_seconds
+        if not await self._company.wait(seconds / 3):
+            return False
+        [is_ours] = await self._parts.backend.queue.extend([self.delivery], seconds)
+        return is_ours
 
     async def _unless_paused(
         self, control: Control, decision: decide.Claim | decide.NoEngine
@@ -96,7 +161,7 @@ class Opening(Holder):
             return self._engines.get_for(control.engine, control.engine_version)
         return self._engines.get(control.engine)
 
-    async def _follow(self, decision: object, tail: Entry, spec: EngineSpec | None) -> bool:
+    async def _follow(self, decision: Decision, tail: Entry, spec: EngineSpec | None) -> bool:
         """Carry a decision out; False if the journal went on meanwhile."""
         queue = self._parts.backend.queue
         match decision:
@@ -115,11 +180,15 @@ class Opening(Holder):
                 await self._free_what_was_left(tail)
                 await queue.acknowledge([self.delivery])
                 return True
+            case decide.Evict():
+                if not await claims.end_silent(self._parts, tail, actor=self.worker_id):
+                    return False
+                await queue.acknowledge([self.delivery])  # there is a later one
+                return True
             case decide.Fail(error=error):
                 return await self._end(tail, Failed(error, is_interrupted=tail.control.lease is not None))
             case decide.Cancel(reason=reason):
                 return await self._end(tail, Cancelled(reason))
-        raise AssertionError(decision)
 
     async def _free_what_was_left(self, tail: Entry) -> None:
         """Do what the holder of a lease that ended may have died before: effects, claims given up.

@@ -7,6 +7,7 @@ from typing import Any
 
 from roost import jsonio
 from roost.core import bodies, claims, records
+from roost.core.company import Company
 from roost.core.holder import ABANDONED, CANCELLED
 from roost.core.observe import Told
 from roost.core.opening import Opening
@@ -27,6 +28,7 @@ class Recording(Opening):
     Args:
         engines: those that this worker can run.
         switches: what its worker knows of what is paused; None: nothing.
+        company: those that run in its worker; None: nobody does.
     """
 
     def __init__(
@@ -36,8 +38,9 @@ class Recording(Opening):
         worker_id: str,
         delivery: Delivery,
         switches: Switches | None = None,
+        company: Company | None = None,
     ) -> None:
-        super().__init__(parts, engines, worker_id, delivery, switches)
+        super().__init__(parts, engines, worker_id, delivery, switches, company)
         self._item: WorkItem
         self._must_ask = False  # each further step: a rate counts it, or a key was closed
         self._told: Told | None = None

@@ -27,6 +27,7 @@ from roost.core.attempt import (
     Stepped,
 )
 from roost.core.attempting import Attempting
+from roost.core.company import Company
 from roost.core.contract import describe_contract
 from roost.core.holder import ABANDONED, CANCELLED
 from roost.core.observe import end_of, log_fields, why_lost
@@ -79,6 +80,7 @@ class Session(Attempting):
         is_draining: whether the worker wants its leases back.
         executor: runs engines that are plain functions.
         switches: what its worker knows of what is paused; None: nothing.
+        company: those that run in its worker; None: nobody does.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Session(Attempting):
         is_draining: Callable[[], bool],
         executor: Executor | None = None,
         switches: Switches | None = None,
+        company: Company | None = None,
     ) -> None:
         super().__init__(
             parts,
@@ -100,6 +103,7 @@ class Session(Attempting):
             is_draining=is_draining,
             executor=executor,
             switches=switches,
+            company=company,
         )
         self._purse = Purse(parts, self._switches)
         self._holds_claims = False
@@ -377,6 +381,7 @@ class Session(Attempting):
             body = await self._patiently(lambda: bodies.spill(self._parts.backend, body))
         self._snapshot = self._base = None  # no step comes before the commit stands, or none at all
         entry = await self._append(event, body)
+        self._company.moved_on(self)
         self._spent = {}
         self._snapshot = dumped
         self._base = Base(entry.position, dumped.raw, body.depth)

@@ -14,6 +14,7 @@ from typing import Any
 
 from roost.core import claims, outside
 from roost.core.attempt import own_cancel
+from roost.core.company import Company
 from roost.core.cpu import driven
 from roost.core.heartbeat import Heartbeat
 from roost.core.holder import ABANDONED
@@ -63,6 +64,7 @@ class Worker:
         self._task: asyncio.Task[Any] | None = None  # that it runs in
         self._draining = asyncio.Event()
         self._lane_free = asyncio.Event()
+        self._company = Company(parts.settings.concurrency, self._lane_free.set)
         self._looks = 0
         self._switches = Switches(parts, self._drain_if_asked)
         self._heartbeat = Heartbeat(parts, self.sessions.keys())
@@ -136,6 +138,7 @@ class Worker:
         if self.is_draining:
             self.abandon()
         self._draining.set()
+        self._company.close()
 
     def _drain_if_asked(self) -> None:
         """Drain once an operator wants this worker to stop."""
@@ -165,7 +168,7 @@ class Worker:
         settings = self._parts.settings
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            free = settings.concurrency - len(self.sessions)
+            free = self._company.may_run - len(self.sessions)
             if free <= 0:
                 self._receiving.rest()
                 self._lane_free.clear()
@@ -217,6 +220,7 @@ class Worker:
             is_draining=self._draining.is_set,
             switches=self._switches,
             executor=self._executor,
+            company=self._company,
         )
         session.interruption.worker = self._task
         self.sessions[session] = asyncio.create_task(self._run(session), name=f"session:{delivery.work_id}")
@@ -246,6 +250,7 @@ class Worker:
             await self._record(session, describe(error))
         finally:
             session.close()
+            self._company.leave(session)
             del self.sessions[session]
             self._tell_lanes()
             self._lane_free.set()

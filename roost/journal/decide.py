@@ -29,13 +29,23 @@ _TAKEN_IN = OUTSIDER_KINDS | {Kind.RECORDED}
 WAITS_FOR_ENGINE = "waits for a worker with engine"  # how a row says so
 NO_ENGINE_DELAY_SECONDS = 5.0  # a work item whose engine this worker lacks is put back this long,
 NO_ENGINE_LONGEST_SECONDS = 60.0  # and longer, up to this, while no other worker has taken it
+WAITS_FOR_ROOM = "waits for a worker with room"  # how a row says so
+ENDS_AT_ONCE = 1  # so many workers may end in one step before the next try is made in less company
+LAST_ALONE = 2  # tries before a crash loop is taken for one, each with nothing beside it
 DEFERRALS_AT_ONCE = 3  # so often a step may ask to be tried again at once; from then on it waits
 DEFERRAL_FIRST_SECONDS = 0.1  # for so long at least, doubled each time,
 DEFERRAL_LEAST_SECONDS = 1.0  # up to this: work may poll each second for ever, but not faster
 
 
 class Claim(Struct, frozen=True):
-    """Take the lease."""
+    """Take the lease.
+
+    Attributes:
+        interruptions: leases since the last commit that ended without a word, with the one that is
+            taken over.
+    """
+
+    interruptions: int = 0
 
 
 class PutBack(Struct, frozen=True):
@@ -81,7 +91,7 @@ class Settle(Struct, frozen=True):
 
 
 class Evict(Struct, frozen=True):
-    """End a lease whose holder went silent: nobody may claim the work, which is on hold."""
+    """End a lease whose holder went silent: the work is on hold, or can't be claimed here and now."""
 
 
 class Send(Struct, frozen=True):
@@ -136,7 +146,40 @@ def on_delivery(
     interruptions = control.interruptions + (0 if held_until is None else 1)
     if interruptions >= retry.max_interruptions:
         return Fail(_crash_loop(control, interruptions))
-    return Claim()
+    return Claim(interruptions)
+
+
+def most_together(interruptions: int, lanes: int, max_interruptions: int) -> int | None:
+    """How many work items may run in one worker at once, if one of them was interrupted so often.
+
+    All that runs beside a step that kills its worker is interrupted with it, and nothing says which
+    of them did it. With half the company after each further end, what is innocent soon runs without
+    the one that is not, and commits; so does work that was only too much for its worker together.
+    The last tries are made alone, so no work is dead-lettered for a death that it only shared.
+
+    Args:
+        interruptions: since its last commit.
+        lanes: how many the worker runs at once.
+        max_interruptions: of its engine.
+
+    Returns:
+        How many, itself among them; None: as many as there are.
+    """
+    if not interruptions:
+        return None
+    if max_interruptions - interruptions <= LAST_ALONE:
+        return 1
+    halvings = interruptions - ENDS_AT_ONCE
+    return max(1, lanes >> min(halvings, lanes.bit_length())) if halvings > 0 else None
+
+
+def room_reason(interruptions: int, most: int) -> str:
+    """Why work that was interrupted so often is not run here and now, for its row."""
+    beside = "alone" if most == 1 else f"beside {most - 1} other{'s' if most > 2 else ''} at most"
+    return (
+        f"{WAITS_FOR_ROOM}: {interruptions} workers in a row ended without a word in its step, "
+        f"so it is run {beside}"
+    )
 
 
 def _no_engine(control: Control, now: float) -> NoEngine:

@@ -15,7 +15,7 @@ from roost.journal import accounts, family
 from roost.journal.accounts import Balance
 from roost.journal.budget import breach, warning
 from roost.journal.claims import ResourceView, Waiter
-from roost.journal.decide import WAITS_FOR_ENGINE, lease_until
+from roost.journal.decide import WAITS_FOR_ENGINE, WAITS_FOR_ROOM, lease_until
 from roost.journal.entries import Control, IndexRow
 from roost.journal.events import Switch
 from roost.journal.limits import FOREVER_AT
@@ -47,6 +47,7 @@ class Cause(StrEnum):
     CALLED = "called"
     NO_WORKER = "no_worker"
     BACKLOG = "backlog"
+    ROOM = "room"
     READY = "ready"
 
 
@@ -221,7 +222,9 @@ def _by(who: str) -> str:
 
 
 def _tries(control: Control) -> str:
-    return f", after {_count(control.failures, 'failed attempt')}" if control.failures else ""
+    counts = ((control.failures, "failed attempt"), (control.interruptions, "interruption"))
+    tries = " and ".join(_count(number, what) for number, what in counts if number)
+    return f", after {tries}" if tries else ""
 
 
 def _progress(row: IndexRow | None) -> str:
@@ -444,6 +447,8 @@ def _ready(facts: Facts, ready: str) -> Explanation:
     control, at = facts.control, facts.row.due_at if facts.row else None
     if facts.row is not None and facts.row.reason.startswith(WAITS_FOR_ENGINE):
         return _no_worker(facts, ready)
+    if facts.row is not None and facts.row.reason.startswith(WAITS_FOR_ROOM):
+        return Explanation(Cause.ROOM, f"{_sentence(ready)}, and {facts.row.reason}.", NOBODY)
     if facts.engines is not None and control.engine not in facts.engines:
         text = f"{_sentence(ready)}, but no worker that is known runs engine {control.engine}."
         return Explanation(Cause.NO_WORKER, text, NOBODY)

@@ -441,6 +441,7 @@ LOG_EVENTS = {
     "python.unraisable": "an error where nobody can catch it, as in a finalizer of an engine",
     "python.warning": "a warning of Python (`warnings.warn`)",
     "receive.failed": "the storage did not give deliveries; it is tried again",
+    "room.needed": "a worker takes nothing new, to have room for work that is to run beside few others",
     "schedule.ended": "a schedule ended while its rule was being set",
     "session.bug": "a bug in Roost ended a session; it counts as a failed attempt",
     "session.failed": "a session ended early; its delivery comes again",

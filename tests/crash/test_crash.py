@@ -165,6 +165,32 @@ async def test_a_crash_loop_ends_in_the_dead_letter_state(tmp_path: Path) -> Non
             assert set(tokens) <= set(claims), "on a slow machine a lease may end before its step begins"
 
 
+@pytest.mark.soak
+async def test_what_runs_beside_a_crash_loop_is_done(tmp_path: Path) -> None:
+    """Its steps are longer than its workers live, until it runs without what kills them."""
+    with Fleet(tmp_path) as fleet:
+        async with fleet.opened() as runtime:
+            poison = await runtime.client.enqueue("poison", {"path": str(fleet.ledger)})
+            others = await runtime.client.enqueue_many([work(fleet, steps=1, seconds=4.0) for _ in range(3)])
+            workers = [fleet.start()]
+
+            async def have_ended() -> bool:
+                if not fleet.is_alive(workers[-1]):
+                    workers.append(fleet.start())
+                views = [await runtime.client.status(work_id) for work_id in (poison, *others)]
+                return all(view.control.state.is_terminal for view in views)
+
+            await until(have_ended, runtime, 120)
+            assert (await runtime.client.status(poison)).control.reason.startswith("CrashLoop: 10 ")
+            for work_id in others:
+                await check_done(runtime, work_id, 1)
+            lines = fleet.records()
+            died_in = [line["pid"] for line in lines if line["work"] == poison]
+            for pid in died_in[-2:]:
+                what = [line["what"] for line in lines if line["pid"] == pid]
+                assert what.count("begin") == what.count("end") + 1, "it died alone"
+
+
 POINTS = [
     f"{when}-{name}"
     for name in (

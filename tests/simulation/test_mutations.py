@@ -207,6 +207,11 @@ def without_waiting_again(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(control.TABLE, Kind.RETRIED, (met_in, retried))
 
 
+def without_company(patch: pytest.MonkeyPatch) -> None:
+    """Whatever became of its workers, work runs beside as many as there are."""
+    patch.setattr(decide, "most_together", lambda interruptions, lanes, max_interruptions: None)
+
+
 MUTATIONS: dict[Mutation, int] = {
     without_fencing: 3,
     without_append_condition: 1,
@@ -229,6 +234,7 @@ MUTATIONS: dict[Mutation, int] = {
     without_signal_ids: 7,
     without_parents_ends: 8,
     without_waiting_again: 7,
+    without_company: 27,
 }
 
 

@@ -41,6 +41,7 @@ from roost.testing.virtual_time import DAY_SECONDS, SeededIds, VirtualClock, run
 
 from . import budgets, invariants, many, operator_invariants, operators, readings
 from . import family_invariants as families
+from .company import check_company
 from .engines import SimEngine, TimedEngine
 from .families import draw
 from .faulty import SharedBackend
@@ -257,6 +258,7 @@ class World:
             *invariants.check_artifacts(self.put, await readings.artifacts(self.put, self.shared)),
             *invariants.check_reasons(self.history, EXPECTED_ERRORS),
             *self._check_lines(),
+            *check_company(self.history, self.plan.concurrency),
             *budgets.check_charges(self.history, self.shared.accounts.spent),
             *budgets.check_stops(self.charges),
             *(await readings.check_kept(self.history, self.shared, self.plan.keep_versions)),

@@ -115,8 +115,8 @@ class TestOnDelivery:
         assert deliver(RUNNING, AT + 40, row=beaten) == PutBack(20, "held by another worker")
 
     def test_a_lease_that_ran_out_is_taken_over(self) -> None:
-        assert deliver(RUNNING, AT + 30) == Claim()
-        assert deliver(RUNNING, AT + 1000) == Claim()
+        assert deliver(RUNNING, AT + 30) == Claim(1)
+        assert deliver(RUNNING, AT + 1000) == Claim(1)
 
     def test_a_clock_that_is_behind_only_waits_longer(self) -> None:
         assert deliver(RUNNING, AT - 1000) == PutBack(1030, "held by another worker")
@@ -176,11 +176,11 @@ class TestOnDelivery:
         assert answer == NoEngine(NO_ENGINE_DELAY_SECONDS, "waits for a worker with engine demo")
 
     def test_a_crash_loop_is_dead_lettered(self) -> None:
-        assert deliver(replace(QUEUED, interruptions=2)) == Claim()
+        assert deliver(replace(QUEUED, interruptions=2)) == Claim(2)
         looping = deliver(replace(QUEUED, interruptions=3))
         assert isinstance(looping, Fail)
         assert looping.error.type == "CrashLoop"
-        assert deliver(replace(RUNNING, interruptions=1), AT + 30) == Claim()
+        assert deliver(replace(RUNNING, interruptions=1), AT + 30) == Claim(2)
         assert isinstance(deliver(replace(RUNNING, interruptions=2), AT + 30), Fail)  # this one counts too
 
 

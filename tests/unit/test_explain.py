@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from roost.journal.accounts import Account, Balance
 from roost.journal.claims import Owner, ResourceView, Waiter
-from roost.journal.decide import WAITS_FOR_ENGINE
+from roost.journal.decide import WAITS_FOR_ENGINE, room_reason
 from roost.journal.entries import Control, IndexRow, Lease
 from roost.journal.events import Switch
 from roost.journal.explain import NOBODY, Cause, Explanation, Facts, explain
@@ -85,6 +85,12 @@ CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
         Facts(ME, running(failures=2), NOW),
         Cause.RUNNING,
         "after 2 failed attempts",
+        None,
+    ),
+    "running, tried before, and its workers died": (
+        Facts(ME, running(failures=1, interruptions=3), NOW),
+        Cause.RUNNING,
+        "after 1 failed attempt and 3 interruptions.",
         None,
     ),
     "running, with progress": (
@@ -384,6 +390,18 @@ CASES: dict[str, tuple[Facts, Cause, str, float | None]] = {
         Cause.NO_WORKER,
         "waits for a worker with engine demo 2, or one that migrates from it: none that looked",
         NOW + 8,
+    ),
+    "it is to run alone": (
+        Facts(ME, control(State.QUEUED, interruptions=4), NOW, row=row(reason=room_reason(4, 1))),
+        Cause.ROOM,
+        "with room: 4 workers in a row ended without a word in its step, so it is run alone.",
+        None,
+    ),
+    "it is to run beside one other": (
+        Facts(ME, control(State.QUEUED, interruptions=3), NOW, row=row(reason=room_reason(3, 2))),
+        Cause.ROOM,
+        "so it is run beside 1 other at most.",
+        None,
     ),
     "ready, and its budget nearly used up": (
         Facts(ME, control(State.QUEUED, since=NOW, budget=(("usd", 5.0),), spent=(("usd", 4.5),)), NOW),

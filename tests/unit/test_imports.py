@@ -41,11 +41,10 @@ OF_IDLE_WORKER = {
     "roost": "cli clock config core engine errors journal jsonio layers loading models names places rules"
     " shapes storage times wiring workspace",
     "roost.cli": "logs output serve user worker_line",
-    "roost.core": "accounts asking attempt attempting bodies children claims context contract cpu directives"
-    " ends heartbeat holder inbox keys marks migration new_work newer observe opening outbox outside parts"
-    " pulse"
-    " recording records redact replies session step_log sweeper switches tokens triggers turns versions"
-    " worker workspaces",
+    "roost.core": "accounts asking attempt attempting bodies children claims company context contract cpu"
+    " directives ends heartbeat holder inbox keys marks migration new_work newer observe opening outbox"
+    " outside parts pulse recording records redact replies session step_log sweeper switches tokens triggers"
+    " turns versions worker workspaces",
     "roost.journal": "accounts budget claims control decide effects entries events family limits lines"
     " projection retention values",
     "roost.storage": "codec local patch ports query",
