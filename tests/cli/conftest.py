@@ -14,6 +14,8 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
@@ -154,6 +156,23 @@ def read_until(stream: IO[str] | None, text: str) -> str:
     raise AssertionError(f"{text!r} never came, but: {seen}")
 
 
+def entry_points(**params: str) -> metadata.EntryPoints:
+    """As `importlib.metadata` finds them, which reads a file of each package that is installed here: looked
+    for again where a folder of the path has changed."""
+    folders = tuple(Path(name).absolute() for name in sys.path)
+    return _entry_points(tuple((one, one.stat().st_mtime_ns) for one in folders if one.exists())).select(
+        **params
+    )
+
+
+@lru_cache(4)
+def _entry_points(folders: tuple[tuple[Path, int], ...]) -> metadata.EntryPoints:
+    return _find_entry_points()
+
+
+_find_entry_points = metadata.entry_points
+
+
 def _checked(result: Result) -> Result:
     assert "Traceback" not in result.out + result.err, result
     assert "bug in Roost" not in result.err, result
@@ -171,6 +190,7 @@ def roost(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
     logger = logging.getLogger("roost")
     before = logger.handlers, logger.propagate, logger.level
     made = Roost(tmp_path, monkeypatch, capfd)
