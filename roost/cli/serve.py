@@ -273,20 +273,26 @@ async def _is_out_of_reach(runtime: Runtime, left: Mapping[State, int]) -> bool:
 
 
 async def _drain_when_idle(runtime: Runtime, worker: Worker, namespace: str) -> None:
-    """Drain once all work has ended, or is seen twice in a row to wait for somebody outside."""
+    """Drain once all work has ended, or is seen twice in a row to wait for somebody outside.
+
+    Not while there is a session, before or after the look: what it runs may be seen as ended,
+    and what comes of that, as a trigger's work, is not yet enqueued.
+    """
     was_at_rest = False
     while True:
         try:
+            is_quiet = not worker.sessions
             left = await _left(runtime, namespace)
-            is_at_rest = not worker.sessions and await _is_out_of_reach(runtime, left)
+            is_at_rest = await _is_out_of_reach(runtime, left)
             is_idle = not left or (is_at_rest and was_at_rest) or await _is_schedules(runtime, left)
+            is_quiet = is_quiet and not worker.sessions
         except StorageError as error:  # the worker itself goes on, too
             log.warning("can't count what is left: %s", error, extra={"event": "worker.count_failed"})
         else:
-            if is_idle:
+            if is_idle and is_quiet:
                 worker.drain()
                 return
-            was_at_rest = is_at_rest
+            was_at_rest = is_at_rest and is_quiet
         await runtime.parts.clock.sleep(_IDLE_LOOK_SECONDS)
 
 

@@ -74,6 +74,7 @@ class Roost:
             patch.setattr(sys, "argv", ["roost", *args])
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
             patch.setattr(sys, "path", list(sys.path))
+            patch.setattr("roost.cli.serve._IDLE_LOOK_SECONDS", 0.05)  # of `worker --until-idle`
             code = 0
             try:
                 program.main()
@@ -159,14 +160,19 @@ def read_until(stream: IO[str] | None, text: str) -> str:
 def entry_points(**params: str) -> metadata.EntryPoints:
     """As `importlib.metadata` finds them, which reads a file of each package that is installed here: looked
     for again where a folder of the path has changed."""
-    folders = tuple(Path(name).absolute() for name in sys.path)
-    return _entry_points(tuple((one, one.stat().st_mtime_ns) for one in folders if one.exists())).select(
-        **params
-    )
+    return _entry_points(tuple((name, _stand_of(name or os.curdir)) for name in sys.path)).select(**params)
+
+
+def _stand_of(folder: str) -> tuple[int, int]:
+    try:
+        found = os.stat(folder)
+    except OSError:  # it is not there
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns
 
 
 @lru_cache(4)
-def _entry_points(folders: tuple[tuple[Path, int], ...]) -> metadata.EntryPoints:
+def _entry_points(folders: tuple[tuple[str, tuple[int, int]], ...]) -> metadata.EntryPoints:
     return _find_entry_points()
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from roost.core import outside
 from tests.cli.conftest import Roost
 
 RULES = """
@@ -48,6 +50,25 @@ def test_schedules_are_listed_paused_resumed_and_removed(roost: Roost) -> None:
     roost.work()
     assert "nightly" not in roost("schedules", "list").ok().out
     assert roost("schedules", "pause", "none").code == 3
+
+
+@pytest.mark.slow
+def test_worker_that_runs_until_idle_waits_for_what_comes_of_work_that_ended(
+    roost: Roost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last commit and the enqueueing that its trigger asks for, all is seen as ended."""
+    do_effect = outside.carry_out_one
+
+    async def late(*args: Any) -> None:
+        await asyncio.sleep(0.3)
+        await do_effect(*args)
+
+    monkeypatch.setattr(outside, "carry_out_one", late)
+    roost.write("roost.toml", RULES)
+    roost.enqueue({"count": 2})
+    roost.work()
+    done = roost("list", "--engine", "demo", "--json").ok().document["rows"]
+    assert [row["state"] for row in done] == ["done", "done"]
 
 
 @pytest.mark.slow
