@@ -16,7 +16,7 @@ from roost.journal.entries import Control, Entry
 from roost.journal.events import Cancelled, Claimed, Event, Failed
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
 from roost.names import namespace_of
-from roost.storage.ports import Delivery
+from roost.storage.ports import Delivery, Message
 
 log = logging.getLogger("roost.session")
 
@@ -99,7 +99,7 @@ class Opening(Holder):
 
     async def _if_there_is_room(
         self, decision: decide.Claim, tail: Entry, spec: EngineSpec
-    ) -> decide.Claim | decide.Evict | decide.PutBack | None:
+    ) -> decide.Claim | decide.Evict | decide.Discard | decide.PutBack | None:
         """The decision, unless it would run here in more company than it, or others, may have.
 
         Returns:
@@ -112,24 +112,33 @@ class Opening(Holder):
             return decision
         if tail.control.lease is not None:
             return decide.Evict()
-        if most is not None:
-            await outbox.show_reason(self._parts, tail, decide.room_reason(decision.interruptions, most))
-        if place is Place.NEXT and await self._waits_for_room():
-            return None
+        if self.delivery.cause < tail.control.sent_position:
+            return decide.Discard("a later delivery, or the sweeper, comes for it")
+        if place is Place.NEXT and most is not None:
+            why = decide.room_reason(decision.interruptions, most)
+            if await self._waits_for_room(tail, why):
+                return None
         return decide.PutBack(self._parts.ids.uniform(*_SOON_SECONDS), "its worker has no room for it")
 
-    async def _waits_for_room(self) -> bool:
-        """Wait for less company, the delivery in hand; False if that is gone, or its worker stops."""
+    async def _waits_for_room(self, tail: Entry, why: str) -> bool:
+        """Wait for less company, the delivery in hand; False if that is gone, or its worker stops.
+
+        Other workers are offered the work meanwhile, by deliveries that are not the last one:
+        whoever has room takes it, and none waits for it beside this one. The row is not due, so
+        no sweeper sends more; should this worker die, it is, and the delivery comes again.
+        """
+        queue, seconds = self._parts.backend.queue, self._parts.settings.lease_seconds
         if not self._has_said:
             extra = {"event": "room.needed", "work_id": self.work_id}
             log.info(
                 "%s waits until few enough run beside it; nothing new is taken", self.work_id, extra=extra
             )
             self._has_said = True
-        seconds = self._parts.settings.lease_seconds
+        await outbox.show_reason(self._parts, tail, why, due_at=self._parts.clock.now() + seconds)
+        await queue.send([Message(self.work_id, tail.control.sent_position - 1, tail.control.lane)])
         if not await self._company.wait(seconds / 3):
             return False
-        [is_ours] = await self._parts.backend.queue.extend([self.delivery], seconds)
+        [is_ours] = await queue.extend([self.delivery], seconds)
         return is_ours
 
     async def _unless_paused(

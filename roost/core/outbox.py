@@ -24,15 +24,20 @@ async def write_row(parts: Parts, entry: Entry) -> None:
         await parts.backend.index.put(project(entry))
 
 
-async def show_reason(parts: Parts, tail: Entry, why: str) -> None:
+async def show_reason(parts: Parts, tail: Entry, why: str, *, due_at: float | None = None) -> None:
     """Have the index row say why nobody runs the work; the journal is not touched.
 
     A row that another wrote meanwhile may come out with an earlier `due_at` than it had,
     which costs one look.
+
+    Args:
+        due_at: when somebody should look at it; None: that stays as it is.
     """
     row = await parts.backend.index.get(tail.work_id)
-    if row is not None and row.position == tail.position and row.reason != why:
-        await parts.backend.index.put(replace(row, reason=why))
+    if row is not None and row.position == tail.position and (row.reason != why or due_at is not None):
+        await parts.backend.index.put(
+            replace(row, reason=why, due_at=row.due_at if due_at is None else due_at)
+        )
 
 
 def next_delivery(entry: Entry, now: float) -> Message | None:

@@ -240,6 +240,31 @@ def test_a_worker_that_dies_while_work_waits_for_room_is_not_counted() -> None:
     _with_fleet(lambda inside: bool(dies) and bool(dies.pop()), act)
 
 
+@pytest.mark.parametrize("comes_after_seconds", [0.0, 40.0])
+def test_one_worker_makes_room_and_whoever_has_it_takes_the_work(comes_after_seconds: float) -> None:
+    """Else a fleet whose steps are long would come to a stand for one work item, worker by worker."""
+
+    async def act(fleet: Fleet) -> None:
+        for n in range(6):
+            await fleet.client.enqueue("demo", work_id=f"other-{n}")
+        await asyncio.sleep(1.0)
+        for life in fleet.lives:
+            assert len(life.inside) == 2
+            await fleet.client.cancel(min(life.inside), "enough", by_seconds=0.0)
+        await _suspect(fleet, 6)
+        await asyncio.sleep(10.0 + comes_after_seconds)
+        rooms = [life.worker._company.may_run for life in fleet.lives]
+        assert sorted(rooms) == [0, 2, 2], "one of them takes nothing new"
+        idle = asyncio.create_task(fleet.live(3))
+        await asyncio.sleep(3 * LEASE_SECONDS)
+        assert fleet.lives[3].inside == {"suspect"}
+        rooms = [life.worker._company.may_run for life in fleet.lives]
+        assert sorted(rooms) == [1, 2, 2, 2]
+        idle.cancel()
+
+    _with_fleet(lambda inside: False, act, lanes=2, workers=3)
+
+
 def test_a_worker_that_drains_waits_for_no_room() -> None:
     async def act(fleet: Fleet) -> None:
         await fleet.client.enqueue("demo", work_id="other")
