@@ -16,7 +16,7 @@ from roost.errors import PayloadError
 from roost.journal import family
 from roost.journal.entries import Body, Entry
 from roost.journal.events import Enqueued
-from roost.journal.values import Parent
+from roost.journal.values import Family, Parent
 from roost.models import Child, State
 
 _TOGETHER = 100  # children that are stored by one call
@@ -24,8 +24,11 @@ _TOGETHER = 100  # children that are stored by one call
 REPORT_ERROR_CHARS = 2000
 
 
-async def spawn(parts: Parts, entry: Entry, *, actor: str) -> Sequence[Entry]:
+async def spawn(parts: Parts, entry: Entry, *, actor: str, known: Family | None) -> Sequence[Entry]:
     """Enqueue the children that the snapshot in `entry` asks for; again, if need be.
+
+    Args:
+        known: the family as it is now; those of it that have ended are left out.
 
     Returns:
         What stands where a child's id was taken by other work.
@@ -35,6 +38,7 @@ async def spawn(parts: Parts, entry: Entry, *, actor: str) -> Sequence[Entry]:
     firsts = [
         await _first_entry(parts, entry, child, work_id, ordinal, actor)
         for child, (work_id, ordinal) in zip(children, _ids(entry, children), strict=True)
+        if known is None or ordinal is None or not family.has_ended(known, ordinal)
     ]
     taken: list[Entry] = []
     for start in range(0, len(firsts), _TOGETHER):

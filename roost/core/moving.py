@@ -296,7 +296,7 @@ class Move:
                 if isinstance(effect, CancelChildren):
                     await outside.cancel_children(self.target, end, effect, await self._missed(end))
                 elif isinstance(effect, NotifyParent | EndTurn):
-                    await outside.carry_out_one(self.target, end, effect)
+                    await outside.carry_out_one(self.target, end, effect, end)
 
     async def _missed(self, end: Entry) -> set[str]:
         """Children that had left the old place when their parent ended there."""

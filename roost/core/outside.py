@@ -36,8 +36,9 @@ from roost.journal.effects import (
 from roost.journal.entries import Body, Entry
 from roost.journal.events import CancelRequested, ChildEnded, Ending, Event, Kind, Noted, Settled
 from roost.journal.projection import project, project_over
-from roost.journal.values import Parent
+from roost.journal.values import Family, Parent
 from roost.models import State
+from roost.names import REASON_MAX_CHARS
 
 log = logging.getLogger("roost.outside")
 
@@ -107,7 +108,7 @@ async def append(
     if event.kind in _TOLD_AT_ONCE:
         await _tell_holder(parts, entry)
     if entry.position in entry.control.outbox:  # its holder does it again, should we die here
-        await _do_all(parts, entry)
+        await _do_all(parts, entry, entry)
     return entry
 
 
@@ -201,23 +202,27 @@ async def carry_out(parts: Parts, entry: Entry) -> Sequence[Balance]:
         )
         if origin is None:
             continue  # expired meanwhile
-        balances = await _do_all(parts, origin) or balances
+        balances = await _do_all(parts, origin, entry) or balances
     return balances
 
 
-async def _do_all(parts: Parts, origin: Entry) -> Sequence[Balance]:
-    """Do the effects of one entry; gives how the accounts stand that it was charged to."""
+async def _do_all(parts: Parts, origin: Entry, tail: Entry) -> Sequence[Balance]:
+    """Do the effects of one entry; gives how the accounts stand that it was charged to.
+
+    Args:
+        tail: the last entry of its journal that is known.
+    """
     balances: Sequence[Balance] = ()
     for effect in effects_of(origin):
         if isinstance(effect, ChargeAccounts):
             balances = await accounts.charge(parts, origin)
         else:
-            await carry_out_one(parts, origin, effect)
+            await carry_out_one(parts, origin, effect, tail)
     return balances
 
 
-async def carry_out_one(parts: Parts, origin: Entry, effect: Effect) -> None:
-    """Do one effect of an entry, but for charges; idempotent."""
+async def carry_out_one(parts: Parts, origin: Entry, effect: Effect, tail: Entry) -> None:
+    """Do one effect of an entry, but for charges; idempotent. `tail` as for `_do_all`."""
     match effect:
         case AllowFamily():
             await accounts.allow(parts, origin)
@@ -226,7 +231,7 @@ async def carry_out_one(parts: Parts, origin: Entry, effect: Effect) -> None:
         case EnqueueBound():
             await keys.enqueue_bound(parts, origin)
         case SpawnChildren():
-            await _spawn(parts, origin)
+            await _spawn(parts, origin, tail)
         case NotifyParent():
             await _notify_parent(parts, origin)
         case CancelChildren():
@@ -238,26 +243,45 @@ async def carry_out_one(parts: Parts, origin: Entry, effect: Effect) -> None:
 async def _fire(parts: Parts, origin: Entry) -> None:
     """Fire triggers; that one came to nothing is noted in the history of what ended, once."""
     if text := await triggers.fire(parts, origin):
-        note = Noted(text)
-        await append_to(
-            parts,
-            origin.work_id,
-            lambda tail: None if tail.control.note == text else note,
-            actor=origin.actor,
-        )
+        await _note(parts, origin, text)
 
 
-async def _spawn(parts: Parts, entry: Entry) -> None:
-    """Start the children; one whose id other work has is reported as failed."""
-    taken = {stands.work_id for stands in await children.spawn(parts, entry, actor=entry.actor)}
-    if not taken or entry.control.family is None:
+async def _note(parts: Parts, origin: Entry, text: str) -> None:
+    note = Noted(text)
+    await append_to(
+        parts,
+        origin.work_id,
+        lambda tail: None if tail.control.note == text else note,
+        actor=origin.actor,
+    )
+
+
+async def _spawn(parts: Parts, entry: Entry, tail: Entry) -> None:
+    """Start the children; one whose id other work has is reported as failed, or noted if it is detached.
+
+    One whose end is known by now is not started again: it may be deleted.
+    """
+    spawned = await children.spawn(parts, entry, actor=entry.actor, known=tail.control.family)
+    taken = {stands.work_id for stands in spawned}
+    if not taken:
         return
     body = await children.report_of_taken_id(parts)
-    for ordinal, work_id in family.children(entry.control.family, entry.work_id):
+    for ordinal, work_id in family.children(entry.control.family or Family(), entry.work_id):
         if work_id in taken:
-            log.error("%s can't be spawned by %s: other work has its id", work_id, entry.work_id)
+            taken.remove(work_id)
+            _tell_taken(entry, work_id)
             parent = Parent(entry.work_id, ordinal, origin_at=entry.control.created_at)
             await _report(parts, parent, ChildEnded(work_id, ordinal, State.FAILED), body)
+    if taken:
+        text = f"can't be spawned: {', '.join(sorted(taken))}; other work has that id"[:REASON_MAX_CHARS]
+        _tell_taken(entry, *sorted(taken))
+        await _note(parts, entry, text)
+
+
+def _tell_taken(entry: Entry, *work_ids: str) -> None:
+    extra = {"event": "child.failed", "work_id": entry.work_id}
+    for work_id in work_ids:
+        log.error("%s can't be spawned by %s: other work has its id", work_id, entry.work_id, extra=extra)
 
 
 async def _notify_parent(parts: Parts, entry: Entry) -> None:

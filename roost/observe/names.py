@@ -422,6 +422,7 @@ LOG_FIELDS = (
 LOG_EVENTS = {
     "budget.low": "a budget is nearly used up",
     "budget.used_up": "a budget is used up; the work is parked",
+    "child.failed": "a child could not be started, as other work has its id",
     "claims.blocked": "work waits for resources (level debug)",
     "console.engine": "an engine of the console could not be loaded",
     "claims.unreadable": "a work item that wants or holds a resource can't be read; others go on without it",

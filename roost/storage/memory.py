@@ -41,7 +41,7 @@ class MemoryJournal:
         self._kept: set[tuple[str, int]] = set()
 
     async def append(self, entry: Entry, *, with_row: bool = False) -> Entry:
-        entries = self._entries.setdefault(entry.work_id, [])
+        entries = self._entries.get(entry.work_id, [])
         last = entries[-1].position if entries else -1
         if entries and entry.position > 0 and not _is_of_same_work(entry, entries[-1]):
             return entries[-1]
@@ -49,7 +49,7 @@ class MemoryJournal:
             return _at(entries, entry.position) or entries[-1]
         if entry.position > last + 1 and not is_endless(entry.control):
             raise StorageError(f"a gap before position {entry.position} of {entry.work_id}")
-        entries.append(entry)
+        self._entries.setdefault(entry.work_id, entries).append(entry)
         self._feed.append(entry)
         if with_row or entry.position == 0:
             self._index.show(project(entry))

@@ -42,6 +42,7 @@ class SimEngine:
 
     async def step(self, snapshot: Snapshot, item: WorkItem) -> Snapshot:
         context = current_step()
+        self._world.meet(item)
         attempt = await self._process.begin(context, item)
         try:
             return await self._step(snapshot, item, context)

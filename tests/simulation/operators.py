@@ -176,7 +176,7 @@ async def let_go(world: World, client: Client) -> None:
                 return
             await asyncio.sleep(world.plan.lease_seconds)  # it may put more on hold
         for tail in held:
-            await _lift(world, client, tail.work_id)
+            await _lift(world, client, world.id_of(tail.work_id))
 
 
 def _has_limit(control: Control) -> bool:

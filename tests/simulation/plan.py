@@ -132,6 +132,7 @@ class Plan:
             and spawns children of later scripts only.
         limits: what operators change of resources, and after how many seconds.
         keep_versions: see `CoreSettings`.
+        retention_seconds: see `CoreSettings`.
     """
 
     lease_seconds: float
@@ -151,6 +152,7 @@ class Plan:
     deeds: tuple[PlannedDeed, ...] = ()
     limits: tuple[tuple[float, str, Change], ...] = ()
     keep_versions: int | None = None
+    retention_seconds: float | None = None
 
     @property
     def are_clocks_steady(self) -> bool:

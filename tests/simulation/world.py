@@ -361,6 +361,13 @@ class World:
             found.append((resource, next(iter(own or owners), None)))
         return tuple(found)
 
+    def id_of(self, name: str) -> str:
+        """The work id of what the history has under a name."""
+        return name
+
+    def meet(self, item: WorkItem) -> None:
+        """The engine's step that runs here is of this work."""
+
     def begin(
         self, context: StepContext, item: WorkItem, owners: tuple[tuple[str, Owner | None], ...]
     ) -> int:
@@ -434,6 +441,7 @@ class Process:
             grace_seconds=plan.lease_seconds / 5,
             wait_seconds=plan.lease_seconds * 2,
             keep_versions=plan.keep_versions,
+            retention_seconds=plan.retention_seconds,
         )
         self.parts = Parts(self.backend, self.clock, SeededIds(world.random), settings)
         self._client = Client(self.parts, namespace=world.namespace)

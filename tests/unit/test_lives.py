@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from roost.core import children, claims
+from roost.core import bodies, children, claims, outside
 from roost.core.parts import CoreSettings
 from roost.engine import current_step
 from roost.journal.claims import Acquired, Ask, Owner, Refused, Want
@@ -280,6 +280,64 @@ async def test_a_trigger_fires_for_new_work_of_an_id_too(backend: Backend, harne
         await harness.advance(1)
     assert len(runs) == 4, runs
     assert runs[:2] == runs[2:]
+
+
+async def test_a_child_that_ended_and_was_deleted_is_not_started_again(
+    backend: Backend, harness: BackendHarness
+) -> None:
+    """Its parent's holder died before it could say that it had started it; the next does it once more."""
+    runs: list[str] = []
+
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        runs.append(item.work_id)
+        if item.work_id == "parent" and snapshot.version == 0:
+            return snapshot.next(spawn=[Child(engine="demo")])
+        return snapshot.finish()
+
+    process = Process(harness, backend, Scripted(step))
+    await process.client.enqueue("demo", work_id="parent")
+    first_claim = follow(await process.tail("parent"), Claimed("worker", AT + 1))
+    await append_all(backend, [first_claim])
+    snapshot = Snapshot.of(await _item(process), data={}).next("s", spawn=[Child(engine="demo")])
+    dumped = bodies.dump_snapshot(snapshot, created_at=AT, now=AT)
+    event = Committed(1, "s", lease_until=AT + 1, spawned=1, has_spawned=True)
+    body = await bodies.store(backend, dumped.raw)
+    spawned = follow(first_claim, event, body=body)
+    await append_all(backend, [spawned])
+    await outside.carry_out(process.parts, spawned)  # and then it dies
+    [delivery] = [one for one in await process.receive() if one.work_id != "parent"]
+    await process.session(delivery).run()
+    await process.client.enqueue("demo", work_id="newest", delay_seconds=99)
+    await process.client.purge("parent.1-0")
+    await harness.advance(9)
+    await process.work()
+    assert await process.state("parent") is State.DONE
+    assert runs == ["parent.1-0", "parent"]
+    assert await backend.journal.tail("parent.1-0") is None
+
+
+async def _item(process: Process) -> WorkItem:
+    return (await process.client.status("parent")).item
+
+
+async def test_a_detached_child_that_finds_another_in_its_way_is_noted(
+    backend: Backend, harness: BackendHarness
+) -> None:
+    async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+        if item.work_id != "parent":
+            return snapshot.next(wait_for="never")
+        return snapshot.finish().model_copy(update={"spawn": [Child(engine="demo", is_detached=True)]})
+
+    process = Process(harness, backend, Scripted(step))
+    for number in range(2):
+        await process.client.enqueue("demo", work_id="parent")
+        await process.work()
+        await process.client.enqueue("demo", work_id=f"newest-{number}", delay_seconds=99)
+        if number == 0:
+            await process.client.purge("parent")
+            await harness.advance(1)
+    note = (await process.tail("parent")).control.note
+    assert note == "can't be spawned: parent.1d0; other work has that id"
 
 
 def test_a_child_of_an_older_roost_is_the_same_child() -> None:
