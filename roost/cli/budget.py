@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from roost.cli import acting, options
+from roost.cli import acting, completion, options
 from roost.cli.output import OK, print_json, print_table
 from roost.errors import InputError
 
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 def budget(
     work_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A work item; not with --day.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[WORK_ID]",
+            help="The id that `roost enqueue` printed; not with --day.",
+            callback=options.check_ids,
+            autocompletion=completion.work_ids,
+            show_default=False,
+        ),
     ] = None,
     limits: Annotated[
         list[str] | None,
@@ -54,7 +61,10 @@ def budget(
       roost budget --day --set usd=100 --reason "month's end"
     """
     if (work_id is None) is not day or (day and family) or (clear and (limits or not day)):
-        raise InputError("one of a work item's id and --day is to be given; --family goes with the id")
+        raise InputError(
+            "one of a work item's id and --day is to be given; --family goes with the id, --clear with --day",
+            hint='roost budget "$WORK_ID", or roost budget --day',
+        )
 
     async def use(runtime: Runtime) -> int:
         client = runtime.client

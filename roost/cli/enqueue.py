@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 _WITH_CAPACITY = re.compile(r"(.*)=([+-]?\d[\d_.]*)", re.DOTALL)
+_DIGITS_MAX = 9  # of a capacity: Python reads no number of 5,000
 _CHECKED_AT_ONCE = 100  # lines whose ids and keys are looked for at a time
 
 
@@ -250,10 +251,10 @@ def _resources(given: list[str]) -> dict[str, Any]:
     for text in given:
         found = _WITH_CAPACITY.fullmatch(text)
         names.append(found[1] if found else text)
-        if found and not (found[1] and found[2].isdecimal()):
+        if found and not (found[1] and found[2].isdecimal() and len(found[2]) <= _DIGITS_MAX):
             raise InputError(
-                f"--resource {text!r} is no NAME=N, with a whole number above 0",
-                hint=f"For a resource of that very name: --resource '{text}=1'",
+                f"--resource {text[:80]!r} is no NAME=N, with a whole number from 1 to 1000",
+                hint=f"For a resource of that very name: --resource '{text[:80]}=1'",
             )
         if found:
             capacities[found[1]] = int(found[2])

@@ -346,7 +346,8 @@ def wait(
         if as_json:
             print_json([_end_document(work_id, control) for work_id, control in controls.items()])
         for work_id, control in controls.items():
-            say(f"{work_id} is {control.state}{': ' + control.reason if control.reason else ''}")
+            reason = " ".join(control.reason.split())  # errors have lines
+            say(f"{work_id} is {control.state}{': ' + reason if reason else ''}")
         states = {control.state for control in controls.values()}
         if State.FAILED in states:
             return WORK_FAILED

@@ -24,6 +24,15 @@ from roost.wiring import Runtime
 TIMEOUT_SECONDS = 30.0
 
 
+def _check_address(url: str) -> None:
+    try:
+        address = httpx2.URL(url)
+    except (httpx2.InvalidURL, UnicodeError):
+        address = httpx2.URL("")
+    if address.scheme not in ("http", "https") or not address.host or address.query or address.fragment:
+        raise SettingsError(f"--url: {url!r} is no address", hint="Such as http://127.0.0.1:8319")
+
+
 @asynccontextmanager
 async def open_remote(url: str) -> AsyncIterator[Runtime]:
     """What commands use of a runtime, over a console's address.
@@ -33,8 +42,7 @@ async def open_remote(url: str) -> AsyncIterator[Runtime]:
     Raises:
         SettingsError: this is no address.
     """
-    if not url.startswith(("http://", "https://")):
-        raise SettingsError(f"--url: {url!r} is no address", hint="Such as http://127.0.0.1:8319")
+    _check_address(url)
     token = os.environ.get("ROOST_TOKEN")
     headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
     async with httpx2.AsyncClient(

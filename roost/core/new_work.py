@@ -220,7 +220,10 @@ def _check_key_time(work: NewWork, seconds: float) -> None:
             hint="Leave the time out: the key stands for its work as long as that is kept.",
         )
     if not (math.isfinite(seconds) and 0 < seconds <= DELAY_MAX_SECONDS):
-        raise InputError(f"an idempotency key can't stand for {seconds} s")
+        raise InputError(
+            f"an idempotency key can't stand for {seconds:g} s",
+            hint="Give it more than 0 s and at most ten years, or leave the time out.",
+        )
 
 
 def _check_resources(work: NewWork) -> None:

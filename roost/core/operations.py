@@ -46,6 +46,8 @@ from roost.storage.ports import DeadLetter
 _TRIES = 20  # lost races of an operator's append; each means that the work item moved
 _FAMILY_TRIES = 50  # the root of a family may be in the midst of many steps
 _RACE_PAUSE_SECONDS = 0.02
+_ONLY_ENDED = "That is for work that ended. `roost explain ID` says what this is doing."
+_NO_MORE = "It has ended: `roost retry ID` brings it back, `roost fork ID` starts new work from it."
 _DONE = {
     Action.CANCEL: "cancelled",
     Action.PAUSE: "paused",
@@ -224,7 +226,10 @@ class Operations:
         if seconds is None:
             return None
         if not (math.isfinite(seconds) and 0 <= seconds <= DELAY_MAX_SECONDS):
-            raise InputError(f"{seconds} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s")
+            raise InputError(
+                f"a time of {seconds:g} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s",
+                hint="That is ten years. Leave it out for no end.",
+            )
         return self._parts.clock.now() + seconds
 
     async def fork(
@@ -468,7 +473,10 @@ class Operations:
             if request is not None and await request.find(self._parts, tail) is not None:
                 return
             if tail.control.state.is_terminal is not is_for_terminal:
-                raise ConflictError(f"work item {work_id!r} is {tail.control.state}; it can't be {verb}")
+                raise ConflictError(
+                    f"work item {work_id!r} is {tail.control.state}; it can't be {verb}",
+                    hint=_ONLY_ENDED if is_for_terminal else _NO_MORE,
+                )
             if chosen is not None:
                 await chosen.check(self._parts, tail)
             if isinstance(event, Retried):

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,12 @@ import pytest
 from roost.cli import main as program
 
 PROCESS_SECONDS = 60.0
+_A_WORKER_SETS = [
+    (logging, "lastResort"),
+    (warnings, "showwarning"),
+    (threading, "excepthook"),
+    (sys, "unraisablehook"),
+]
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ class Roost:
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
             patch.setattr(sys, "path", list(sys.path))
             patch.setattr("roost.cli.serve._IDLE_LOOK_SECONDS", 0.05)  # of `worker --until-idle`
+            for holder, name in _A_WORKER_SETS:  # a program's own: pytest has its hooks there
+                patch.setattr(holder, name, getattr(holder, name))
             code = 0
             try:
                 program.main()

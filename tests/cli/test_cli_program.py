@@ -250,3 +250,55 @@ def test_output_of_any_encoding_holds_any_text(roost: Roost) -> None:
     ).ok()
     shown = roost.process("status", work_id, "--json", PYTHONIOENCODING="ascii").ok()
     assert json.loads(shown.out)["item"]["payload"] == {"name": "Jörg 鳥"}
+
+
+def test_a_log_that_can_not_be_written_is_no_exit_code_of_its_own(roost: Roost) -> None:
+    """Python would end with 120, which is no code of Roost's."""
+    roost.enqueue({"count": 1})
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "roost", "worker", "--engines", "demo", "--until-idle"],
+            stderr=full, stdout=subprocess.DEVNULL, cwd=roost.folder, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0
+    assert [row["state"] for row in roost("list", "--json").ok().document["rows"]] == ["done"]
+
+
+@pytest.mark.parametrize("home", ["a\x00b", "a\udcff"])
+def test_a_home_that_no_directory_can_be_is_refused(roost: Roost, home: str) -> None:
+    refused = roost("list", "--home", home)
+    assert (refused.code, refused.out) == (2, "")
+    assert "can't be a directory of Roost's" in refused.err
+
+
+@pytest.mark.parametrize("url", ["http://", "http://[::1", "http:x", "http://x/?a", "http://x/#a", "x"])
+def test_what_is_no_address_of_a_console_is_refused(roost: Roost, url: str) -> None:
+    refused = roost("--url", url, "list")
+    assert refused.code == 2
+    assert "is no address" in refused.err
+
+
+def test_a_capacity_of_5000_digits_is_refused(roost: Roost) -> None:
+    refused = roost("enqueue", "--engine", "demo", "--resource", "a=" + "9" * 5000)
+    assert refused.code == 2
+    assert "with a whole number from 1 to 1000" in refused.err
+
+
+def test_a_budget_is_of_a_well_formed_id(roost: Roost) -> None:
+    assert roost("budget", "").code == 2
+    assert roost("budget", "NS/x").code == 2
+    assert roost("budget", "nope").code == 3
+
+
+def test_a_reason_of_many_lines_is_one_line_of_wait(roost: Roost) -> None:
+    work_id = roost.enqueue()
+    roost("cancel", work_id, "--reason", "first\nsecond").ok()
+    assert roost("wait", work_id, "--timeout", "0s").err == f"{work_id} is queued: first second\n"
+
+
+def test_what_can_not_be_done_to_work_says_what_can(roost: Roost) -> None:
+    work_id = roost.enqueue({"count": 1})
+    assert "`roost explain ID` says what this is doing" in roost("retry", work_id).err
+    roost.work()
+    assert "`roost retry ID` brings it back" in roost("pause", work_id).err
+    assert "That is ten years" in roost("pause", work_id, "--for", "99999d").err

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from roost.clock import Clock, SystemClock
-from roost.errors import RoostError, StorageError
+from roost.errors import RoostError, SettingsError, StorageError
 from roost.storage.local import schema
 from roost.storage.local.accounts import LocalAccounts
 from roost.storage.local.artifacts import LocalArtifacts
@@ -24,6 +25,7 @@ from roost.storage.local.writer import Writer
 from roost.storage.ports import Finding
 
 FREE_MIN_BYTES = 256 << 20  # `doctor` warns below it
+_NO_NAME = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 
 
 class LocalBackend:
@@ -136,8 +138,14 @@ async def open_local(directory: Path, *, clock: Clock | None = None) -> LocalBac
         SchemaTooNew: a newer Roost made it.
         StorageReadOnly: the directory can't be made or written.
         StorageError: the file can't be opened.
+        SettingsError: no directory can have that name.
     """
     directory = directory.expanduser().absolute()
+    if _NO_NAME.search(str(directory)):
+        raise SettingsError(
+            f"{str(directory)!r} can't be a directory of Roost's",
+            hint="Its name is to be UTF-8, without control characters.",
+        )
     with schema.storage_errors(directory / schema.FILE_NAME):
         await asyncio.to_thread(_prepare, directory)
         backend = LocalBackend(directory, clock or SystemClock())
