@@ -83,7 +83,9 @@ def _aws(entries: list[Entry]) -> dict[str, Any]:
 def in_words(cost: dict[str, Any]) -> str:
     """The same for people, in a line."""
     took = f"{cost['seconds']:g} s in steps, {cost['cpu_seconds']:g} s of CPU"
-    words = f"{cost['entries']} {'entry' if cost['entries'] == 1 else 'entries'}, {cost['bytes']} bytes, {took}"
+    words = (
+        f"{cost['entries']} {'entry' if cost['entries'] == 1 else 'entries'}, {cost['bytes']} bytes, {took}"
+    )
     if not cost["is_whole"]:
         words = f"of the first {words}"
     aws = cost["aws"]

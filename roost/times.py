@@ -55,11 +55,11 @@ def instant(given: object, now: float, what: str) -> float:
 def span(duration: float) -> str:
     """A duration in words, two units at most."""
     left = abs(duration)
-    if left < 1:
+    if left < 0.9995:
         return f"{left * 1000:.0f} ms"
-    if left < 10:
+    if left < 9.95:
         return f"{left:.1f} s"
-    parts = []
+    parts, left = [], (left + 0.5) // 1  # a pause of 30 s is not 29 s, as 29.98 were
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count:

@@ -82,10 +82,12 @@ def _mended(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
     """The record as text alone."""
     mended = copy.copy(record)
     text = as_it_is(record.msg, record.args)
-    mended.msg = f"{text} (logged at {record.pathname}:{record.lineno}, and not fit for it: {_said(error)})"
+    place = f"{record.pathname}:{record.lineno}"
+    mended.msg = f"{text} [logged at {place}, whose text, arguments and fields don't fit: {_said(error)}]"
     mended.args = None
     for key in vars(record).keys() - _STANDARD:
-        setattr(mended, key, as_it_is(getattr(record, key)))
+        value = getattr(record, key)
+        setattr(mended, key, value if isinstance(value, str | int | None) else as_it_is(value))
     return mended
 
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, suppress
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from roost.cli import logs
@@ -50,6 +51,10 @@ def run(line: WorkerLine) -> None:
     overrides["worker"] = {name: getattr(line, name) for name in of_worker}
     settings = load_settings(overrides, config_file=line.config)
     logs.set_up(settings.log_level, settings.log_format)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(
+            line_buffering=True
+        )  # what an engine prints is seen when it does, also in a file
     sys.path.insert(0, "")  # so that a file can be tried as module:attribute
     before = frozenset(threading.enumerate())
     try:

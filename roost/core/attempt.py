@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextvars import copy_context
 from itertools import islice
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from roost.core.context import Context, Interruption
 from roost.core.contract import DELAY_MAX_SECONDS, check_returned, describe_contract
 from roost.core.cpu import Meter
-from roost.core.redact import describe
+from roost.core.redact import describe, parts_of
 from roost.engine import EngineSpec, enter_step
 from roost.errors import (
     EngineContractError,
@@ -261,24 +261,13 @@ def _pause_of(error: RetryLater) -> float:
     return 0.0
 
 
-def _parts_of(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """What is in a group and in the groups within it, in order, however deep they are."""
-    left: list[BaseException] = [group]
-    while left:
-        part = left.pop()
-        if isinstance(part, BaseExceptionGroup):
-            left.extend(reversed(part.exceptions))
-        else:
-            yield part
-
-
 def _outcome_of_many(group: BaseExceptionGroup[BaseException]) -> Outcome:
     """What several parts of a step raised at once, as an `asyncio.TaskGroup` tells it.
 
     The lease counts before all else, and what can never succeed before what may; parts that all
     ask to be tried later are, when the last of them asks for it. Anything else is a failed attempt.
     """
-    found = [_outcome_of(part) for part in islice(_parts_of(group), PARTS_MAX)]
+    found = [_outcome_of(part) for part in islice(parts_of(group), PARTS_MAX)]
     for kind in (Interrupted, Refused):
         if first := next((outcome for outcome in found if isinstance(outcome, kind)), None):
             return first

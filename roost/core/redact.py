@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Iterator
+from itertools import islice
 from types import TracebackType
 
 from roost.journal.values import ErrorInfo
 
 MESSAGE_MAX_CHARS = 2000
 TRACEBACK_MAX_CHARS = 4000
+_SHOWN_PARTS = 3  # of a group of exceptions
 _RUNTIME = ("roost.core.", "asyncio.", "concurrent.futures.")  # what calls an engine
 
 _SECRETS = re.compile(
@@ -50,15 +52,37 @@ def _walk(start: TracebackType | None) -> Iterator[TracebackType]:
         start = start.tb_next
 
 
+def parts_of(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """What is in a group and in the groups within it, in order, however deep they are."""
+    left: list[BaseException] = [group]
+    while left:
+        part = left.pop()
+        if isinstance(part, BaseExceptionGroup):
+            left.extend(reversed(part.exceptions))
+        else:
+            yield part
+
+
 def describe(error: BaseException) -> ErrorInfo:
-    """What the history keeps of an exception."""
-    try:
-        message = str(error)
-    except BaseException as broken:  # noqa: BLE001  an engine's __str__ may do anything; its own failure is the text
-        message = f"its text can't be had: {type(broken).__name__}"
-    lines = traceback.format_tb(_from_engine(error.__traceback__), limit=-12)
+    """What the history keeps of an exception; of a group, what is in it, too."""
+    message, frames = _text_of(error), _frames(error)
+    if isinstance(error, BaseExceptionGroup):
+        parts = list(islice(parts_of(error), _SHOWN_PARTS))
+        message += f": {'; '.join(f'{type(part).__qualname__}: {_text_of(part)}' for part in parts)}"
+        frames += _frames(parts[0])
     return ErrorInfo(
         type=clean(type(error).__qualname__, 200),
         message=clean(message),
-        traceback=clean("".join(lines), TRACEBACK_MAX_CHARS),
+        traceback=clean("".join(frames), TRACEBACK_MAX_CHARS),
     )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as broken:  # noqa: BLE001  an engine's __str__ may do anything; its own failure is the text
+        return f"its text can't be had: {type(broken).__name__}"
+
+
+def _frames(error: BaseException) -> list[str]:
+    return traceback.format_tb(_from_engine(error.__traceback__), limit=-12)

@@ -125,7 +125,7 @@ def log_step(entry: Entry, seconds: float) -> None:
             fields["attempt"] = control.failures  # which the entry has counted already
             if event.retry_at is not None:
                 follows = f"it is tried again {times.relative(event.retry_at, entry.at)}"
-        reason = " ".join(control.reason.split())
+        reason = " ".join(control.reason.split()).removesuffix(".")
         log.warning("%s: step failed: %s; %s", entry.work_id, reason, follows, extra=fields)
     elif isinstance(event, Committed) and log.isEnabledFor(logging.DEBUG):
         fields = {

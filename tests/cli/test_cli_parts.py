@@ -49,7 +49,17 @@ def test_any_text_is_a_duration_an_instant_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("duration", "words"),
-    [(0.0123, "12 ms"), (3.21, "3.2 s"), (59.4, "59 s"), (300, "5 m"), (3661, "1 h 1 m"), (90000, "1 d 1 h")],
+    [
+        (0.0123, "12 ms"),
+        (3.21, "3.2 s"),
+        (59.4, "59 s"),
+        (29.98, "30 s"),
+        (0.9997, "1.0 s"),
+        (9.97, "10 s"),
+        (300, "5 m"),
+        (3661, "1 h 1 m"),
+        (90000, "1 d 1 h"),
+    ],
 )
 def test_spans_in_words(duration: float, words: str) -> None:
     assert times.span(duration) == words

@@ -320,3 +320,20 @@ def test_a_health_port_that_is_taken_is_an_error_that_says_what_to_do(roost: Roo
         result = roost("worker", "--engines", "demo", "--health-port", port)
     assert result.code == 2
     assert "--health-port" in result.err
+
+
+def test_what_an_engine_prints_is_seen_at_once(roost: Roost) -> None:
+    """Also in a file, where Python keeps 8 kB back until the process ends."""
+    (roost.folder / "prints.py").write_text(
+        "from roost import Snapshot\n"
+        "class Prints:\n"
+        "    engine_id = 'prints'\n"
+        "    async def init_snapshot(self, item): return Snapshot.of(item)\n"
+        "    async def step(self, snapshot, item):\n"
+        "        print('hello from a step')\n"
+        "        return snapshot.finish()\n"
+    )
+    roost("enqueue", "--any-engine", "--engine", "prints").ok()
+    worker = roost.start("worker", "--engines", "prints:Prints")
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == "hello from a step\n"

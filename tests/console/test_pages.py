@@ -332,6 +332,9 @@ def test_secrets_among_the_settings_are_hidden(make: Make) -> None:
     page = desk.browser(Authorization="Bearer very-secret-token-1").get("/settings").text
     assert "very-secret" not in page
     assert "console.operator_token" in page
+    assert ">2592000<" in page
+    assert ">false<" in page, "as one writes it into the file"
+    assert "False" not in page
 
 
 def test_a_silent_worker_and_a_failing_engine_need_attention(desk: Desk) -> None:

@@ -291,6 +291,22 @@ class TestRaised:
         assert outcome.error.type == type_
         assert isinstance(outcome.error.message, str)
 
+    async def test_a_group_says_what_is_in_it(self, attempt: Fixture) -> None:
+        """`unhandled errors in a TaskGroup (1 sub-exception)` alone tells nobody what to mend."""
+
+        async def part() -> None:
+            raise ValueError("of this part")
+
+        async def step(snapshot: Snapshot, item: WorkItem) -> Snapshot:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(part())
+            raise AssertionError
+
+        outcome = await attempt.run(step)
+        assert isinstance(outcome, Raised)
+        assert outcome.error.message.endswith("(1 sub-exception): ValueError: of this part")
+        assert "in part" in outcome.error.traceback
+
     @both_kinds
     @pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, GeneratorExit])
     async def test_what_means_something_to_python_itself_is_a_failed_attempt(

@@ -46,10 +46,10 @@ def test_arguments_that_do_not_fit_are_one_line_that_names_the_place(
     lines = listen(monkeypatch)
     logger.warning("%d things", "x", extra={"event": "mine", "count": 3})
     [line] = lines()
-    assert line["msg"].startswith("%d things ('x',) (logged at ")
+    assert line["msg"].startswith("%d things ('x',) [logged at ")
     assert f"{__file__}:" in line["msg"]
     assert "TypeError: %d format: a real number is required, not str" in line["msg"]
-    assert (line["event"], line["count"], line["level"]) == ("mine", "3", "warning")
+    assert (line["event"], line["count"], line["level"]) == ("mine", 3, "warning")
 
 
 class Broken:

@@ -52,4 +52,13 @@ def hide(name: str, value: Any) -> str:
         return HIDDEN
     if isinstance(value, Path | str):
         return _SECRET_URL.sub(f"://{HIDDEN}@", str(value))
-    return "" if value is None else ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    match value:
+        case None:
+            return ""
+        case tuple():
+            return ", ".join(map(str, value))
+        case bool():
+            return str(value).lower()  # as in the file
+        case float():
+            return f"{value:.15g}"
+    return str(value) if value != {} else ""
