@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from roost.clock import SystemClock
 from roost.config import AwsSettings
 from roost.models import Lane
 from roost.storage.aws.clients import Clients
@@ -34,6 +35,10 @@ PUBLIC_ACCESS_BLOCK = dict.fromkeys(
     ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
 )
 _CONNECTIONS = 16
+# "After you create a queue, you must wait at least one second after the queue is created to be
+# able to use the queue" (SQS API reference, "CreateQueue")
+_NEW_TRIES = 10
+_NEW_PAUSE_SECONDS = 0.5
 _DELETE_BATCH = 1000  # S3 API reference, "DeleteObjects": up to 1,000 keys a call
 
 
@@ -161,6 +166,7 @@ async def _create_table(clients: Clients, names: Names, which: str) -> Sequence[
         wanted = arguments.get("StreamSpecification")
         if wanted and not described.get("StreamSpecification", {}).get("StreamEnabled"):
             await dynamodb.update_table(TableName=name, StreamSpecification=wanted)  # a restored one has none
+            await _wait_for_table(dynamodb, name)
         attribute = definition()["tables"][which]["time_to_live"]
         if attribute is not None and (is_new or await _has_no_time_to_live(dynamodb, name)):
             specification = {"Enabled": True, "AttributeName": attribute}
@@ -175,12 +181,21 @@ async def _has_no_time_to_live(dynamodb: Any, table: str) -> bool:
 
 
 async def _wait_for_table(dynamodb: Any, name: str) -> dict[str, Any]:
+    """The table's description once it is active; "DescribeTable" may not know a new one yet."""
+    try:
+        described = await _described(dynamodb, name)
+        if described["TableStatus"] == "ACTIVE":
+            return described
+    except ClientError as error:
+        _raise_unless_gone(error)
+    await dynamodb.get_waiter("table_exists").wait(
+        TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
+    )
+    return await _described(dynamodb, name)
+
+
+async def _described(dynamodb: Any, name: str) -> dict[str, Any]:
     described: dict[str, Any] = (await dynamodb.describe_table(TableName=name))["Table"]
-    if described["TableStatus"] != "ACTIVE":
-        await dynamodb.get_waiter("table_exists").wait(
-            TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
-        )
-        described = (await dynamodb.describe_table(TableName=name))["Table"]
     return described
 
 
@@ -195,9 +210,23 @@ async def _create_queues(clients: Clients, names: Names) -> Sequence[Resource]:
 
     dead = await create(names.dead_letters, None)
     with storage_errors(f"GetQueueAttributes {names.dead_letters}"):
-        found = await sqs.get_queue_attributes(QueueUrl=dead.address, AttributeNames=["QueueArn"])
+        found = await _when_known(
+            lambda: sqs.get_queue_attributes(QueueUrl=dead.address, AttributeNames=["QueueArn"])
+        )
     arn = found["Attributes"]["QueueArn"]
     return [dead, *await asyncio.gather(*(create(names.queue(lane), arn) for lane in Lane))]
+
+
+async def _when_known(call: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """The answer about what was just made, once the service knows of it."""
+    clock = SystemClock()
+    for _ in range(_NEW_TRIES - 1):
+        try:
+            return await call()
+        except ClientError as error:
+            _raise_unless_gone(error)
+        await clock.sleep(_NEW_PAUSE_SECONDS)
+    return await call()
 
 
 async def _create_bucket(clients: Clients, names: Names) -> Sequence[Resource]:
@@ -216,10 +245,23 @@ async def _create_bucket(clients: Clients, names: Names) -> Sequence[Resource]:
             Bucket=names.bucket,
             PublicAccessBlockConfiguration=PUBLIC_ACCESS_BLOCK,
         )
-        await s3.put_bucket_lifecycle_configuration(
-            Bucket=names.bucket, LifecycleConfiguration={"Rules": [_abort_rule()]}
-        )
+        rules = await _life_cycle(s3, names.bucket)
+        if not any("AbortIncompleteMultipartUpload" in rule for rule in rules):
+            await s3.put_bucket_lifecycle_configuration(
+                Bucket=names.bucket, LifecycleConfiguration={"Rules": [*rules, _abort_rule()]}
+            )
     return [Resource("bucket", names.bucket, _bucket_arn(names.bucket))]
+
+
+async def _life_cycle(s3: Any, bucket: str) -> list[dict[str, Any]]:
+    """The rules that stand: a new configuration takes the place of all of them."""
+    try:
+        found = await s3.get_bucket_lifecycle_configuration(Bucket=bucket)
+    except ClientError as error:
+        if code_of(error) != "NoSuchLifecycleConfiguration":
+            raise
+        return []
+    return list(found.get("Rules", []))
 
 
 def _bucket_arn(name: str) -> str:
@@ -249,7 +291,7 @@ async def _describe_table(clients: Clients, name: str) -> Part:
     dynamodb = await clients.get("dynamodb")
     with storage_errors(f"DescribeTable {name}"):
         try:
-            found = (await dynamodb.describe_table(TableName=name))["Table"]
+            found = await _described(dynamodb, name)
         except ClientError as error:
             _raise_unless_gone(error)
             return Part("table", name, None)

@@ -174,6 +174,8 @@ def _explain(error: ClientError, what: str) -> StorageError:
         )
     if code in _BAD_CREDENTIALS:
         return StorageError(text, hint="The credentials are wrong or have expired; get new ones.")
+    if _bare(code) == "QueueDeletedRecently":
+        return StorageError(text, hint="SQS keeps the name of a deleted queue for a minute; try again then.")
     if code in _MISSING:
         return StorageMissing(
             text,
