@@ -283,6 +283,21 @@ async def test_empty_answers_of_a_closed_shard_are_not_its_end(
     assert list((await journal.feed(None)).entries) == entries
 
 
+async def test_empty_answers_before_the_first_records_are_not_the_end_of_an_open_shard(
+    played: tuple[AwsJournal, PlayedStream],
+) -> None:
+    """A reader that begins, or whose cursor is from elsewhere, saw nothing and never came further."""
+    journal, stream = played
+    stream.shards["1"] = PlayedShard()
+    stream.add("1", *chain("w", 2))
+    stream.empty_pages = 5
+    page = await journal.feed(None)
+    assert list(page.entries) == chain("w", 2)
+    stream.calls.clear()
+    assert not (await journal.feed(page.cursor)).entries
+    assert stream.calls["GetRecords"] == 1  # who has read up to there asks once
+
+
 async def test_what_was_changed_or_expired_is_no_entry(played: tuple[AwsJournal, PlayedStream]) -> None:
     journal, stream = played
     entries = chain("w", 4)

@@ -24,6 +24,9 @@ from roost.storage.aws.table import Item, gather
 
 RECORDS_MAX = 1000  # DynamoDB Streams API reference, "GetRecords"
 ROUNDS_MAX = 32  # in which one page reads of each shard
+# "It might take multiple calls to get to a portion of the shard that contains stream records"
+# (DynamoDB Streams API reference, "GetRecords"); who has read on from there knows that it is the end.
+EMPTY_ANSWERS = 8
 LISTING_SECONDS = 10.0  # how long a list of shards is good; DescribeStream is limited to 10 a second
 _LIST_PAGES_MAX = 100  # of 100 shards
 _ITERATORS_MAX = 512
@@ -121,15 +124,17 @@ class Stream:
         shards = await self._list(again=False)
         places = dict(position.shards)
         images: list[Item] = []
-        idle: set[str] = set()
+        empty: dict[str, int] = {}  # by shard, how many more empty answers say that it has no more
         for _ in range(ROUNDS_MAX):
-            ready = [name for name in _ready(shards, places) if name not in idle]
+            ready = [name for name in _ready(shards, places) if empty.get(name) != 0]
             left = limit - len(images)
             if not ready or left <= 0:
                 break
             self._turn += 1  # with a small limit, not always the same shards
             chosen = [ready[(self._turn + number) % len(ready)] for number in range(min(left, len(ready)))]
             share = min(RECORDS_MAX, left // len(chosen))
+            for name in chosen:
+                empty.setdefault(name, self._empty_answers(name, places.get(name), position.since))
             pages = await gather(
                 self._read_shard(name, places.get(name), position.since, share) for name in chosen
             )
@@ -138,10 +143,14 @@ class Stream:
                 if place is not None:
                     places[name] = place
                 if len(records) < share and not shards[name].is_closed:
-                    idle.add(name)
+                    empty[name] = 0 if records else empty[name] - 1
             if DONE in [place for _, place in pages]:
                 shards = await self._list(again=True)  # the children may be new
         return images, msgspec.structs.replace(position, shards=_frontier(shards, places))
+
+    def _empty_answers(self, name: str, place: str | None, since: float) -> int:
+        """How many empty answers are the end: one where this process has read on up to there."""
+        return 1 if (name, place or "", since) in self._iterators else EMPTY_ANSWERS
 
     # --- calls ---------------------------------------------------------------
 
