@@ -162,7 +162,7 @@ async def let_go(world: World, client: Client) -> None:
     """Let all go on that is on hold, and lift every budget."""
     await client.resume_engine(ENGINE, "at last")
     await client.set_daily_budget({}, "no limit")
-    for work_id in {tail.control.account for tail in world.tails.values()} - {""}:
+    for work_id in filter(None, dict.fromkeys(tail.control.account for tail in world.tails.values())):
         await world.outsider.attempt(partial(client.set_family_budget, work_id, {"steps": ENOUGH}, "at last"))
     for _ in range(_LET_GO_ROUNDS_MAX):
         live = [tail for tail in world.tails.values() if not tail.control.state.is_terminal]
