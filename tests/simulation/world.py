@@ -321,6 +321,8 @@ class World:
 
     def struck(self, when: str, call: str, detail: str) -> list[Strike]:
         """Count a call, and find what strikes at it."""
+        if not self._strikes:
+            return []
         found = []
         for name in ("", call, detail) if detail else ("", call):
             self._calls[when, name] += 1
