@@ -104,7 +104,7 @@ async def _store(parts: Parts, firsts: Sequence[Entry]) -> list[Entry]:
     again: list[Entry] = []
     for first, stands in zip(firsts, await new_work.store(parts, firsts), strict=True):
         if not _is_the_same_child(first, stands):
-            makes_room = _is_of_former_parent(first, stands) and await ends.make_room(parts, first.work_id)
+            makes_room = _is_of_former_parent(first, stands) and await ends.make_room(parts, stands)
             (again if makes_room else taken).append(first if makes_room else stands)
     if again:
         standing = await new_work.store(parts, again)

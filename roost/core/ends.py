@@ -40,15 +40,19 @@ async def has_told(parts: Parts, tail: Entry) -> bool:
     return row is not None and row.position == tail.position and row.due_at is None
 
 
-async def make_room(parts: Parts, work_id: str) -> bool:
+async def make_room(parts: Parts, stands: Entry) -> bool:
     """Delete work that is in the way of new work with its id, if it has ended and told whom it had to.
 
+    Args:
+        stands: an entry of it. What has come to stand there since is not touched.
+
     Returns:
-        Whether the id is free.
+        Whether it stands no more.
     """
+    work_id = stands.work_id
     tail = await parts.backend.journal.tail(work_id)
-    if tail is None:
-        return True
+    if tail is None or tail.control.created_at != stands.control.created_at:
+        return True  # another made room
     control = tail.control
     if not control.state.is_terminal or (control.outbox and not await has_told(parts, tail)):
         return False

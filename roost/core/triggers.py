@@ -94,7 +94,7 @@ def _cause(entry: Entry) -> Cause:
 
 async def _stored_instead(parts: Parts, wanted: Entry, stands: Entry) -> bool:
     """Store work instead of what a trigger made of deleted work with the id of this, if that has ended."""
-    if not _is_of_former(wanted, stands) or not await ends.make_room(parts, wanted.work_id):
+    if not _is_of_former(wanted, stands) or not await ends.make_room(parts, stands):
         return False
     [again] = await new_work.store(parts, [wanted])
     return _is_the_same(wanted, again)

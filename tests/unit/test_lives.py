@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from roost.core import bodies, children, claims, outside
-from roost.core.parts import CoreSettings
+from roost.clock import SystemClock, SystemIds
+from roost.core import bodies, children, claims, ends, outside
+from roost.core.parts import CoreSettings, Parts
 from roost.engine import current_step
 from roost.journal.claims import Acquired, Ask, Owner, Refused, Want
 from roost.journal.entries import Entry
@@ -338,6 +339,20 @@ async def test_a_detached_child_that_finds_another_in_its_way_is_noted(
             await harness.advance(1)
     note = (await process.tail("parent")).control.note
     assert note == "can't be spawned: parent.1d0; other work has that id"
+
+
+async def test_who_makes_room_second_leaves_alone_what_came_since(backend: Backend) -> None:
+    """Two workers do what a parent owes; the new child of the first may have ended by then, too."""
+    parts = Parts(backend, SystemClock(), SystemIds(), CoreSettings())
+    before = [first("w"), follow(first("w"), Cancelled("enough"))]
+    await append_all(backend, [*before, first("newest")])
+    await backend.index.put(structs.replace(project(before[-1]), due_at=None))
+    assert await ends.make_room(parts, before[0])
+    anew = first("w", at=AT + 50)
+    since = [anew, follow(anew, Cancelled("enough"))]
+    await append_all(backend, [*since, first("newer")])
+    assert await ends.make_room(parts, before[0])
+    assert await backend.journal.read("w") == since
 
 
 def test_a_child_of_an_older_roost_is_the_same_child() -> None:
