@@ -20,10 +20,10 @@ import pytest
 from roost.errors import StorageUnavailable
 from roost.journal.control import apply
 from roost.journal.entries import Body, Encoding, Entry
-from roost.journal.events import Claimed, Committed, Enqueued, Event
+from roost.journal.events import Cancelled, Claimed, Committed, Enqueued, Event
 from roost.models import Lane
 from roost.storage.codec import encode_entry
-from roost.storage.local import LocalBackend, open_local
+from roost.storage.local import LocalBackend, journal, open_local, schema
 from roost.storage.local.appends import append_one
 from roost.storage.local.lock import TurnLock
 from roost.storage.ports import Message, Renewal
@@ -232,6 +232,45 @@ async def test_a_blob_that_was_put_survives_a_power_cut(
     path = home / "artifacts" / digest[:2] / digest
     assert blob.digest == digest
     assert not {lost for lost in disk.lost if lost[1] in (path, *path.parents)}
+
+
+async def test_a_log_that_grew_beside_a_long_read_is_cut_when_that_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the disk stays as full as a backup, or who looks around with `sqlite3`, once made it."""
+    monkeypatch.setattr(schema, "LOG_MAX_BYTES", 200_000)
+    backend = await open_local(tmp_path / "home")
+    log = tmp_path / "home" / "roost.db-wal"
+
+    async def write(name: str) -> None:
+        await backend._writer.submit(lambda db: db.execute("PRAGMA wal_autocheckpoint = 20"))
+        for number in range(40):
+            many = [enqueued(f"{name}-{number}-{one}") for one in range(20)]
+            await backend.journal.append_many(many)
+
+    with closing(sqlite3.connect(tmp_path / "home" / "roost.db", isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM works").fetchall()
+        await write("beside")
+        grown_bytes = log.stat().st_size
+        reader.execute("COMMIT")
+    await write("after")
+    assert grown_bytes > 400_000
+    assert log.stat().st_size <= 200_000
+    await backend.close()
+
+
+async def test_expiry_looks_at_many_works_in_windows(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page is full whatever window its rows are in, and the last says that there is no more."""
+    monkeypatch.setattr(journal, "WINDOW_ROWS", 3)
+    works = await backend.journal.append_many([enqueued(f"w{number:02}") for number in range(20)])
+    ends = [after(works[number], Cancelled("enough")) for number in (0, 4, 5, 6, 11, 17)]
+    await asyncio.gather(*map(backend.journal.append, ends))
+    await backend.journal.append(enqueued("newest"))
+    pages = [await backend.journal.expire(AT + 9, limit=4) for _ in range(3)]
+    assert [list(page) for page in pages] == [["w00", "w04", "w05", "w06"], ["w11", "w17"], []]
 
 
 async def _is_refused(backend: LocalBackend, entry: Entry) -> None:

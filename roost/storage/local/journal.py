@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from roost.storage.codec import encode_entry, those_readable
 from roost.storage.local import together
 from roost.storage.local.appends import SELECT_ENTRY, append_one
 from roost.storage.local.arrivals import appending_many
-from roost.storage.local.expiry import ENDED, delete_ended, keep, prune, purge_one, trim
+from roost.storage.local.expiry import ENDED, WINDOW_ROWS, delete_ended, keep, prune, purge_one, trim
 from roost.storage.local.rows import ENTRY_COLUMNS, entry_of
 from roost.storage.local.schema import SameFile, storage_errors
 from roost.storage.local.writer import Writer
@@ -111,11 +112,24 @@ class LocalJournal:
         return await self._writer.submit(lambda db: trim(db, work_id, before, limit))
 
     async def expire(self, ended_before: float, *, limit: int = 100) -> Sequence[str]:
-        with storage_errors(self._path):
-            found = self._reader.execute(ENDED, (ended_before, limit)).fetchall()
+        found = await self._ended(ended_before, limit)
         if not found:
             return []
-        return await self._writer.submit(lambda db: delete_ended(db, [row[0] for row in found], ended_before))
+        return await self._writer.submit(lambda db: delete_ended(db, found, ended_before))
+
+    async def _ended(self, ended_before: float, limit: int) -> list[int]:
+        """Rows of work that has ended; in windows, between which others on the event loop have their turn."""
+        with storage_errors(self._path):
+            top = self._reader.execute("SELECT max(id) FROM works").fetchone()[0] or 0
+        found: list[int] = []
+        for low in range(0, top, WINDOW_ROWS):
+            values = (ended_before, low, low + WINDOW_ROWS, limit - len(found))
+            with storage_errors(self._path):
+                found += [work for (work,) in self._reader.execute(ENDED, values).fetchall()]
+            if len(found) == limit:
+                break
+            await asyncio.sleep(0)  # noqa: TID251  no time passes
+        return found
 
 
 def _fed_by(namespace: str) -> tuple[str, tuple[str, ...]]:

@@ -22,6 +22,7 @@ FILE_NAME = "roost.db"
 VERSION = 1
 BUSY_SECONDS = 30.0  # how long to wait for somebody outside Roost who holds the file
 READ_BUSY_SECONDS = 2.0  # reads run on the event loop, and WAL readers wait for almost nothing
+LOG_MAX_BYTES = 32 << 20  # of the log on disk, once nobody reads in it any more
 CACHE_KB = 512  # of each connection; the system's own cache is behind it, and all processes share that
 
 _TABLES = """
@@ -225,6 +226,8 @@ def _configure(connection: sqlite3.Connection, is_reader: bool) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA cache_size = -{CACHE_KB}")
     connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages: 16 MiB between two checkpoints
+    # A long read of another program keeps the log from being begun anew, and it grows; not for ever.
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_MAX_BYTES}")
     if is_reader:
         connection.execute("PRAGMA query_only = ON")
 
