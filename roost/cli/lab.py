@@ -7,15 +7,19 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
+from signal import SIGINT
+from signal import signal as on_signal
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from roost.cli import completion, options
-from roost.cli.output import FAILED, OK, TIMED_OUT, print_json, say
+from roost.cli.output import FAILED, INTERRUPTED, OK, TIMED_OUT, print_json, say
 from roost.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,6 +100,7 @@ class _Report:
 
     def __init__(self, *, is_json: bool) -> None:
         self._is_json = is_json
+        self._stdout = sys.stdout  # what engines print meanwhile goes to stderr
         self._results: dict[str, Explored] = {}
         self._turn = threading.Lock()
         self._is_given = False
@@ -113,7 +118,7 @@ class _Report:
 
     def give(self) -> None:
         """Print it."""
-        with self._turn:
+        with self._turn, redirect_stdout(self._stdout):
             if self._is_given:
                 return
             self._is_given = True
@@ -206,10 +211,26 @@ def _try_all(tried: Subject, settings: Settings, report: _Report, seconds: float
     ):
         deadline = Deadline(SystemClock(), left_seconds * _SEARCH_SHARE)
         try:
-            try_everywhere(tried, origin, Path(folder), deadline, report.add, with_aws=aws)
+            with redirect_stdout(sys.stderr), _interruptible(folder):
+                try_everywhere(tried, origin, Path(folder), deadline, report.add, with_aws=aws)
         except NoSubject as error:
             raise InputError(str(error), hint=_hint(error)) from error
         report.give()
+
+
+@contextmanager
+def _interruptible(folder: str) -> Iterator[None]:
+    """Let Ctrl-C end the process: raised in a step, it would be a failed attempt like any other."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(INTERRUPTED)
+
+    before = on_signal(SIGINT, end)
+    try:
+        yield
+    finally:
+        on_signal(SIGINT, before)
 
 
 def _hint(error: NoSubject) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
-from tests.cli.conftest import Roost
+from tests.cli.conftest import Roost, read_until
 
 SAFE = """
 from roost import Snapshot
@@ -160,3 +162,38 @@ def test_a_step_that_never_gives_the_time_back_does_not_keep_the_report(roost: R
     else:
         assert result.code == 124
         assert "Nothing was tried in the time there was" in result.err
+
+
+LOUD = """
+from roost import Snapshot
+import time
+
+class Loud:
+    engine_id = "loud"
+    async def init_snapshot(self, item):
+        return Snapshot.of(item)
+    async def step(self, snapshot, item):
+        print("hello from a step")
+        time.sleep(item.payload.get("seconds", 0))
+        return snapshot.finish()
+"""
+
+
+@pytest.mark.slow
+def test_what_an_engine_prints_is_not_among_the_json(roost: Roost) -> None:
+    (roost.folder / "loud.py").write_text(LOUD)
+    tried = roost.process("lab", "loud:Loud", "--json").ok()
+    assert set(tried.document) == {"memory", "local"}
+    assert "hello from a step" in tried.err
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_also_while_a_step_runs(roost: Roost) -> None:
+    """It was a failed attempt of that step, and all went on."""
+    (roost.folder / "loud.py").write_text(LOUD)
+    process = roost.start("lab", "loud:Loud", "--payload", '{"seconds": 600}', "--seconds", "500")
+    read_until(process.stderr, "hello from a step")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err

@@ -302,3 +302,18 @@ def test_what_can_not_be_done_to_work_says_what_can(roost: Roost) -> None:
     roost.work()
     assert "`roost retry ID` brings it back" in roost("pause", work_id).err
     assert "That is ten years" in roost("pause", work_id, "--for", "99999d").err
+
+
+def test_ctrl_c_while_it_is_imported_is_no_traceback(roost: Roost) -> None:
+    """The window is a tenth of a second, in which somebody who mistyped is quick."""
+    code = (
+        "import sys\n"
+        "from roost.cli.main import main\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'roost.cli.program': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=roost.folder, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

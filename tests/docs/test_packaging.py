@@ -42,6 +42,7 @@ NEEDS = {
     "roost.testing": set(),
     "roost.cli.app": set(),
     "roost.cli.main": set(),
+    "roost.cli.program": set(),
 }
 """Whose modules the parts import, with everything installed."""
 MISSING = (
