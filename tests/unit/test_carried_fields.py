@@ -7,7 +7,18 @@ from msgspec.structs import replace
 
 from roost.journal.control import TABLE, apply
 from roost.journal.entries import Control, Lease
-from roost.journal.events import Committed, Kind, Retried, Switch, Switched, TurnEnded, TurnTaken
+from roost.journal.events import (
+    Blocked,
+    Committed,
+    DailySet,
+    Kind,
+    Retried,
+    Switch,
+    Switched,
+    TurnEnded,
+    TurnTaken,
+)
+from roost.journal.lines import SWITCH_ENGINE
 from roost.journal.values import Bound, Family, Parent, Place, Turn, Wait
 from roost.models import Lane, State
 from tests.unit.test_control import AT, BY_KIND
@@ -151,7 +162,7 @@ def test_a_conversation_is_kept_while_anyone_is_in_line_and_is_done_after() -> N
     assert (taken.state, taken.waits, taken.line) == (State.WAITING, Wait(), (Place("first", 0, 0),))
     assert taken.reason == "it is the turn of first; 0 in line behind it"
     left = apply(taken, TurnEnded((("first", 0),)), position=1, at=AT)
-    assert (left.state, left.waits, left.line) == (State.DONE, None, ())
+    assert (left.state, left.waits, left.line, left.position) == (State.DONE, None, (), 1)
 
 
 def test_switches_wait_while_anything_is_paused() -> None:
@@ -159,3 +170,24 @@ def test_switches_wait_while_anything_is_paused() -> None:
     assert (paused.state, paused.reason) == (State.WAITING, "1 paused")
     resumed = apply(paused, Switched("demo", is_paused=False), position=1, at=AT)
     assert (resumed.state, resumed.reason, resumed.waits) == (State.DONE, "", None)
+    assert resumed.position == 1
+
+
+def test_switches_wait_while_a_day_has_a_budget() -> None:
+    limits = (("usd", 5.0),)
+    limited = apply(None, DailySet("team", limits), position=0, at=AT)
+    assert (limited.state, limited.engine, limited.daily) == (
+        State.WAITING,
+        SWITCH_ENGINE,
+        (("team", limits),),
+    )
+    assert limited.reason == ""
+    free = apply(limited, DailySet("team", ()), position=1, at=AT)
+    assert (free.state, free.daily) == (State.DONE, ())
+
+
+def test_work_that_is_parked_for_a_budget_says_so_until_it_is_claimed() -> None:
+    parked = apply(full(State.RUNNING), Blocked((), over="usd of its family is used up"), position=61, at=AT)
+    assert (parked.state, parked.over) == (State.BLOCKED, "usd of its family is used up")
+    assert parked.reason == parked.over
+    assert apply(parked, BY_KIND[Kind.CLAIMED], position=62, at=AT).over == ""

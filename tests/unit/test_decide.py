@@ -38,6 +38,7 @@ from roost.journal.events import (
 from roost.journal.projection import (
     LOST_DELIVERY_SECONDS,
     MESSAGE_DELAY_MAX_SECONDS,
+    PARKED_LOOK_SECONDS,
     SEND_EARLY_SECONDS,
     due_at,
     project,
@@ -261,6 +262,32 @@ class TestOnDue:
     def test_it_ends_what_was_cancelled_or_is_late(self) -> None:
         assert due(replace(WAITING, cancel_requested=True, reason="enough"), AT) == Cancel("enough")
         assert isinstance(due(replace(FOREVER, deadline_at=AT), AT), Fail)
+
+    def test_a_deadline_that_comes_first_is_what_it_is_woken_for(self) -> None:
+        late = replace(SCHEDULED, wake_at=AT + 86400, deadline_at=AT + 5000)
+        assert due(late, AT) == LookLater(AT + 5000 - SEND_EARLY_SECONDS)
+        assert due(late, AT + 4900) == Send(100.0, AT + 5000 + LOST_DELIVERY_SECONDS)
+        later = replace(SCHEDULED, deadline_at=AT + 5000)
+        assert due(later, AT + 10) == Send(90.0, AT + 100 + LOST_DELIVERY_SECONDS)
+        assert due(replace(QUEUED, deadline_at=AT + 7), AT + 6) == Send(0.0, AT + 7)
+
+    def test_what_is_due_within_two_early_sendings_is_sent_at_once(self) -> None:
+        soon = replace(SCHEDULED, wake_at=AT + 2 * SEND_EARLY_SECONDS)
+        at_once = Send(2 * SEND_EARLY_SECONDS, AT + 2 * SEND_EARLY_SECONDS + LOST_DELIVERY_SECONDS)
+        assert due(soon, AT) == at_once
+        assert due(soon, AT - 1) == LookLater(AT + SEND_EARLY_SECONDS)
+
+    def test_who_is_blocked_until_an_instant_is_woken_for_it_and_looks_before(self) -> None:
+        """A resource may open before its turn, and the call that says so may be lost."""
+        soon = replace(BLOCKED, wake_at=AT + 100)
+        assert due(soon, AT) == Send(100.0, AT + 100 + LOST_DELIVERY_SECONDS)
+        far = replace(BLOCKED, wake_at=AT + 10_000)
+        assert due(far, AT + 10) == LookLater(AT + PARKED_LOOK_SECONDS)
+        look_at = AT + PARKED_LOOK_SECONDS
+        assert due(far, look_at) == Send(0.0, look_at + PARKED_LOOK_SECONDS)
+        between = replace(BLOCKED, wake_at=look_at + 1400)
+        assert due(between, look_at) == Send(0.0, look_at + 1400 - SEND_EARLY_SECONDS)
+        assert due(replace(BLOCKED, wake_at=AT + 3000), AT) == LookLater(AT + 3000 - SEND_EARLY_SECONDS)
 
     def test_a_look_is_never_asked_for_in_the_past(self) -> None:
         """Else a sweep would look at the same row again and again."""
