@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
+from msgspec import structs
 
 from roost.clock import SystemIds
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal.accounts import DAY_SECONDS, DAYS_KEPT, Account, Charge
 from roost.journal.entries import Entry
-from roost.journal.events import Claimed, Committed, Retried
+from roost.journal.events import Claimed, Committed, Enqueued, Retried
 from roost.journal.projection import project
 from roost.models import State
 from roost.storage.aws import expiry
@@ -46,14 +47,22 @@ class Opened:
     wire: Wire
     other: AwsJournal
 
-    async def ended(self, work_id: str, at: float = AT, *, by: str = "worker") -> list[Entry]:
+    async def ended(
+        self, work_id: str, at: float = AT, *, by: str = "worker", account: str = ""
+    ) -> list[Entry]:
         """A journal of work that was done at an instant, with its row."""
         begun = first(work_id, at=at - 100, by=by)
+        assert isinstance(begun.event, Enqueued)
+        event, control = structs.replace(begun.event, account=account), begun.control
+        begun = structs.replace(begun, event=event, control=structs.replace(control, account=account))
         held = follow(begun, Claimed("worker", at), at=at - 50, by=by)
         entries = [begun, held, follow(held, Committed(1, "done", is_finished=True), at=at, by=by)]
         for entry in entries:
             assert await self.journal.append(entry) == entry
-        assert await self.index.put(project(entries[-1]))
+        row = project(entries[-1])
+        assert await self.index.put(
+            structs.replace(row, due_at=None) if account else row
+        )  # what it owes is done
         return entries
 
 
@@ -246,6 +255,30 @@ async def test_later_work_of_the_id_is_safe_from_a_sweep_that_slept(opened: Open
             assert row == project(anew[-1])
             assert row in (await opened.index.list(IndexQuery())).rows
             assert await opened.journal.expire(AT + 5001) == [name]
+
+
+async def test_accounts_of_later_work_of_the_id_are_safe_from_a_sweep_that_slept(opened: Opened) -> None:
+    """They went one by one before the last entry, whoever's they were by then."""
+    accounts, account = AwsAccounts(opened.aws), Account("", "w")
+    charge = Charge("w", 1, (("usd", 1.0),), (account,))
+    await opened.ended("w", account="w")
+    await accounts.charge(charge)
+    anew: list[Entry] = []
+    begun = asyncio.Event()
+
+    async def live_again() -> None:
+        if not begun.is_set():
+            begun.set()
+            await opened.other.expire(AT + 1)
+            assert (await accounts.show([account]))[0].spent == ()
+            anew.extend(await opened.ended("w", AT + 5000, by="anew", account="w"))
+            await accounts.charge(charge)
+
+    opened.wire.script("TransactWriteItems", First(live_again))
+    opened.wire.script("DeleteItem", *[First(_nothing)] * 2, First(live_again))
+    await opened.journal.expire(AT + 1)
+    assert await opened.journal.read("w") == anew
+    assert (await accounts.charge(charge))[0].spent == (("usd", 1.0),)
 
 
 async def test_what_ended_is_in_no_list_and_its_row_is_left_to_the_time_to_live(opened: Opened) -> None:

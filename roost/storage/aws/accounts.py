@@ -8,7 +8,7 @@
     NAMESPACE/w#WORK             charged       up to which position a work item was charged
 
 The sums of a day end by themselves, when nobody asks for them any more: they have `expires_at`.
-All else is deleted with the work (`forget`), or is an operator's.
+All else is deleted with the work (`forgetting`), or is an operator's.
 
 A transaction moves `charged` on, on the condition that it is lower, and adds to the sums; so
 each charge counts once, whoever makes it again. Additions don't depend on what was read, and
@@ -156,13 +156,17 @@ class AwsAccounts:
             ExpressionAttributeValues={":order": _number(order)},
         )
 
-    async def forget(self, work_id: str, root: str) -> None:
-        """Delete what is known of work that is deleted; and its family's account, if it is its root."""
+    def forgetting(self, work_id: str, root: str) -> list[Item]:
+        """Deletes all that is known of work that is deleted; and its family's account, if it is its root.
+
+        For a transaction with the deletion of the last of its entries: once that is gone, these
+        may be those of newer work of the same id.
+        """
         keys = [_charged_key(work_id)]
         if work_id == root:
             account = Account(work_id.rpartition(NAMESPACE_MARK)[0], work_id)
             keys += [_key(account, f"{_SUM}{shard}") for shard in range(SHARDS)] + [_key(account, _LIMITS)]
-        await gather(self._table.call("delete_item", Key=key) for key in keys)
+        return [{"Delete": {"TableName": self._table.name, "Key": key}} for key in keys]
 
 
 @dataclass(frozen=True, slots=True)

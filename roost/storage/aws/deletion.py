@@ -7,7 +7,7 @@ One write an item, in this order; a crash after any of them leaves what the next
    end is written with its row, on the condition that this has no mark.
 2. The entries go, the newest first, but for the last: as long as that is there, the tail says
    that the work has ended, and its mark in the index `marks` leads the next sweep here.
-3. The last entry goes.
+3. The last entry goes; and with it, in one transaction, what the accounts know of the work.
 4. The row gets `expires_at`, and with it is as good as none: new work of that id takes its place,
    and DynamoDB's time to live deletes it, whenever that may be. What somebody who slept through
    all of this would append after an entry that is gone is refused, as there is no row for it.
@@ -100,24 +100,25 @@ class Deletion:
         while not is_all:
             page, is_all = await self._page(tail.work_id, page[-1])
             await self._delete_entries(page)
-        if tail.control.account or tail.control.is_daily:
-            await self._accounts.forget(tail.work_id, tail.control.account)
-        created_at = number_of(tail.control.created_at)
-        if is_noted:
-            await self._delete_entries([last])
-            await self.bury(tail.work_id, last["position"], created_at)
-        else:
-            actions = [
-                {"Delete": {"TableName": self._journal_table.name, **_deletion(last)}},
-                {
-                    "Update": {
-                        "TableName": self._index_table.name,
-                        **self._burial(tail.work_id, last["position"], created_at),
-                    }
-                },
-            ]
-            await self._index_table.transact(actions, token=self._aws.ids.unique())
+        await self._delete_last(tail, last, is_noted=is_noted)
         return True
+
+    async def _delete_last(self, tail: Entry, last: Item, *, is_noted: bool) -> None:
+        """Delete the last entry, what goes together with it, and the row."""
+        created_at = number_of(tail.control.created_at)
+        together: list[Item] = []
+        if tail.control.account or tail.control.is_daily:
+            together += self._accounts.forgetting(tail.work_id, tail.control.account)
+        if not is_noted:
+            burial = self._burial(tail.work_id, last["position"], created_at)
+            together.append({"Update": {"TableName": self._index_table.name, **burial}})
+        if together:
+            deletion = {"Delete": {"TableName": self._journal_table.name, **_deletion(last)}}
+            await self._index_table.transact([deletion, *together], token=self._aws.ids.unique())
+        else:
+            await self._delete_entries([last])
+        if is_noted:
+            await self.bury(tail.work_id, last["position"], created_at)
 
     async def finish(self, work_id: str) -> bool:
         """Do what somebody may have left undone who noted to delete a journal.
