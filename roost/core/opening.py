@@ -114,14 +114,18 @@ class Opening(Holder):
             return decide.Evict()
         if self.delivery.cause < tail.control.sent_position:
             return decide.Discard("a later delivery, or the sweeper, comes for it")
-        if place is Place.NEXT and most is not None:
+        if most is not None:
             why = decide.room_reason(decision.interruptions, most)
-            if await self._waits_for_room(tail, why):
-                return None
+            if place is Place.NEXT:
+                return await self._wait_for_room(tail, why)
+            await outbox.show_reason(self._parts, tail, why)
+        return self._no_room()
+
+    def _no_room(self) -> decide.PutBack:
         return decide.PutBack(self._parts.ids.uniform(*_SOON_SECONDS), "its worker has no room for it")
 
-    async def _waits_for_room(self, tail: Entry, why: str) -> bool:
-        """Wait for less company, the delivery in hand; False if that is gone, or its worker stops.
+    async def _wait_for_room(self, tail: Entry, why: str) -> decide.PutBack | None:
+        """Wait for less company, the delivery in hand, unless that is gone or its worker stops.
 
         Other workers are offered the work meanwhile, by deliveries that are not the last one:
         whoever has room takes it, and none waits for it beside this one. The row is not due, so
@@ -137,9 +141,9 @@ class Opening(Holder):
         await outbox.show_reason(self._parts, tail, why, due_at=self._parts.clock.now() + seconds)
         await queue.send([Message(self.work_id, tail.control.sent_position - 1, tail.control.lane)])
         if not await self._company.wait(seconds / 3):
-            return False
+            return self._no_room()
         [is_ours] = await queue.extend([self.delivery], seconds)
-        return is_ours
+        return None if is_ours else self._no_room()
 
     async def _unless_paused(
         self, control: Control, decision: decide.Claim | decide.NoEngine

@@ -20,9 +20,9 @@ from roost.core.worker import Worker
 from roost.engine import EngineRegistry, RetryPolicy
 from roost.journal.decide import WAITS_FOR_ROOM, most_together
 from roost.journal.entries import Control
-from roost.journal.events import Claimed, Kind
+from roost.journal.events import Claimed, Evicted, Kind
 from roost.journal.explain import Cause, Facts, explain
-from roost.models import Snapshot, State, WorkItem
+from roost.models import Lane, Snapshot, State, WorkItem
 from roost.storage.memory import MemoryBackend
 from roost.testing.contract.process import Scripted
 from roost.testing.virtual_time import SeededIds, VirtualClock, run
@@ -112,7 +112,7 @@ def _with_fleet(
         await act(fleet)
         for one in living:
             one.cancel()
-        await asyncio.wait(living)
+        await asyncio.gather(*living, return_exceptions=True)
         return fleet
 
     return run(drive, seed=1)
@@ -277,6 +277,31 @@ def test_a_worker_that_drains_waits_for_no_room() -> None:
         assert {session.work_id for session in worker.sessions} == {"other"}
 
     _with_fleet(lambda inside: False, act)
+
+
+@pytest.mark.parametrize(("seconds", "version"), [(900.0, 1), (110.0, 0)])
+def test_in_a_batch_it_runs_once_the_others_have_ended(seconds: float, version: int) -> None:
+    """As on Lambda; where no time is left, its delivery is for the next batch."""
+
+    async def act(fleet: Fleet) -> None:
+        others = [await fleet.client.enqueue("demo", work_id=f"other-{n}") for n in range(9)]
+        await _suspect(fleet, 6)
+        tail = await fleet.parts.backend.journal.tail("suspect")
+        assert tail is not None
+        await outside.append(fleet.parts, tail, Evicted(tail.position, "gone"), actor="sweeper")
+        queue = fleet.parts.backend.queue
+        deliveries = await queue.receive(10, visibility_seconds=1e4, wait_seconds=0.0, lanes=tuple(Lane))
+        assert {one.work_id for one in deliveries} == {"suspect", *others}
+        life = Life(fleet.parts, "batch", lambda inside: False, RetryPolicy())
+        await life.worker.run_batch(deliveries, seconds=seconds)
+        control = await fleet.client.control("suspect")
+        assert (control.state, control.version) == (State.QUEUED, version)
+        assert control.interruptions == (0 if version else 6)
+        again = await queue.receive(99, visibility_seconds=1e4, wait_seconds=1.0, lanes=tuple(Lane))
+        assert {one.work_id for one in again} == {"suspect", *others}, "those that came later are put back"
+        assert max([(await fleet.client.control(work_id)).interruptions for work_id in others]) == 0
+
+    _with_fleet(lambda inside: False, act, workers=0)
 
 
 def test_the_company_of_work_is_halved_until_it_is_alone() -> None:
