@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from roost.names import (
     NAMESPACE_MARK,
@@ -394,3 +394,29 @@ class Snapshot(BaseModel):
         return self.next("done", data=data, note=note).model_copy(
             update={"is_finished": True, "status": status, "result": result}
         )
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def read_known(model: type[_M], fields: dict[str, Any]) -> _M:
+    """A value of one of these models that another process wrote, maybe one of a newer Roost.
+
+    Fields that are not known here are taken out of `fields`, at any depth. An engine that gives
+    a field that is none is told so; what is stored was right when it was written.
+
+    Raises:
+        ValidationError: something else is wrong with it.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        faults = error.errors(include_url=False, include_input=False)
+        if any(fault["type"] != "extra_forbidden" for fault in faults):
+            raise
+    for fault in faults:
+        within: Any = fields
+        for part in fault["loc"][:-1]:
+            within = within[part]
+        del within[fault["loc"][-1]]
+    return model.model_validate(fields)

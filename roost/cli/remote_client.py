@@ -28,8 +28,9 @@ from roost.journal.entries import Body, Control, Encoding, Entry, IndexRow
 from roost.journal.events import Committed, Event, Switch
 from roost.journal.explain import Cause, Explanation
 from roost.journal.limits import Change, Close, SetCapacity, SetRate
-from roost.models import NAMESPACE_MARK, Signal, Snapshot, WorkItem
+from roost.models import NAMESPACE_MARK, Signal, Snapshot, WorkItem, read_known
 from roost.names import Lane
+from roost.storage.codec import those_readable
 from roost.storage.ports import DeadLetter, FeedPage
 from roost.storage.query import IndexPage, IndexQuery
 
@@ -99,7 +100,7 @@ class RemoteClient:
         base = f"/work/{_segment(work_id)}"
         found = await self._get(base)
         payload = (await self._get(f"{base}/payload"))["payload"] if known is None else known.item.payload
-        item = WorkItem.model_validate({**found["item"], "payload": payload})
+        item = read_known(WorkItem, {**found["item"], "payload": payload})
         control = msgspec.convert(found["control"], Control, strict=False)
         if known is not None and known.control.version == control.version:
             snapshot = known.snapshot
@@ -149,7 +150,7 @@ class RemoteClient:
 
     async def feed(self, cursor: str | None, *, limit: int = 100, newest: bool = False) -> FeedPage:
         found = await self._get("/events", after=cursor, limit=min(limit, PAGE))
-        return FeedPage([_entry(entry) for entry in reversed(found["entries"])], found["next"])
+        return FeedPage(those_readable(_entry, reversed(found["entries"])), found["next"])
 
     async def history(self, work_id: str) -> Sequence[Version]:
         return [
@@ -169,7 +170,7 @@ class RemoteClient:
     async def snapshot(self, work_id: str, version: int) -> Snapshot:
         base = f"/work/{_segment(work_id)}"
         found = await self._get(f"{base}/snapshots/{version}")
-        return Snapshot.model_validate(found)
+        return read_known(Snapshot, found)
 
     async def resources(self, resource: str | None = None, *, limit: int = 100) -> Sequence[ResourceView]:
         found = (await self._get("/resources", resource=resource))["resources"]
@@ -382,8 +383,13 @@ def _row(fields: dict[str, Any]) -> IndexRow:
 
 def _entry(fields: dict[str, Any]) -> Entry:
     """An entry without its body; of its control state it has what lists show."""
-    event = msgspec.convert(fields["detail"], _EVENTS[fields["kind"]], strict=False)
     at, position = fields["at"], fields["position"]
+    if (kind := _EVENTS.get(fields["kind"])) is None:
+        raise errors.SchemaTooNew(
+            f"entry {position} of {fields['work_id']} is of a kind not known here: {fields['kind']!r}",
+            hint="Upgrade Roost.",
+        )
+    event = msgspec.convert(fields["detail"], kind, strict=False)
     control = msgspec.convert(
         {
             "state": fields["state"],

@@ -17,7 +17,7 @@ from roost import jsonio
 from roost.errors import ArtifactNotFound, StorageCorrupt
 from roost.journal.entries import Body, Entry
 from roost.journal.events import Enqueued, TurnTaken
-from roost.models import Snapshot, WorkItem
+from roost.models import Snapshot, WorkItem, read_known
 from roost.storage.codec import DELTA_DEPTH_MAX, pack, unpack
 from roost.storage.ports import Backend
 
@@ -178,7 +178,7 @@ def load_snapshot(
     elif "delay" in fields:
         fields["next_step_delay_seconds"] = fields.pop("delay")
     try:
-        return Snapshot.model_validate(fields)
+        return read_known(Snapshot, fields)
     except ValidationError as error:
         what = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, what["loc"]))

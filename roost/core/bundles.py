@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -122,12 +123,18 @@ async def _chunks(file: zipfile.ZipFile, name: str) -> AsyncIterator[bytes]:
             yield chunk
 
 
+def _entry_of(line: bytes) -> Entry:
+    """The entry of a line. A newer Roost may have added columns; the format says whether they matter."""
+    columns = msgspec.json.decode(line, type=list[Any])
+    return decode_entry(msgspec.convert(columns[: len(StoredEntry._fields)], StoredEntry))
+
+
 async def _load_entries(backend: Backend, file: zipfile.ZipFile) -> int:
     count = 0
     tails: dict[str, Entry] = {}
     with file.open(JOURNALS) as lines:
         for line in lines:
-            entry = decode_entry(msgspec.json.decode(line, type=StoredEntry))
+            entry = _entry_of(line)
             before = tails.get(entry.work_id)
             is_next = entry.position == (0 if before is None else before.position + 1)
             if not is_next and not (before is not None and is_endless(entry.control)):

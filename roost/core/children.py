@@ -17,7 +17,7 @@ from roost.journal import family
 from roost.journal.entries import Body, Entry
 from roost.journal.events import Enqueued
 from roost.journal.values import Family, Parent
-from roost.models import Child, State
+from roost.models import Child, State, read_known
 
 _TOGETHER = 100  # children that are stored by one call
 
@@ -34,7 +34,7 @@ async def spawn(parts: Parts, entry: Entry, *, actor: str, known: Family | None)
         What stands where a child's id was taken by other work.
     """
     fields = jsonio.load(await bodies.load(parts.backend, entry))
-    children = [Child.model_validate(child) for child in fields.get("spawn", ())]
+    children = [read_known(Child, child) for child in fields.get("spawn", ())]
     firsts = [
         await _first_entry(parts, entry, child, work_id, ordinal, actor)
         for child, (work_id, ordinal) in zip(children, _ids(entry, children), strict=True)

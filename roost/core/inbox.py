@@ -18,7 +18,7 @@ from roost.errors import StorageCorrupt
 from roost.journal import family
 from roost.journal.entries import Control, Entry
 from roost.journal.events import ChildEnded, Signaled
-from roost.models import Artifact, ChildResult, Signal
+from roost.models import Artifact, ChildResult, Signal, read_known
 
 _PAGE = 100  # entries of one read
 
@@ -129,7 +129,7 @@ async def read_news(parts: Parts, entry: Entry) -> Signal | ChildResult:
                 ordinal=ordinal,
                 state=state,
                 result=body["result"],
-                artifacts=tuple(Artifact.model_validate(artifact) for artifact in body["artifacts"]),
+                artifacts=tuple(read_known(Artifact, artifact) for artifact in body["artifacts"]),
                 error=body["error"],
             )
     raise StorageCorrupt(f"entry {entry.position} of {entry.work_id} is neither a signal nor a report")

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from roost.core import claims, outside
 from roost.core.newer import LEFT_LONGEST_SECONDS
 from roost.core.parts import Parts
+from roost.core.switches import JOURNAL_ID as SWITCHES
 from roost.core.switches import Switches
 from roost.errors import UNREADABLE, RoostError, SchemaTooNew, StorageError
 from roost.journal import decide
@@ -68,7 +69,7 @@ class Sweeper:
 
     async def sweep(self) -> int:
         """Look at every row that is due now, up to `SWEEP_ROWS_MAX`; returns how many."""
-        await self._switches.read()
+        await self._read_switches()
         now = self._parts.clock.now()
         seen, last, lag_seconds = 0, None, 0.0
         repaired: Counter[str] = Counter()
@@ -88,6 +89,13 @@ class Sweeper:
         if self._parts.observer is not None:
             self._parts.observer.swept(lag_seconds, repaired)
         return seen
+
+    async def _read_switches(self) -> None:
+        """Know what is paused by now; what a newer Roost says of it is for newer workers."""
+        try:
+            await self._switches.read()
+        except SchemaTooNew as error:
+            self._parts.newer.tell(SWITCHES, error)
 
     async def expire(self) -> int:
         """Delete work whose retention time is over, if the time for it has come; returns how many."""

@@ -45,7 +45,7 @@ class LocalHarness(ManualHarness):
         self._count = 0
 
     @property
-    def _home(self) -> Path:
+    def home(self) -> Path:
         return self._directory / str(self._count)
 
     async def open(self) -> Backend:
@@ -53,10 +53,10 @@ class LocalHarness(ManualHarness):
         return await self.reopen()
 
     async def reopen(self) -> Backend:
-        return self.keep(await open_local(self._home, clock=self.clock))
+        return self.keep(await open_local(self.home, clock=self.clock))
 
     async def damage(self, digest: str) -> None:
-        [path] = (self._home / "artifacts").rglob(digest)
+        [path] = (self.home / "artifacts").rglob(digest)
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)

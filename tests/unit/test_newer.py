@@ -29,7 +29,7 @@ class Old(LocalHarness):
         columns = columns or {"format": 2, "kind": "mused", "event": b"\xff", "control": b"\xff"}
         change = ", ".join(f"{name} = :{name}" for name in columns)
         which = "(SELECT max(position) FROM journal WHERE work_id = :work_id)"
-        with closing(sqlite3.connect(self._home / "roost.db")) as db, db:
+        with closing(sqlite3.connect(self.home / "roost.db")) as db, db:
             db.execute(
                 f"UPDATE journal SET {change} WHERE work_id = :work_id AND position = ifnull(:at, {which})",
                 {**columns, "work_id": work_id, "at": position},
@@ -37,11 +37,11 @@ class Old(LocalHarness):
 
     def rows(self) -> list[tuple[object, ...]]:
         """All of the journals, byte for byte."""
-        with closing(sqlite3.connect(self._home / "roost.db")) as db:
+        with closing(sqlite3.connect(self.home / "roost.db")) as db:
             return db.execute("SELECT * FROM journal ORDER BY seq").fetchall()
 
     def update_works(self, change: str) -> None:
-        with closing(sqlite3.connect(self._home / "roost.db")) as db, db:
+        with closing(sqlite3.connect(self.home / "roost.db")) as db, db:
             db.execute(f"UPDATE works SET {change}")
 
 
@@ -171,8 +171,9 @@ async def test_rows_in_states_that_are_not_known_stop_no_sweep(store: Old, proce
     store.update_works("due_at = 0")
     assert [row.work_id for row in await process.backend.index.due(store.clock.now())] == ["b"]
     assert await process.backend.index.counts() == {State.QUEUED: 1}
+    assert [row.work_id for row in (await process.backend.index.list(IndexQuery())).rows] == ["b"]
     with pytest.raises(SchemaTooNew, match=r"index row of a .*'dreaming'"):
-        await process.backend.index.list(IndexQuery())
+        await process.backend.index.get("a")
 
 
 def test_what_was_told_is_not_remembered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -513,7 +513,8 @@ class TestBrokenStores:
             b'{"step": 7}',
             b'{"delya": 1}',
             _STORED % b'"step": 7',
-            _STORED % b'"step": "a", "delya": 1',
+            _STORED % b'"step": "a", "delay": "soon"',
+            _STORED % b'"step": "a", "delay": "soon", "a_later_field": 1',
         ],
     )
     async def test_a_snapshot_that_is_no_longer_one_ends_the_work_and_says_why(

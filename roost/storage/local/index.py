@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from roost.errors import SchemaTooNew
 from roost.journal.entries import IndexRow
 from roost.journal.projection import LaneCount
 from roost.models import Lane, State
@@ -73,7 +74,14 @@ class LocalIndex:
         return await self._writer.submit(lambda db: db.execute(sql, values).rowcount == 1)
 
     async def list(self, query: IndexQuery, *, cursor: str | None = None, limit: int = 50) -> IndexPage:
+        try:
+            return self._list(query, cursor, limit)
+        except SchemaTooNew:  # to look at the state of each row first takes a third longer
+            return self._list(query, cursor, limit, _IS_KNOWN)
+
+    def _list(self, query: IndexQuery, cursor: str | None, limit: int, *clauses: str) -> IndexPage:
         where, values = _where(query)
+        where += clauses
         if cursor is not None:
             clause, passed = _after(query.order, cursor)
             where.append(clause)
