@@ -95,9 +95,15 @@ def doctor(
 
 
 async def _examine(settings: Settings, as_json: bool) -> int:
+    from importlib.metadata import version
+
+    from roost.storage.codec import FORMAT
     from roost.storage.ports import Finding
 
-    findings = [Finding("python", sys.version_info >= (3, 11), sys.version.split()[0])]
+    findings = [
+        Finding("roost", True, f"version {version('roost-runtime')}, reads entries up to format {FORMAT}"),
+        Finding("python", sys.version_info >= (3, 11), sys.version.split()[0]),
+    ]
     findings.append(Finding("storage", True, without_password(settings.storage)))
     for name, source in sorted(settings.sources.items()):
         findings.append(Finding(f"setting {name}", True, f"from {source}"))

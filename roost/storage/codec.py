@@ -5,7 +5,7 @@ format has a version: a reader refuses what it does not know instead of guessing
 
 Older workers run beside newer ones. So what `FORMAT` stands for grows in one way only: by fields
 that may be left out, and whose loss is no harm. A reader that does not know one skips it, and the
-entry that it writes next is without it. All else is the
+entry that it writes next is without it (`tests/unit/test_formats.py` says of each why). All else is the
 next number: a new kind, state or encoding, or a field that must not be lost. Who appends has read
 the entry before, so the numbers of a journal never fall: where its tail can be read, all of it can.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from pathlib import Path
@@ -96,6 +97,8 @@ def test_doctor_is_content_with_a_fresh_home(roost: Roost) -> None:
     findings = roost("doctor", "--json").ok().document
     assert all(finding["is_ok"] for finding in findings)
     assert {"name", "is_ok", "detail", "hint"} == set(findings[0])
+    assert findings[0]["name"] == "roost"
+    assert re.fullmatch(r"version \d\S+, reads entries up to format 1", findings[0]["detail"])
     assert roost("doctor").ok().out
 
 

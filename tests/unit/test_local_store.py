@@ -236,6 +236,16 @@ class TestFile:
             await open_local(tmp_path)
         assert "Upgrade" in caught.value.hint
 
+    async def test_tables_that_another_roost_made_are_told_as_such(self, tmp_path: Path) -> None:
+        """As of a file from before the first release, whose columns were others under the same number."""
+        backend = await open_local(tmp_path)
+        with closing(sqlite3.connect(tmp_path / "roost.db")) as db, db:
+            db.execute("ALTER TABLE works RENAME COLUMN labels TO marks")
+        with pytest.raises(StorageError, match="no such column: labels") as caught:
+            await backend.index.get("w")
+        assert "Another Roost made this file" in caught.value.hint
+        await backend.close()
+
     async def test_a_file_that_is_no_database_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "roost.db").write_bytes(b"not a database " * 1000)
         with pytest.raises(StorageCorrupt, match=r"roost\.db") as caught:

@@ -6,18 +6,21 @@ that can't be read must cost the delivery of no other.
 
 from __future__ import annotations
 
+import json
+from math import ceil
 from typing import Any
 
 from roost.errors import IdentifierError, InputError
 from roost.jsonio import parse_object
-from roost.models import Lane, check_work_id
-from roost.storage.ports import DeadLetter, Delivery
+from roost.models import Lane, check_work_id, namespace_of
+from roost.storage.ports import DeadLetter, Delivery, Message
 
 _TEXT_MAX_CHARS = 2000
 _BODY_MAX_BYTES = 64 << 10  # ours have some hundred, those that were rejected their reason, too
 _CAUSE_MAX = 1 << 53  # a position; no journal is as long
 
 BODY_VERSION = 1
+_NO_NAMESPACE = "default"
 
 
 def delivery_of(body: str, lane: Lane, *, receipt: str, received_count: int) -> Delivery:
@@ -82,3 +85,17 @@ def _source_of(message: dict[str, Any]) -> Lane:
         return lane_of(str(message.get("Attributes", {}).get("DeadLetterQueueSourceArn")))
     except InputError:
         return Lane.NORMAL
+
+
+def message_entry(message: Message, **more: str) -> dict[str, Any]:
+    """What SQS is given of a message; with `more` in its body."""
+    body = {"v": BODY_VERSION, "work": message.work_id, "cause": message.cause, **more}
+    entry: dict[str, Any] = {
+        "MessageBody": json.dumps(body, separators=(",", ":")),
+        # Fair queues: one namespace's backlog does not delay another's
+        # (SQS Developer Guide, "Amazon SQS fair queues").
+        "MessageGroupId": namespace_of(message.work_id) or _NO_NAMESPACE,
+    }
+    if message.delay_seconds > 0:
+        entry["DelaySeconds"] = ceil(message.delay_seconds)
+    return entry

@@ -8,7 +8,6 @@ means that the delivery is gone, never that something is wrong.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -17,19 +16,18 @@ from typing import Any
 
 from roost.errors import StorageError, StorageUnavailable
 from roost.journal.projection import MESSAGE_DELAY_MAX_SECONDS
-from roost.models import Lane, namespace_of
+from roost.models import Lane
 from roost.storage.aws.batching import Batcher
 from roost.storage.aws.clients import SQS_ANSWER_SECONDS, Aws
 from roost.storage.aws.faults import passes, storage_errors
 from roost.storage.aws.lanes import Lanes
-from roost.storage.aws.messages import BODY_VERSION, dead_letter_of
+from roost.storage.aws.messages import dead_letter_of, message_entry
 from roost.storage.aws.replies import ask
 from roost.storage.ports import DELIVERY_BATCH_MAX, DeadLetter, Delivery, Message
 
 log = logging.getLogger("roost.queue")
 
 VISIBILITY_MAX_SECONDS = 43_200  # SQS API reference, "ChangeMessageVisibility": 12 hours
-_NO_NAMESPACE = "default"
 _ENTRY_TRIES = 5
 _LOOK_SECONDS = 60  # for which a dead letter that was looked at is hidden
 # SQS API reference, "DeleteMessage", "ChangeMessageVisibility": errors about a receipt
@@ -65,7 +63,10 @@ class AwsQueue:
             if not 0 <= message.delay_seconds <= MESSAGE_DELAY_MAX_SECONDS:
                 raise StorageError(f"a message can't be delayed by {message.delay_seconds} s")
         sent = await asyncio.gather(
-            *[self._sends.submit(await self._lane_url(message.lane), _entry(message)) for message in messages]
+            *[
+                self._sends.submit(await self._lane_url(message.lane), message_entry(message))
+                for message in messages
+            ]
         )
         if not all(sent):
             raise StorageError("SQS refused a message as malformed")
@@ -121,7 +122,7 @@ class AwsQueue:
             extra={"event": "delivery.rejected", "work_id": delivery.work_id},
         )
         message = Message(delivery.work_id, delivery.cause, delivery.lane)
-        entry = _entry(message, reason=reason, lane=delivery.lane.value)
+        entry = message_entry(message, reason=reason, lane=delivery.lane.value)
         await self._sends.submit(await self._url(self._aws.names.dead_letters), entry)
         await self.acknowledge([delivery])
 
@@ -235,19 +236,6 @@ class AwsQueue:
                 return [done[number] for number in range(len(entries))]
             await self._aws.clock.sleep(self._aws.ids.uniform(0.02, 0.2))
         raise StorageUnavailable(f"{operation}: {len(left)} entries keep failing")
-
-
-def _entry(message: Message, **more: str) -> dict[str, Any]:
-    body = {"v": BODY_VERSION, "work": message.work_id, "cause": message.cause, **more}
-    entry: dict[str, Any] = {
-        "MessageBody": json.dumps(body, separators=(",", ":")),
-        # Fair queues: one namespace's backlog does not delay another's
-        # (SQS Developer Guide, "Amazon SQS fair queues").
-        "MessageGroupId": namespace_of(message.work_id) or _NO_NAMESPACE,
-    }
-    if message.delay_seconds > 0:
-        entry["DelaySeconds"] = ceil(message.delay_seconds)
-    return entry
 
 
 def _whole(seconds: float) -> int:

@@ -184,6 +184,9 @@ def translate(error: sqlite3.Error, path: Path) -> StorageError:
         return StorageUnavailable(text, hint="Another program holds the file; try again.")
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return StorageCorrupt(text, hint=f"`roost doctor` checks {path}; restore it from a backup.")
+    if text.rpartition(": ")[0].endswith(("no such column", "no such table")):
+        hint = "Another Roost made this file, maybe one that was never released. Give ROOST_HOME a new place."
+        return StorageError(text, hint=hint)
     return StorageUnavailable(text, hint="`roost doctor` checks the storage.")
 
 
