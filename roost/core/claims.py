@@ -79,7 +79,7 @@ async def end_silent(parts: Parts, tail: Entry, *, actor: str) -> bool:
         return False
     if parts.observer is not None:
         parts.observer.taken_over("evict")
-    await release(parts, Owner(tail.work_id, event.token))
+    await release(parts, Owner(tail.work_id, event.token, created_at=tail.control.created_at))
     return True
 
 
@@ -91,7 +91,7 @@ async def release(parts: Parts, owner: Owner) -> None:
 async def leave(parts: Parts, entry: Entry) -> None:
     """Give up all that work holds which ended with `entry`, take it out of all lines, and
     wake who comes next."""
-    await _leave(parts, Owner(entry.work_id, entry.position, Scope.WORK))
+    await _leave(parts, Owner(entry.work_id, entry.position, Scope.WORK, entry.control.created_at))
 
 
 async def _leave(parts: Parts, owner: Owner) -> None:

@@ -214,7 +214,8 @@ class Opening(Holder):
         if tail.control.state.is_terminal:
             await claims.leave(self._parts, tail)
         elif token is not None:
-            await claims.release(self._parts, Owner(self.work_id, token))
+            created_at = tail.control.created_at
+            await claims.release(self._parts, Owner(self.work_id, token, created_at=created_at))
 
     async def _end(self, tail: Entry, event: Event) -> bool:
         """End a work item that nobody holds."""

@@ -261,6 +261,8 @@ async def _spawn(parts: Parts, entry: Entry, tail: Entry) -> None:
 
     One whose end is known by now is not started again: it may be deleted.
     """
+    if tail.position != entry.position:  # it is not done for the first time
+        tail = await parts.backend.journal.tail(entry.work_id) or tail
     spawned = await children.spawn(parts, entry, actor=entry.actor, known=tail.control.family)
     taken = {stands.work_id for stands in spawned}
     if not taken:

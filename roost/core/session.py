@@ -432,4 +432,5 @@ class Session(Attempting):
         if self._control.state.is_terminal:
             await claims.leave(self._parts, self._last)
         elif self._item.resource_scope is Scope.STEP:
-            await claims.release(self._parts, Owner(self.work_id, self.token))
+            created_at = self._control.created_at
+            await claims.release(self._parts, Owner(self.work_id, self.token, created_at=created_at))

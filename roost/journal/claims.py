@@ -32,16 +32,18 @@ from roost.names import Scope
 OVERTAKEN_MAX = 3  # leases for which others wait in vain for one that was called
 
 
-class Owner(Struct, frozen=True):
+class Owner(Struct, frozen=True, omit_defaults=True):
     """Who holds a resource: a work item under a fencing token.
 
     A claim of scope `step` is as alive as the lease of that token, one of scope `work` as
-    alive as the work item.
+    alive as the work item. Who gives claims up says when the work was enqueued, `created_at`: a
+    token says nothing to new work that has its id, once it was deleted.
     """
 
     work_id: str
     token: int
     scope: Scope = Scope.STEP
+    created_at: float | None = None
 
 
 class Want(Struct, frozen=True):

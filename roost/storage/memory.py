@@ -233,7 +233,8 @@ class MemoryIndex:
 class MemoryClaims:
     """Resources in a dict."""
 
-    def __init__(self) -> None:
+    def __init__(self, index: MemoryIndex) -> None:
+        self._index = index
         self._standing: dict[tuple[str, str], Standing] = {}  # by namespace and name
 
     async def acquire(self, ask: Ask, *, now: float, overtake_before: float) -> Acquired | Refused:
@@ -245,12 +246,15 @@ class MemoryClaims:
         return acquire(asked, ask, now=now, overtake_before=overtake_before)
 
     async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
-        return self._give_up(owner, now, leaves=False)
+        return await self._give_up(owner, now, leaves=False)
 
     async def leave(self, owner: Owner, *, now: float) -> Sequence[Call]:
-        return self._give_up(structs.replace(owner, scope=Scope.WORK), now, leaves=True)
+        return await self._give_up(structs.replace(owner, scope=Scope.WORK), now, leaves=True)
 
-    def _give_up(self, owner: Owner, now: float, *, leaves: bool) -> Sequence[Call]:
+    async def _give_up(self, owner: Owner, now: float, *, leaves: bool) -> Sequence[Call]:
+        row = await self._index.get(owner.work_id)
+        if row is not None and owner.created_at not in (None, row.created_at):
+            return []
         _, called = give_up(self._standing.values(), owner, now=now, leaves=leaves)
         self._drop_empty()
         return called
@@ -411,7 +415,7 @@ class MemoryBackend:
         self.url = "memory:"
         self.inline_max_bytes = inline_max_bytes
         self.index = MemoryIndex()
-        self.claims = claims = MemoryClaims()
+        self.claims = claims = MemoryClaims(self.index)
         self.accounts = accounts = MemoryAccounts()
         self.journal = MemoryJournal(self.index, accounts, claims)
         self.queue = MemoryQueue(clock or SystemClock())

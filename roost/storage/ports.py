@@ -241,7 +241,8 @@ class ResourceClaims(Protocol):
     async def release(self, owner: Owner, *, now: float) -> Sequence[Call]:
         """Give up what the work item holds under the token of `owner` or an older one.
 
-        Claims of scope `work` only if `owner` is of that scope.
+        Claims of scope `work` only if `owner` is of that scope. Nothing, here and in `leave`, if
+        the owner's `created_at` says that other work has its id by now, where a backend sees that.
 
         Returns:
             Whom to wake: as many of the first in line of each resource that came free as

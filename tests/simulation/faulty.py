@@ -72,8 +72,8 @@ class RecordingJournal(MemoryJournal):
 class RecordingClaims(MemoryClaims):
     """Tells of each call that changed a line, as plain data."""
 
-    def __init__(self, told: Callable[[LineRecord], None]) -> None:
-        super().__init__()
+    def __init__(self, index: MemoryIndex, told: Callable[[LineRecord], None]) -> None:
+        super().__init__(index)
         self._told = told
 
     def stand(self, resource: str) -> Stand:
@@ -222,7 +222,7 @@ class SharedBackend(MemoryBackend):
         super().__init__(clock, inline_max_bytes=plan.inline_max_bytes)
         self.projects_on_append = plan.projects_on_append
         self.accounts = RecordingAccounts(charged)
-        self.claims: RecordingClaims = RecordingClaims(told)
+        self.claims: RecordingClaims = RecordingClaims(self.index, told)
         self.journal = RecordingJournal(
             self.index, self.accounts, self.claims, plan.projects_on_append, appended, dropped
         )

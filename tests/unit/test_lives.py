@@ -125,6 +125,23 @@ async def test_what_deleted_work_holds_and_waits_for_goes_with_it(backend: Backe
     ]
 
 
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_who_gives_up_what_deleted_work_held_leaves_alone_what_new_work_holds(
+    backend: Backend, leaves: bool
+) -> None:
+    """Its worker is slow between the end and that; the new work's token is a lower number."""
+    before = _life(at=AT)
+    await append_all(backend, before)
+    after = await _live_again(backend, before, count=2)
+    ask = Ask(Owner("w", 1), (Want("db", 1),), 1)
+    assert isinstance(await backend.claims.acquire(ask, now=AT, overtake_before=AT), Acquired)
+    give_up = backend.claims.leave if leaves else backend.claims.release
+    assert not await give_up(Owner("w", 4, created_at=AT), now=AT)
+    assert [view.owners for view in await backend.claims.show()] == [[ask.owner]]
+    await give_up(Owner("w", 4, created_at=after[0].control.created_at), now=AT)
+    assert not await backend.claims.show()
+
+
 async def test_a_claim_under_a_token_that_is_none_is_nobodys(
     backend: Backend, harness: BackendHarness
 ) -> None:

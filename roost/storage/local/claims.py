@@ -218,6 +218,8 @@ def _update(db: sqlite3.Connection, key: str, waiters: Sequence[Waiter]) -> None
 
 def _give_up(db: sqlite3.Connection, owner: Owner) -> list[str]:
     """Delete the claims that are over; returns of which resources."""
+    if not _is_of_its_work(db, owner):
+        return []
     sql = "SELECT resource, token, scope FROM claims WHERE work_id = ?"
     keys = [
         key
@@ -229,7 +231,17 @@ def _give_up(db: sqlite3.Connection, owner: Owner) -> list[str]:
     return keys
 
 
+def _is_of_its_work(db: sqlite3.Connection, owner: Owner) -> bool:
+    """Whether no other work has the owner's id by now."""
+    if owner.created_at is None:
+        return True
+    found = db.execute("SELECT created_at FROM works WHERE work_id = ?", (owner.work_id,)).fetchone()
+    return found is None or found == (owner.created_at,)
+
+
 def _leave(db: sqlite3.Connection, owner: Owner, now: float) -> list[Call]:
+    if not _is_of_its_work(db, owner):
+        return []
     sql = "DELETE FROM waiters WHERE work_id = ? RETURNING resource"
     left = [key for (key,) in db.execute(sql, (owner.work_id,)).fetchall()]
     return calls(_call(db, [*left, *_give_up(db, replace(owner, scope=Scope.WORK))], now))
