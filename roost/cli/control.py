@@ -173,7 +173,8 @@ def drain(
     async def use(runtime: Runtime) -> int:
         client = runtime.client
         is_new = await (client.keep_worker if keep else client.drain_worker)(worker_id, reason)
-        say(f"{worker_id} {'stays' if keep else 'stops once it has swept'}{'' if is_new else ', as before'}")
+        asked = "is asked no more" if keep else "is asked to stop, and does once it has swept: roost switches"
+        say(f"{worker_id} {asked}{'' if is_new else ', as before'}")
         return OK
 
     options.run(options.settings_of(storage, home, config), use)

@@ -13,11 +13,12 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from roost.errors import StorageUnavailable
+from roost.errors import StorageError, StorageFull, StorageUnavailable
 from roost.journal.control import apply
 from roost.journal.entries import Body, Encoding, Entry
 from roost.journal.events import Cancelled, Claimed, Committed, Enqueued, Event
@@ -94,6 +95,7 @@ async def test_a_fault_of_the_file_is_met_once_for_all_who_asked(
 _FORK_IN_A_TURN = """
 import os, sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from roost.storage.local.lock import TurnLock
 lock = TurnLock(Path(sys.argv[1]))
 lock._take()
@@ -125,7 +127,8 @@ def test_a_turn_ends_with_its_process_though_a_child_of_it_lives_on(tmp_path: Pa
 _WRITE_IN_A_CHILD = """
 import asyncio, os, sys
 from pathlib import Path
-from roost.errors import StorageUnavailable
+from types import SimpleNamespace
+from roost.errors import StorageError, StorageFull, StorageUnavailable
 from roost.storage.local import open_local
 
 async def opened():
@@ -360,3 +363,16 @@ async def test_a_log_that_is_damaged_at_its_end_leaves_whole_commits(
         left.append(len(found))
     assert left == sorted(left)
     assert len(set(left)) > 3
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"), [(0, StorageFull), (60_000, StorageFull), (1 << 30, StorageUnavailable)]
+)
+def test_an_input_output_error_of_a_full_disk_says_that_it_is_full(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free: int, expected: type[StorageError]
+) -> None:
+    """SQLite has no room for its shared memory, and calls that a `disk I/O error`."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorname = "SQLITE_IOERR_SHMSIZE"
+    assert type(schema.translate(error, tmp_path / "roost.db")) is expected

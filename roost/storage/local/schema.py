@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ VERSION = 1
 BUSY_SECONDS = 30.0  # how long to wait for somebody outside Roost who holds the file
 READ_BUSY_SECONDS = 2.0  # reads run on the event loop, and WAL readers wait for almost nothing
 LOG_MAX_BYTES = 32 << 20  # of the log on disk, once nobody reads in it any more
+FULL_BYTES = 64 << 10  # of free room: less than a file that processes share (-shm) takes
 CACHE_KB = 512  # of each connection; the system's own cache is behind it, and all processes share that
 
 _TABLES = """
@@ -174,7 +176,7 @@ def translate(error: sqlite3.Error, path: Path) -> StorageError:
     """
     code = getattr(error, "sqlite_errorname", "") or ""
     text = f"{path}: {error}"
-    if code.startswith("SQLITE_FULL"):
+    if code.startswith("SQLITE_FULL") or (code.startswith("SQLITE_IOERR") and _is_full(path)):
         return StorageFull(text, hint="The disk is full; free some room. What was acknowledged is kept.")
     if code.startswith(("SQLITE_READONLY", "SQLITE_PERM")):
         return StorageReadOnly(text, hint="Make the directory writable, or set ROOST_HOME to one that is.")
@@ -188,6 +190,14 @@ def translate(error: sqlite3.Error, path: Path) -> StorageError:
         hint = "Another Roost made this file, maybe one that was never released. Give ROOST_HOME a new place."
         return StorageError(text, hint=hint)
     return StorageUnavailable(text, hint="`roost doctor` checks the storage.")
+
+
+def _is_full(path: Path) -> bool:
+    """Whether there is no room beside a file: SQLite says so of its data only, not of what it shares."""
+    try:
+        return shutil.disk_usage(path.parent).free < FULL_BYTES
+    except OSError:
+        return False
 
 
 def translate_os(error: OSError, path: Path) -> StorageError:
