@@ -59,7 +59,9 @@ async def make_room(parts: Parts, stands: Entry) -> bool:
     is_gone = await parts.backend.journal.purge(work_id, tail.position)
     if is_gone:
         log.info("%s made room for new work of its id", work_id, extra={"event": "work.replaced"})
-    return is_gone
+        return True
+    tail = await parts.backend.journal.tail(work_id)
+    return tail is None or tail.control.created_at != stands.control.created_at  # another deleted it
 
 
 async def is_left_behind(parts: Parts, tail: Entry) -> bool:

@@ -174,9 +174,7 @@ async def after(parts: Parts, entry: Entry, *, has_row: bool = False) -> None:
         if control.state.is_terminal and control.family is None and control.engine not in lines.ENGINES:
             await parts.backend.index.put(replace(project(entry), due_at=None))
             return
-        settled = await append_to(
-            parts, entry.work_id, lambda tail: _settled(tail, entry.position), actor=entry.actor
-        )
+        settled = await append_to(parts, entry.work_id, lambda tail: _settled(tail, entry), actor=entry.actor)
         entry = settled or entry
         if settled is not None:
             return  # what follows from that entry is done
@@ -185,8 +183,11 @@ async def after(parts: Parts, entry: Entry, *, has_row: bool = False) -> None:
     await outbox.send_next(parts, entry)
 
 
-def _settled(tail: Entry, up_to: int) -> Settled | None:
-    return Settled(up_to) if any(position <= up_to for position in tail.control.outbox) else None
+def _settled(tail: Entry, entry: Entry) -> Settled | None:
+    """That all is done up to an entry; not of new work that has its id, since it was deleted."""
+    is_its = tail.control.created_at == entry.control.created_at
+    is_owed = any(position <= entry.position for position in tail.control.outbox)
+    return Settled(entry.position) if is_its and is_owed else None
 
 
 async def carry_out(parts: Parts, entry: Entry) -> Sequence[Balance]:
@@ -251,7 +252,11 @@ async def _note(parts: Parts, origin: Entry, text: str) -> None:
     await append_to(
         parts,
         origin.work_id,
-        lambda tail: None if tail.control.note == text else note,
+        lambda tail: (
+            note
+            if tail.control.note != text and tail.control.created_at == origin.control.created_at
+            else None
+        ),
         actor=origin.actor,
     )
 

@@ -358,6 +358,24 @@ async def test_a_detached_child_that_finds_another_in_its_way_is_noted(
     assert note == "can't be spawned: parent.1d0; other work has that id"
 
 
+async def test_who_settles_late_settles_nothing_of_new_work(backend: Backend) -> None:
+    """Else what the new work owes is taken for done: its children were never started."""
+    parts = Parts(backend, SystemClock(), SystemIds(), CoreSettings())
+    before = first("w", account="w", family_budget=(("usd", 9.0),))
+    before = [before, follow(before, Claimed("worker", AT + 99))]
+    before.append(follow(before[-1], Committed(1, "s", is_finished=True, spent=(("usd", 1.0),))))
+    assert before[-1].control.outbox
+    anew = first("w", at=AT + 50, account="w", family_budget=(("usd", 9.0),))
+    after = [anew, follow(anew, Claimed("other", AT + 99))]
+    after.append(follow(after[-1], Committed(1, "s", is_finished=True, spent=(("usd", 1.0),))))
+    await append_all(backend, after)
+    assert outside._settled(after[-1], before[-1]) is None
+    await outside.after(parts, before[-1])
+    assert await backend.journal.tail("w") == after[-1]
+    row = await backend.index.get("w")
+    assert row is None or row.due_at is not None or row.position < 2
+
+
 async def test_who_makes_room_second_leaves_alone_what_came_since(backend: Backend) -> None:
     """Two workers do what a parent owes; the new child of the first may have ended by then, too."""
     parts = Parts(backend, SystemClock(), SystemIds(), CoreSettings())
