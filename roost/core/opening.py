@@ -55,7 +55,7 @@ class Opening(Holder):
         company: Company | None = None,
     ) -> None:
         super().__init__(parts, worker_id, delivery)
-        self._company = company or Company(parts.settings.concurrency)
+        self._company = company
         self._engines = engines
         self._switches = switches or Switches(parts)
         self._first: Entry | None = None  # the entry at position 0, if the claim met it
@@ -106,6 +106,8 @@ class Opening(Holder):
             None: it has waited, and is to be decided anew. Who waits holds no lease, so it is not
             counted should its worker end meanwhile.
         """
+        if self._company is None:
+            return decision
         most = decide.most_together(decision.interruptions, self._company.lanes, spec.retry.max_interruptions)
         place = self._company.ask(self, most)
         if place is Place.INSIDE:
@@ -131,6 +133,7 @@ class Opening(Holder):
         whoever has room takes it, and none waits for it beside this one. The row is not due, so
         no sweeper sends more; should this worker die, it is, and the delivery comes again.
         """
+        assert self._company is not None  # else there is room
         queue, seconds = self._parts.backend.queue, self._parts.settings.lease_seconds
         if not self._has_said:
             extra = {"event": "room.needed", "work_id": self.work_id}

@@ -381,7 +381,8 @@ class Session(Attempting):
             body = await self._patiently(lambda: bodies.spill(self._parts.backend, body))
         self._snapshot = self._base = None  # no step comes before the commit stands, or none at all
         entry = await self._append(event, body)
-        self._company.moved_on(self)
+        if self._company is not None:
+            self._company.moved_on(self)
         self._spent = {}
         self._snapshot = dumped
         self._base = Base(entry.position, dumped.raw, body.depth)
