@@ -211,19 +211,65 @@ async def test_a_purge_ends_the_last_entry_and_the_row_together(opened: Opened) 
     assert await opened.other.append(again) == again
 
 
+async def fall_asleep(opened: Opened, work_id: str) -> Entry:
+    """Work that sleeps for months; its last entry."""
+    begun = first(work_id, at=AT - 200)
+    held = follow(begun, Claimed("worker", AT), at=AT - 150)
+    asleep = follow(held, Committed(1, "far", wake_at=AT + 90 * DAY), at=AT - 100)
+    for entry in (begun, held, asleep):
+        assert await opened.journal.append(entry) == entry
+    assert await opened.index.put(project(asleep))
+    return asleep
+
+
+async def end(opened: Opened, asleep: Entry, at: float) -> Entry:
+    """It wakes and is done; its row lags behind."""
+    held = follow(asleep, Claimed("worker", at), at=at - 50)
+    done = follow(held, Committed(2, "done", is_finished=True), at=at)
+    for entry in (held, done):
+        assert await opened.journal.append(entry) == entry
+    return done
+
+
 async def test_marks_of_live_work_are_passed(opened: Opened) -> None:
     """Work that lives long leaves marks in the days of its leases; they hide nothing."""
     for number in range(6):
-        begun = first(f"live{number}", at=AT - 200)
-        held = follow(begun, Claimed("worker", AT), at=AT - 150)
-        asleep = follow(held, Committed(1, "far", wake_at=AT + 90 * DAY), at=AT - 100)
-        for entry in (begun, held, asleep):
-            assert await opened.journal.append(entry) == entry
-        await opened.index.put(project(asleep))
+        await fall_asleep(opened, f"live{number}")
     await opened.ended("old")
     assert await opened.journal.expire(AT + DAY, limit=2) == ["old"]
     assert await opened.journal.expire(AT + DAY, limit=2) == []
     assert len(await opened.journal.read("live3")) == 3
+
+
+async def test_marks_of_live_work_are_read_once_however_long_it_sleeps(opened: Opened) -> None:
+    """Else each look of each worker would cost as much as there is work asleep."""
+    asleep = [await fall_asleep(opened, f"live{number}") for number in range(3)]
+    await opened.ended("old")
+    assert await opened.journal.expire(AT + 4 * DAY) == ["old"]
+    assert await opened.journal.expire(AT + 4 * DAY) == []
+    opened.wire.taken()
+    assert await opened.journal.expire(AT + 4 * DAY) == []
+    assert opened.wire.taken() == {"GetItem": 1, "Query": 2}  # one day, two shards
+    done = await end(opened, asleep[0], AT + 5 * DAY)
+    assert await opened.index.put(project(done))
+    assert await opened.journal.expire(AT + 7 * DAY) == ["live0"]
+    assert await opened.journal.read("live0") == []
+    assert len(await opened.journal.read("live1")) == 3
+
+
+async def test_the_end_of_work_whose_row_lags_behind_is_not_passed(opened: Opened) -> None:
+    done = await end(opened, await fall_asleep(opened, "w"), AT)
+    assert await opened.journal.expire(AT + 4 * DAY) == []
+    assert await opened.index.put(project(done))
+    assert await opened.journal.expire(AT + 4 * DAY) == ["w"]
+
+
+async def test_marks_of_the_last_days_are_looked_at_again(opened: Opened) -> None:
+    """A clock that is behind may write an end into a day that is over."""
+    asleep = await fall_asleep(opened, "w")
+    assert await opened.journal.expire(AT + DAY) == []
+    assert await opened.index.put(project(await end(opened, asleep, AT + 60)))
+    assert await opened.journal.expire(AT + DAY) == ["w"]
 
 
 async def test_later_looks_begin_where_the_first_found_marks(opened: Opened) -> None:

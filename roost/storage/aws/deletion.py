@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from roost.journal.entries import Entry
+from roost.journal.entries import Entry, IndexRow
 from roost.models import State
 from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
@@ -66,18 +66,16 @@ class Deletion:
         self._journal_table = Table(aws, aws.names.journal)
         self._index_table = Table(aws, aws.names.index)
 
-    async def ended(self, work_id: str, ended_before: float, *, consistent: bool = False) -> Ended | None:
+    async def ended(self, row: IndexRow, ended_before: float) -> Ended | None:
         """A journal, if its row and its last entry say the same: that it ended before then. And owes
         nothing to anybody.
 
         Args:
-            consistent: look at the row as it is now. Else maybe as it was a moment ago, for
-                half the price: what is decided is decided by the condition of the mark.
+            row: as it is, or was a moment ago: what is decided is decided by the condition of the mark.
         """
-        row = await self._index.glance(work_id, consistent=consistent)
-        if row is None or not row.state.is_terminal or row.since >= ended_before or row.due_at is not None:
+        if not row.state.is_terminal or row.since >= ended_before or row.due_at is not None:
             return None
-        newest, is_all = await self._page(work_id, None)
+        newest, is_all = await self._page(row.work_id, None)
         if not newest:
             return None
         tail = entry_of(newest[0])

@@ -2,7 +2,8 @@
 
 Found by the index `marks`: the last entry of whatever ended has a mark in the bucket of its
 day, and goes with its journal, so old buckets empty themselves and nothing else is written
-for it.
+for it. Marks that are left there are of work that lives, which is found by a later mark once it
+ends: a bucket that was looked through is not looked through again, however long that sleeps.
 
 Why not DynamoDB's own time to live for all of it, which costs nothing: it goes by an instant in
 each item. An entry is written while the work lives, and work may sleep for longer than any
@@ -23,7 +24,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from roost.errors import StorageUnavailable
-from roost.journal.entries import Entry
+from roost.journal.entries import Entry, IndexRow
 from roost.journal.projection import project
 from roost.storage.aws.accounts import AwsAccounts
 from roost.storage.aws.clients import Aws
@@ -36,6 +37,7 @@ from roost.storage.aws.table import Item, Partition, Table, gather, merge
 
 DAYS_MAX = 400  # how far back the first look of all goes; later ones begin where it found marks
 _DAYS_AT_ONCE = 32
+_DAYS_OF_SKEW = 1  # a mark may be written to a day that is over: by a clock that is behind
 _DELETES_MAX = 25  # DynamoDB API reference, "BatchWriteItem"
 _FIRST_PAUSE_SECONDS = 0.05
 _ROUNDS_MAX = 12
@@ -69,15 +71,17 @@ class Expiry:
         stored, noted = await self._progress.read()
         await self._finish(noted)
         day = stored or last - DAYS_MAX
-        oldest: int | None = None  # of the days that have marks
+        oldest: int | None = None  # of the days that are to be looked through again
         gone: list[str] = []
         while day <= last and len(gone) < limit:
             days = range(day, min(day + _DAYS_AT_ONCE, last + 1))
             marked = await gather(self._marks(one, 1) for one in days)
             for one, marks in zip(days, marked, strict=True):
                 if marks and len(gone) < limit:
-                    oldest = one if oldest is None else oldest
-                    gone += await self._expire_day(one, ended_before, limit - len(gone))
+                    expired, is_over = await self._expire_day(one, ended_before, limit - len(gone))
+                    gone += expired
+                    if oldest is None and not (is_over and one < last - _DAYS_OF_SKEW):
+                        oldest = one
             day = days.stop
         reached = last if oldest is None else oldest
         if reached > stored:
@@ -96,7 +100,8 @@ class Expiry:
         if tail is None or tail.position != position or not tail.control.state.is_terminal:
             return False
         await self._index.put(replace(project(tail), due_at=None))
-        ended = await self._deletion.ended(work_id, inf, consistent=True)
+        row = await self._index.glance(work_id, consistent=True)
+        ended = None if row is None else await self._deletion.ended(row, inf)
         return ended is not None and await self._deletion.delete(ended, is_noted=False)
 
     async def trim(self, work_id: str, before: int, limit: int) -> int:
@@ -141,20 +146,30 @@ class Expiry:
                 [{"work": {"S": work_id}, "position": {"N": str(number)}} for number in batch]
             )
 
-    async def _expire_day(self, day: int, ended_before: float, limit: int) -> list[str]:
-        """Delete what a day's marks lead to, up to `limit`; gives the work ids."""
+    async def _expire_day(self, day: int, ended_before: float, limit: int) -> tuple[list[str], bool]:
+        """Delete what a day's marks lead to, up to `limit`; gives the work ids, and whether nothing that
+        is left will ever be found by them."""
         gone: list[str] = []
+        is_over = True
         marks = self._partitions(day)
         while len(gone) < limit:
             found, _ = await merge(marks, limit, order=_mark_at)
             if not found:
-                break
-            work_ids = dict.fromkeys(item["work"]["S"] for item in found)
-            looks = await gather(self._deletion.ended(work_id, ended_before) for work_id in work_ids)
-            ended = [one for one in looks if one is not None][: limit - len(gone)]
-            deleted = await self._delete(ended)
-            gone += [one.tail.work_id for one, is_deleted in zip(ended, deleted, strict=True) if is_deleted]
-        return gone
+                return gone, is_over
+            newest = _newest_marks(found)
+            rows = await gather(map(self._index.glance, newest))
+            ended = [one for one in await gather(self._ended(row, ended_before) for row in rows) if one]
+            deleted = await self._delete(ended[: limit - len(gone)])
+            expired = [
+                one.tail.work_id for one, is_deleted in zip(ended, deleted, strict=False) if is_deleted
+            ]
+            gone += expired
+            left = [row for row in rows if row is None or row.work_id not in expired]
+            is_over = is_over and all(row is not None and _lives_on(row, newest[row.work_id]) for row in left)
+        return gone, False
+
+    async def _ended(self, row: IndexRow | None, ended_before: float) -> Ended | None:
+        return None if row is None else await self._deletion.ended(row, ended_before)
 
     async def _delete(self, ended: Sequence[Ended]) -> list[bool]:
         """Delete these; whoever dies in the midst leaves their ids to the next look."""
@@ -195,3 +210,17 @@ class Expiry:
 
 def _mark_at(item: Item) -> float:
     return float(item["mark_at"]["N"])
+
+
+def _newest_marks(found: Sequence[Item]) -> dict[str, int]:
+    """The position of the newest mark of each work item."""
+    newest: dict[str, int] = {}
+    for item in found:
+        work_id, position = item["work"]["S"], int(item["position"]["N"])
+        newest[work_id] = max(position, newest.get(work_id, 0))
+    return newest
+
+
+def _lives_on(row: IndexRow, marked: int) -> bool:
+    """Whether the end of a work item will have, or has, a mark after this one; a row may lag behind."""
+    return row.position >= marked if not row.state.is_terminal else row.position > marked
