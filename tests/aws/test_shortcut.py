@@ -32,8 +32,9 @@ ITEM = {
     "body": {"B": bytes(range(256))},
     "map": {"M": {"B": {"S": "b"}, "list": {"L": [{"BOOL": True}, {"NULL": True}, {"B": b""}]}}},
 }
+TABLE = "shortcut-journal"  # of no stack: its key is not that of a journal
 PUT: dict[str, Any] = {
-    "TableName": "t-journal",
+    "TableName": TABLE,
     "Item": ITEM,
     "ConditionExpression": "attribute_not_exists(#work)",
     "ExpressionAttributeNames": {"#work": "work"},
@@ -224,7 +225,7 @@ async def test_answers_and_errors_are_those_of_the_sdk(
     client = await clients.get("dynamodb")
     try:
         await client.create_table(
-            TableName="t-journal",
+            TableName=TABLE,
             KeySchema=[{"AttributeName": "work", "KeyType": "HASH"}],
             AttributeDefinitions=[{"AttributeName": "work", "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
@@ -232,9 +233,9 @@ async def test_answers_and_errors_are_those_of_the_sdk(
         await client.put_item(**PUT)
         key = {"work": ITEM["work"]}
         calls: list[tuple[str, dict[str, Any]]] = [
-            ("GetItem", {"TableName": "t-journal", "Key": key, "ReturnConsumedCapacity": "TOTAL"}),
-            ("BatchGetItem", {"RequestItems": {"t-journal": {"Keys": [key]}}}),
-            ("Scan", {"TableName": "t-journal"}),
+            ("GetItem", {"TableName": TABLE, "Key": key, "ReturnConsumedCapacity": "TOTAL"}),
+            ("BatchGetItem", {"RequestItems": {TABLE: {"Keys": [key]}}}),
+            ("Scan", {"TableName": TABLE}),
             ("PutItem", {**PUT, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}),
             (
                 "TransactWriteItems",
@@ -251,6 +252,7 @@ async def test_answers_and_errors_are_those_of_the_sdk(
                 for way in (client._make_api_call, client._make_api_call.__self__._long_way)
             ]
             assert short == long, operation
+        await client.delete_table(TableName=TABLE)
     finally:
         await clients.close()
 
