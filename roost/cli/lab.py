@@ -140,7 +140,7 @@ class _Report:
         """
         self.give()
         shutil.rmtree(folder, ignore_errors=True)
-        sys.stdout.flush()
+        self._stdout.flush()
         sys.stderr.flush()
         os._exit(self.code)
 

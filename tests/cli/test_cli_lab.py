@@ -149,7 +149,7 @@ class Hanging:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runs", [0, pytest.param(6, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("runs", [0, 6])
 def test_a_step_that_never_gives_the_time_back_does_not_keep_the_report(roost: Roost, runs: int) -> None:
     """It blocks the loop; what was found by then is printed all the same, and what was not tried."""
     (roost.folder / "hanging.py").write_text(HANGING)
