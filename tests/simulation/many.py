@@ -22,6 +22,7 @@ from roost.core.operating import Operation
 from roost.core.requests import CLOCKS_SECONDS as CLOCKS_SECONDS
 from roost.core.where import parse
 from roost.journal.entries import Entry
+from roost.journal.events import Kind
 from roost.journal.lines import worker_target
 from roost.names import OPERATION_ENGINE
 
@@ -88,7 +89,8 @@ def check_operations(history: Sequence[Record], done: Mapping[str, int]) -> list
     acted: Counter[tuple[str, str]] = Counter()
     for entry in (record.entry for record in history if isinstance(record, Appended)):
         _, is_its, operation = entry.actor.partition(" by ")
-        acted[operation, entry.work_id] += bool(is_its)
+        has_acted = bool(is_its) and entry.event.kind is not Kind.SETTLED  # whose deed that ends, not one
+        acted[operation, entry.work_id] += has_acted
     found += [Violation(24, name, f"acts on {on} {n} times") for (name, on), n in acted.items() if n > 1]
     for name, count in done.items():
         times = sum(n for (operation, _), n in acted.items() if operation == name)
