@@ -73,9 +73,18 @@ def apply(control: Control | None, event: Event, *, position: int, at: float) ->
     if state not in met_in:
         raise InvalidTransition(state, event.kind)
     after = move(control, event, position, at)
+    if control is not None and control.cancel_requested:
+        after = _keep_why(control, event, after)
     if effects(event, after):
         return replace(after, outbox=(*after.outbox, position))
     return after
+
+
+def _keep_why(control: Control, event: Event, after: Control) -> Control:
+    """Why somebody wants work to end is its reason until it has ended: the end says so."""
+    if event.kind is Kind.CANCEL_REQUESTED or not after.cancel_requested or after.state.is_terminal:
+        return after
+    return replace(after, reason=control.reason)
 
 
 def _text(kind: str, message: str) -> str:

@@ -9,6 +9,7 @@ from roost.journal.control import TABLE, apply
 from roost.journal.entries import Control, Lease
 from roost.journal.events import (
     Blocked,
+    CancelRequested,
     Committed,
     DailySet,
     Kind,
@@ -23,14 +24,15 @@ from roost.journal.values import Bound, Family, Parent, Place, Turn, Wait
 from roost.models import Lane, State
 from tests.unit.test_control import AT, BY_KIND
 
-LEASE_ENDS = "state position since wake_at lease last_token sent_position over reason"
+LEASE_ENDS = "state position since wake_at lease last_token sent_position over"
 ENDS = "state position since wake_at sent_position over reason blocked_at outbox"
 
-# Of work that is put on hold, cancelled, in debt and in line at once: more than any real work is.
+# Of work that is put on hold, to be cancelled, in debt and in line at once: more than any real work is.
+# Its reason is that of who wants it to end, until it has ended.
 CHANGED = {
-    (State.QUEUED, Kind.CLAIMED): "state position since wake_at lease last_token is_daily over reason"
+    (State.QUEUED, Kind.CLAIMED): "state position since wake_at lease last_token is_daily over"
     " paused paused_until paused_by",  # its time is over
-    (State.RUNNING, Kind.CLAIMED): "position since wake_at lease interruptions is_daily over reason"
+    (State.RUNNING, Kind.CLAIMED): "position since wake_at lease interruptions is_daily over"
     " paused paused_until paused_by",
     (State.RUNNING, Kind.COMMITTED): f"{LEASE_ENDS} version step engine_version snapshot_position waits"
     " failures interruptions deferrals once rewound outbox note blocked_at"
@@ -130,6 +132,20 @@ def test_an_event_changes_its_own_fields_and_carries_all_others(state: State, ki
     assert changed == set(CHANGED[state, kind].split())
 
 
+@pytest.mark.parametrize(
+    "kind", [Kind.CLAIMED, Kind.COMMITTED, Kind.ATTEMPT_FAILED, Kind.DEFERRED, Kind.BLOCKED, Kind.RELEASED]
+)
+def test_the_end_of_cancelled_work_says_why_it_was_to_end(kind: Kind) -> None:
+    """Its step may commit, fail or be put off before anybody can end it."""
+    running = replace(full(State.RUNNING), cancel_requested=False)
+    asked = apply(running, CancelRequested("enough"), position=61, at=AT)
+    after = apply(asked, BY_KIND[kind], position=62, at=AT)
+    assert (after.cancel_requested, after.reason) == (True, "enough")
+    unasked = apply(running, BY_KIND[kind], position=61, at=AT)
+    assert unasked.reason != running.reason
+    assert apply(after, CancelRequested("at once"), position=63, at=AT).reason == "at once"
+
+
 def test_a_lease_that_goes_on_has_begun_when_it_was_claimed() -> None:
     before = replace(full(State.RUNNING), cancel_requested=False, paused="", paused_until=None)
     after = apply(before, Committed(8, "eighth", lease_until=AT + 40), position=61, at=AT)
@@ -187,7 +203,8 @@ def test_switches_wait_while_a_day_has_a_budget() -> None:
 
 
 def test_work_that_is_parked_for_a_budget_says_so_until_it_is_claimed() -> None:
-    parked = apply(full(State.RUNNING), Blocked((), over="usd of its family is used up"), position=61, at=AT)
+    running = replace(full(State.RUNNING), cancel_requested=False)
+    parked = apply(running, Blocked((), over="usd of its family is used up"), position=61, at=AT)
     assert (parked.state, parked.over) == (State.BLOCKED, "usd of its family is used up")
     assert parked.reason == parked.over
     assert apply(parked, BY_KIND[Kind.CLAIMED], position=62, at=AT).over == ""
