@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from roost import jsonio
-from roost.errors import EngineContractError, PayloadError, RoostError
+from roost.errors import EngineContractError, InputError, PayloadError, RoostError
 from roost.journal.values import ErrorInfo
 from roost.models import Artifact, Child, Snapshot, WaitFor, WorkItem
 
@@ -62,6 +62,18 @@ def _checked(returned: Snapshot, version: int, item: WorkItem, stored: Sequence[
 
 
 _Number = (int, float)  # a union would be made anew at each look
+
+
+def check_span(seconds: float, what: str, *, hint: str) -> None:
+    """See that somebody may wait for so many seconds.
+
+    Raises:
+        InputError: they are less than 0, more than ten years, or no number.
+    """
+    if not 0 <= seconds <= DELAY_MAX_SECONDS:
+        raise InputError(
+            f"a {what} of {seconds:g} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s", hint=hint
+        )
 
 
 def _is_span(seconds: object) -> bool:

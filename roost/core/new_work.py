@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from roost import jsonio
 from roost.core import outbox
-from roost.core.contract import DELAY_MAX_SECONDS
+from roost.core.contract import DELAY_MAX_SECONDS, check_span
 from roost.core.parts import Parts
 from roost.errors import InputError, PayloadError
 from roost.journal.control import apply
@@ -169,11 +169,7 @@ def check_new_work(work: NewWork, now: float) -> bytes:
         raise PayloadError(f"payload is a {type(work.payload).__name__}, not a JSON object")
     if work.resources or work.capacities:
         _check_resources(work)
-    if not 0 <= work.delay_seconds <= DELAY_MAX_SECONDS:
-        raise InputError(
-            f"a delay of {work.delay_seconds:g} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s",
-            hint="That is ten years, the longest that work sleeps at a time.",
-        )
+    check_span(work.delay_seconds, "delay", hint="That is ten years, the longest that work sleeps at a time.")
     if not (isinstance(work.priority, int) and -PRIORITY_MAX <= work.priority <= PRIORITY_MAX):
         raise InputError(
             f"the priority is no whole number from {-PRIORITY_MAX} to {PRIORITY_MAX}",

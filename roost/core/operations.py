@@ -5,7 +5,6 @@ Each is an entry in the journal, with who and why. `Client` has all of it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from msgspec.structs import replace
 
 from roost.core import accounts, bulk, deeds, forks, new_work, outside, switches, versions
 from roost.core.bulk import AS_USUAL, Action, Chosen, How, Part
-from roost.core.contract import DELAY_MAX_SECONDS
+from roost.core.contract import check_span
 from roost.core.deeds import Deed
 from roost.core.ends import has_told, is_left_behind
 from roost.core.parts import Parts
@@ -225,11 +224,7 @@ class Operations:
         """So many seconds from now."""
         if seconds is None:
             return None
-        if not (math.isfinite(seconds) and 0 <= seconds <= DELAY_MAX_SECONDS):
-            raise InputError(
-                f"a time of {seconds:g} s is not within 0 and {DELAY_MAX_SECONDS:.0f} s",
-                hint="That is ten years. Leave it out for no end.",
-            )
+        check_span(seconds, "time", hint="That is ten years. Leave it out for no end.")
         return self._parts.clock.now() + seconds
 
     async def fork(
@@ -457,13 +452,7 @@ class Operations:
         return f"{self._namespace}{NAMESPACE_MARK}{work_id}"
 
     async def _act(
-        self,
-        work_id: str,
-        event: Event,
-        verb: str,
-        *,
-        is_for_terminal: bool,
-        chosen: Chosen | None = None,
+        self, work_id: str, event: Event, verb: str, *, is_for_terminal: bool, chosen: Chosen | None = None
     ) -> None:
         """Append as an outsider, after what stands."""
         work_id = self._whole(work_id)

@@ -105,7 +105,8 @@ MUTATIONS: dict[Callable[[pytest.MonkeyPatch], None], set[int]] = {
 
 RARE = {parents_are_not_told: 100, children_are_started_again: 390, what_goes_on_is_deleted: 400}
 """Those that few seeds notice, and from which seed on to look. That a stale append is refused, a report
-of a former life's child, and what is held, `tests/unit/test_lives.py` shows; no seed of 600 came by it."""
+of a former life's child, and what is held, `tests/unit/test_lives.py` shows: no seed of 600 came by two
+of these, and the third was not tried on so many."""
 
 
 @pytest.mark.parametrize(
